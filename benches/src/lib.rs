@@ -1,0 +1,61 @@
+//! Benchmarks of pyo3-sync beside its peers, as an extension module for real interpreters: `cargo xtask bench` builds it for a GIL
+//! build and a free-threaded one and runs it there.
+//!
+//! # How it is measured
+//!
+//! All *subjects* of a benchmark, ours and the peers, are in one process and take turns round by round, so that whatever
+//! drifts (clock rate, temperature, other processes) hits all alike. A round is a batch of operations long enough for the
+//! clock, and gives one figure per operation. What counts is the minimum of the rounds: disturbances only ever add. Only where
+//! threads fight does the median count, since the fastest round is one in which the system let a single thread run.
+//!
+//! The subjects are types that implement a trait of their benchmark, and the code that measures is generic over it: same work,
+//! same code around it. The cost of the loop is measured too, as the subject `empty loop`, and not subtracted: a difference
+//! of two figures near the clock rate would feign a precision that there is not.
+//!
+//! Threads are attached while they use the subjects, as extensions are; attaching is outside of what is timed unless a
+//! benchmark says otherwise.
+
+mod harness;
+mod mutex;
+mod once_lock;
+mod report;
+
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+};
+
+use pyo3::prelude::*;
+
+use harness::Group;
+
+/// Every file of benchmarks.
+const GROUPS: &[Group] = &[once_lock::GROUP, mutex::GROUP];
+
+/// Whether threads are attached side by side.
+const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
+
+/// Runs the benchmarks whose name, `group: benchmark`, contains `filter`. Prints a table for each, and writes all figures to
+/// the file `json`.
+#[pyfunction]
+fn run(py: Python<'_>, filter: &str, json: PathBuf) -> PyResult<()> {
+    let mut results = Vec::new();
+    for group in GROUPS {
+        for (name, benchmark) in group.benchmarks {
+            let name = format!("{}: {name}", group.name);
+            if name.contains(filter) {
+                let result = benchmark(py);
+                writeln!(stdout(), "{}", report::table(&name, &result))?;
+                results.push((name, result));
+            }
+        }
+    }
+    let python: String = py.import("sys")?.getattr("version")?.extract()?;
+    Ok(std::fs::write(json, report::json(&python, &results))?)
+}
+
+/// The extension module.
+#[pymodule(gil_used = false)]
+fn pyo3_sync_benches(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(run, module)?)
+}

@@ -1,0 +1,296 @@
+//! A wait that could never have ended, reported instead of slept through.
+
+use std::{error, fmt, panic::Location};
+
+use pyo3::{PyErr, prelude::*};
+
+use crate::wait::{self, Awaited, Link, ThreadId, exception_aside, loaded_module};
+
+/// The exception that Python code sees in place of a deadlock.
+pub mod exceptions {
+    pyo3::create_exception!(
+        pyo3_sync,
+        DeadlockError,
+        pyo3::exceptions::PyRuntimeError,
+        "A thread asked for a lock that it could never have got."
+    );
+}
+
+/// Adds the exception classes of this crate to a module, so that Python code can name them.
+///
+/// Each extension has classes of its own. All are called `pyo3_sync.DeadlockError` in tracebacks, and are subclasses of
+/// `RuntimeError`; there is no Python module of that name.
+///
+/// ```
+/// use pyo3::prelude::*;
+///
+/// #[pymodule]
+/// fn my_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
+///     pyo3_sync::add_exceptions(module) // `my_extension.DeadlockError`
+/// }
+/// ```
+///
+/// # Errors
+///
+/// What the module raises when an attribute is added to it.
+pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add(
+        "DeadlockError",
+        module.py().get_type::<exceptions::DeadlockError>(),
+    )
+}
+
+/// A wait that could never have ended.
+///
+/// Methods that return it have done nothing: no lock was taken, and every lock the thread held it still holds. It
+/// turns into a Python exception, [`exceptions::DeadlockError`], a subclass of `RuntimeError`, with `?` in any
+/// function that returns [`PyResult`]. The methods that return no `Result` panic with the same message.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::PyMutex;
+///
+/// # Python::initialize();
+/// Python::attach(|py| {
+///     let mutex = PyMutex::new(0);
+///     let _guard = mutex.lock(py);
+///     let error = mutex.lock_checked(py).unwrap_err();
+///     assert!(error.to_string().contains("already holds"));
+/// });
+/// ```
+///
+/// What the messages look like, and what to do about each, is told in the chapter [Deadlocks](crate::deadlocks).
+pub struct DeadlockError(Box<Report>);
+
+struct Report {
+    cause: Cause,
+    /// The thread that asked first, and then those it would have waited for.
+    steps: Vec<Step>,
+}
+
+/// A [`Link`] with its thread's name.
+struct Step {
+    thread: ThreadLabel,
+    awaited: Awaited,
+}
+
+/// What kind of lock it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockKind {
+    Mutex,
+    OnceLock,
+}
+
+/// Why the wait could never have ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Cause {
+    /// The thread waits for itself: at once, or over others.
+    Cycle,
+    /// The interpreter is shutting down, and only the thread that asks can still run Python code.
+    Finalizing,
+    /// The owner was left behind by a fork.
+    Abandoned,
+}
+
+impl DeadlockError {
+    pub(crate) fn new(py: Python<'_>, cause: Cause, links: Vec<Link>) -> Self {
+        let steps = exception_aside(py, || {
+            links
+                .into_iter()
+                .map(|Link { thread, awaited }| Step {
+                    thread: ThreadLabel::of(py, thread),
+                    awaited,
+                })
+                .collect()
+        });
+        DeadlockError(Box::new(Report { cause, steps }))
+    }
+
+    #[cold]
+    #[track_caller]
+    pub(crate) fn panic(self) -> ! {
+        panic!("{self}")
+    }
+}
+
+impl fmt::Display for DeadlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { cause, steps } = &*self.0;
+        match (cause, &steps[..]) {
+            (Cause::Cycle, [step]) => write!(
+                f,
+                "deadlock: {step}, {}; {}",
+                step.awaited.owned_by_itself(),
+                step.awaited.advice_on_reentry()
+            ),
+            (Cause::Cycle, steps) => fmt_cycle(f, steps),
+            (Cause::Finalizing, [step, ..]) => write!(
+                f,
+                "deadlock: {step}, {}, because the interpreter is shutting down; have no thread left that uses it when \
+                 the process exits, or let finalisers use a `try_` form",
+                step.awaited.lost()
+            ),
+            (Cause::Abandoned, [step, ..]) => write!(
+                f,
+                "deadlock: {step}, {}; release it before forking, or give it new data in the child with \
+                 `reset_abandoned`",
+                step.awaited
+                    .owned_by("a thread that was not taken along when this process was forked")
+            ),
+            (_, []) => f.write_str("deadlock"),
+        }
+    }
+}
+
+/// One line for each thread.
+fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
+    writeln!(f, "deadlock: {} threads wait for each other", steps.len())?;
+    for (number, step) in steps.iter().enumerate() {
+        let next = &steps[(number + 1) % steps.len()].thread.to_string();
+        writeln!(f, "  {step}, {}", step.awaited.owned_by(next))?;
+    }
+    f.write_str(
+        "take the locks in one order everywhere, or let go of the first before asking for the second \
+         (`PyMutexGuard::unlocked`, `try_lock`)",
+    )
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thread = &self.thread;
+        match &self.awaited {
+            Awaited::Lock {
+                kind,
+                address,
+                asked_at,
+                ..
+            } => write!(
+                f,
+                "thread {thread} asked at {asked_at} for the {kind} at {address:#x}"
+            ),
+            Awaited::Import { module } => {
+                write!(f, "thread {thread} imports the module {module:?}")
+            }
+        }
+    }
+}
+
+/// Where a lock was taken, in brackets, if that is known.
+fn since(taken_at: Option<&Location<'_>>) -> String {
+    taken_at.map_or_else(String::new, |place| format!(" (since {place})"))
+}
+
+impl Awaited {
+    /// Says what `owner` has to do with it.
+    fn owned_by(&self, owner: &str) -> String {
+        match self {
+            Awaited::Lock { kind, taken_at, .. } => {
+                let since = since(*taken_at);
+                match kind {
+                    LockKind::Mutex => format!("held{since} by {owner}"),
+                    LockKind::OnceLock => format!("whose initialiser is run{since} by {owner}"),
+                }
+            }
+            Awaited::Import { .. } => format!("which is being imported by {owner}"),
+        }
+    }
+
+    fn owned_by_itself(&self) -> String {
+        match self {
+            Awaited::Lock { kind, taken_at, .. } => {
+                let since = since(*taken_at);
+                match kind {
+                    LockKind::Mutex => format!("which it already holds{since}"),
+                    LockKind::OnceLock => format!("whose initialiser it is running{since}"),
+                }
+            }
+            Awaited::Import { .. } => "which it is importing".to_owned(),
+        }
+    }
+
+    /// Says that its owner will not come back.
+    fn lost(&self) -> String {
+        match self {
+            Awaited::Lock {
+                kind: LockKind::OnceLock,
+                ..
+            } => "which no other thread can fill any more".to_owned(),
+            _ => self.owned_by("a thread that cannot run any more"),
+        }
+    }
+
+    fn advice_on_reentry(&self) -> &'static str {
+        match self {
+            Awaited::Lock {
+                kind: LockKind::OnceLock,
+                ..
+            } => {
+                "compute what the initialiser needs before asking for the cell, and let no code that it calls \
+                 ask for the same cell"
+            }
+            _ => {
+                "drop the guard before calling code that may come back here (a Python callback, a `__del__`), \
+                 or use `try_lock` in that code"
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DeadlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeadlockError({:?})", self.to_string())
+    }
+}
+
+impl error::Error for DeadlockError {}
+
+impl From<DeadlockError> for PyErr {
+    fn from(error: DeadlockError) -> Self {
+        exceptions::DeadlockError::new_err(error.to_string())
+    }
+}
+
+impl fmt::Display for LockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LockKind::Mutex => "PyMutex",
+            LockKind::OnceLock => "PyOnceLock",
+        })
+    }
+}
+
+/// A thread as people know it: the name it has in Python or Rust, and the number that `faulthandler` prints.
+struct ThreadLabel {
+    name: Option<String>,
+    ident: Option<u64>,
+}
+
+impl ThreadLabel {
+    fn of(py: Python<'_>, thread: ThreadId) -> Self {
+        let known = wait::known(thread);
+        let ident = known.as_ref().and_then(|known| known.ident);
+        let python_name = ident.and_then(|ident| python_name(py, ident).ok());
+        let rust_name = || known.as_ref()?.rust_name().map(str::to_owned);
+        ThreadLabel {
+            name: python_name.or_else(rust_name),
+            ident,
+        }
+    }
+}
+
+/// The name of a thread that `threading` knows. It is looked up where `threading` keeps it. To ask for it would run Python
+/// code, and with it signal handlers, whose exceptions would be lost here.
+fn python_name(py: Python<'_>, ident: u64) -> PyResult<String> {
+    let threads = loaded_module(py, "threading")?.getattr("_active")?;
+    threads.get_item(ident)?.getattr("_name")?.extract()
+}
+
+impl fmt::Display for ThreadLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.name.as_deref().unwrap_or("<unnamed>"))?;
+        match self.ident {
+            Some(ident) => write!(f, " ({ident:#018x})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The state machine of the mutex, without the data that it guards.
+
+use std::{
+    panic::Location,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use pyo3::Python;
+
+use crate::{
+    build_config::FREE_THREADED,
+    deadlock::LockKind,
+    wait::{self, FLAG, PARKED, Patience, RESERVATION, Refusal, ThreadId, UNOWNED, Waiter, Word},
+};
+
+/// A thread panicked while it owned the mutex.
+const POISONED: u64 = FLAG;
+
+/// How often a thread that finds the mutex owned looks again before it sleeps. Between two looks it gives its processor
+/// away: to pause for less makes the word go to and fro between processors, while the owner could lock and unlock
+/// many times. CPython does the same, as often (`MAX_SPIN_COUNT` in `Python/lock.c`). Only before the first sleep: a thread
+/// that spins is in no queue, so no mutex can be reserved for it.
+const SPINS: u32 = 40;
+
+/// For how long at most, because it is attached meanwhile, and the world cannot be stopped: where processors are few, each
+/// yield can take a time slice of somebody else's.
+const SPIN_TIME: Duration = Duration::from_micros(100);
+
+pub(super) struct RawMutex {
+    /// | id | `UNOWNED` | meaning | who moves it there |
+    /// |---|---|---|---|
+    /// | 0 | 0 | free | the owner, who unlocks |
+    /// | thread | 0 | that thread owns the mutex | that thread, attached, when it was free or reserved for it |
+    /// | thread | 1 | *reserved*: no owner, but only that thread takes it | the owner, who unlocks with a sleeper that has waited for a millisecond (`wait::park`) |
+    ///
+    /// A reservation that was not taken within [`RESERVATION`] may be taken by any thread that saw it all that
+    /// time; one for a thread that a fork left behind, by any thread. A mutex that such a thread owns stays owned,
+    /// which is reported to whoever would wait for it, until [`take_abandoned`](Self::take_abandoned).
+    ///
+    /// | flag | meaning | set | cleared |
+    /// |---|---|---|---|
+    /// | `PARKED` | look for sleepers when unlocking | by a thread about to sleep | by the owner, when it takes the last sleeper off the queue |
+    /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
+    word: Word,
+}
+
+/// What a word says to a thread that wants the mutex.
+enum Look {
+    /// It can be had by changing the word from what was seen.
+    Available,
+    /// It is reserved for another thread.
+    Reserved,
+    /// Somebody owns it.
+    Owned,
+}
+
+impl RawMutex {
+    pub(super) const fn new() -> Self {
+        RawMutex { word: Word::new(0) }
+    }
+
+    /// Takes the mutex.
+    #[inline]
+    pub(super) fn lock(
+        &self,
+        py: Python<'_>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        if self.lock_free(py, asked_at) {
+            return Ok(());
+        }
+        self.lock_slow(py, patience(), asked_at)
+    }
+
+    /// The fast path: one read-modify-write, or with a GIL one load and one store.
+    #[inline(always)]
+    fn lock_free(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+        let locked = self.word.acquire(py, 0, ThreadId::current().bits()).is_ok();
+        if locked {
+            self.word.note_taken(asked_at);
+        }
+        locked
+    }
+
+    #[cold]
+    fn lock_slow(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        let mut waiter = Waiter::new(&self.word, LockKind::Mutex, patience, asked_at);
+        let me = waiter.thread;
+        let (mut spins, start) = (0, Instant::now());
+        // The id in a reservation that this thread has watched for its whole length.
+        let mut expired = None;
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            let look = look(bits, me, expired);
+            if let Look::Available = look {
+                if self.take(py, bits, me, asked_at) {
+                    return Ok(());
+                }
+                continue;
+            }
+            // With a GIL the owner cannot run while this thread spins. Where others sleep already, spinning would
+            // only delay them.
+            let may_spin = FREE_THREADED && bits & PARKED == 0 && spins < SPINS;
+            if may_spin && start.elapsed() < SPIN_TIME {
+                spins += 1;
+                thread::yield_now();
+                continue;
+            }
+            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+                continue;
+            }
+            let reserved = matches!(look, Look::Reserved);
+            let pause = reserved.then_some(RESERVATION);
+            let pause_is_over = waiter.sleep(py, self.word.address(), pause, |now| {
+                // A reservation made, or dropped, in between changes how long to sleep: look again.
+                now & PARKED != 0
+                    && !matches!(self::look(now, me, expired), Look::Available)
+                    && (now & UNOWNED != 0) == reserved
+            })?;
+            expired = pause_is_over.then(|| ThreadId::from_bits(bits)).flatten();
+        }
+    }
+
+    /// Takes the mutex if nobody owns it and it is not reserved for another thread.
+    #[inline]
+    pub(super) fn try_lock(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+        self.lock_free(py, asked_at) || self.try_lock_slow(py, asked_at)
+    }
+
+    #[cold]
+    fn try_lock_slow(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+        let me = ThreadId::current();
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            match look(bits, me, None) {
+                Look::Available if self.take(py, bits, me, asked_at) => return true,
+                Look::Available => continue,
+                Look::Reserved | Look::Owned => return false,
+            }
+        }
+    }
+
+    /// Takes the mutex from an owner that a fork left behind, and poisons it.
+    pub(super) fn take_abandoned(
+        &self,
+        py: Python<'_>,
+        asked_at: &'static Location<'static>,
+    ) -> bool {
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            if !Word::owner(bits).is_some_and(ThreadId::is_gone) {
+                return false;
+            }
+            // Fails if another thread marks the word on its way to being told that the owner is gone.
+            if self.take(py, bits, ThreadId::current(), asked_at) {
+                self.poison(py);
+                return true;
+            }
+        }
+    }
+
+    /// Makes `me` the owner of a mutex that was seen as `bits`, keeping the flags.
+    fn take(
+        &self,
+        py: Python<'_>,
+        bits: u64,
+        me: ThreadId,
+        asked_at: &'static Location<'static>,
+    ) -> bool {
+        let owned = me.bits() | bits & (PARKED | POISONED);
+        let taken = self.word.acquire(py, bits, owned).is_ok();
+        if taken {
+            self.word.note_taken(asked_at);
+        }
+        taken
+    }
+
+    /// Gives the mutex up.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread owns it, and no reference to what it guards is used any more.
+    #[inline]
+    pub(super) unsafe fn unlock(&self, py: Python<'_>) {
+        // What the word is without flags. It is not read from the word, which would have to wait for the operation
+        // that locked it; the thread-local was found then already, if locking was inlined into the same function.
+        let mine = ThreadId::current().bits();
+        if self.word.release(py, mine, 0).is_err() {
+            self.unlock_slow(py);
+        }
+    }
+
+    /// Gives the mutex up with sleepers to look after, or a flag to keep.
+    #[cold]
+    fn unlock_slow(&self, py: Python<'_>) {
+        let mine = self.word.load(Ordering::Relaxed);
+        if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
+            return;
+        }
+        wait::unpark_one(self.word.address(), |first| {
+            // Which sleepers there are cannot change while the queue is locked. A thread that sets `PARKED` now
+            // will find it cleared, or see that the mutex is not owned, when it has the queue's lock in turn.
+            let next = first.map_or(0, |first| {
+                let more = if first.others { PARKED } else { 0 };
+                if first.is_due {
+                    first.thread.bits() | UNOWNED | more
+                } else {
+                    more
+                }
+            });
+            self.word.update(py, |bits| next | bits & POISONED);
+        });
+    }
+
+    /// [`unlock`](Self::unlock) by a guard, which poisons the mutex if its thread has begun to panic since it was
+    /// locked.
+    ///
+    /// # Safety
+    ///
+    /// As for `unlock`.
+    #[inline]
+    pub(super) unsafe fn unlock_poisoning(&self, py: Python<'_>, was_panicking: bool) {
+        if !was_panicking && thread::panicking() {
+            self.poison(py);
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.unlock(py) }
+    }
+
+    #[cold]
+    fn poison(&self, py: Python<'_>) {
+        self.word.update(py, |bits| bits | POISONED);
+    }
+
+    pub(super) fn clear_poison(&self, py: Python<'_>) {
+        self.word.update(py, |bits| bits & !POISONED);
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & POISONED != 0
+    }
+
+    pub(super) fn is_locked(&self) -> bool {
+        // Acquire, unlike a look that is followed by an attempt to take the mutex: the garbage collector reads
+        // the data after a negative answer.
+        Word::owner(self.word.load(Ordering::Acquire)).is_some()
+    }
+}
+
+fn look(bits: u64, me: ThreadId, expired: Option<ThreadId>) -> Look {
+    if Word::owner(bits).is_some() {
+        return Look::Owned;
+    }
+    match ThreadId::from_bits(bits) {
+        Some(other) if other != me && Some(other) != expired && !other.is_gone() => Look::Reserved,
+        _ => Look::Available,
+    }
+}

@@ -1,0 +1,566 @@
+//! [`PyOnceLock`]: a cell that is filled once, by an initialiser that may call into Python.
+
+mod raw;
+
+use std::{
+    cell::UnsafeCell,
+    convert::Infallible,
+    fmt,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    panic::{Location, RefUnwindSafe, UnwindSafe},
+};
+
+use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
+
+use self::raw::{Begin, RawOnce, Running};
+use crate::wait::{Patience, Refusal};
+
+/// A cell that is filled once, and read for the cost of one load from then on.
+///
+/// It takes the place of `pyo3::sync::PyOnceLock`, and of PyO3's `GILOnceCell` as it is mostly used: changing the `use` line
+/// is enough. `GILOnceCell` ran the initialisers of several threads, and one within the other; an initialiser that relies on
+/// being entered again gets a panic here.
+///
+/// ```
+/// use pyo3::{prelude::*, types::PyList};
+/// use pyo3_sync::PyOnceLock;
+///
+/// fn shared_list<'py>(py: Python<'py>) -> &'py Bound<'py, PyList> {
+///     static LIST: PyOnceLock<Py<PyList>> = PyOnceLock::new();
+///
+///     LIST.get_or_init(py, || PyList::empty(py).unbind()).bind(py)
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| assert_eq!(shared_list(py).len(), 0));
+/// ```
+///
+/// The initialiser runs exactly once, attached, and may do as it likes: import, call back, detach. Threads that arrive
+/// meanwhile wait, detached from the interpreter; the thread that initialises never detaches on behalf of the cell.
+/// If the initialiser fails or panics, the cell is empty as before and the next thread tries.
+///
+/// # Deadlocks
+///
+/// An initialiser that asks for the cell it is filling, directly or through Python code, gets a panic
+/// from [`get_or_init`](Self::get_or_init) and [`get_or_try_init`](Self::get_or_try_init), and an exception from
+/// [`get_or_try_init_py`](Self::get_or_try_init_py), instead of waiting for itself; so does the finalising thread that
+/// would wait for one that cannot run any more.
+///
+/// # Memory
+///
+/// A word and the value: 16 bytes for a `Py<T>`. With debug assertions the word is twice as large.
+pub struct PyOnceLock<T> {
+    raw: RawOnce,
+    /// Holds a value if, and only if, `raw` is complete.
+    value: UnsafeCell<MaybeUninit<T>>,
+    /// The cell owns a `T` and may drop one.
+    _owned: PhantomData<T>,
+}
+
+// SAFETY: sending the cell sends the value.
+unsafe impl<T: Send> Send for PyOnceLock<T> {}
+// SAFETY: threads that share the cell share the value (hence `Sync`), and one thread can fill it for another to drop
+// or take (hence `Send`).
+unsafe impl<T: Send + Sync> Sync for PyOnceLock<T> {}
+
+// A panicking initialiser leaves the cell empty, so a broken invariant can be seen only inside the value.
+impl<T: UnwindSafe> UnwindSafe for PyOnceLock<T> {}
+impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for PyOnceLock<T> {}
+
+impl<T> PyOnceLock<T> {
+    /// An empty cell.
+    pub const fn new() -> Self {
+        PyOnceLock {
+            raw: RawOnce::new(),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+            _owned: PhantomData,
+        }
+    }
+
+    /// The value, if the cell is filled.
+    #[inline]
+    pub fn get(&self, _py: Python<'_>) -> Option<&T> {
+        self.peek()
+    }
+
+    /// The value, if the cell is filled, for code that has no token.
+    ///
+    /// ```
+    /// # use pyo3_sync::PyOnceLock;
+    /// static LIMIT: PyOnceLock<usize> = PyOnceLock::new();
+    ///
+    /// fn limit() -> usize {
+    ///     LIMIT.peek().copied().unwrap_or(100)
+    /// }
+    /// # assert_eq!(limit(), 100);
+    /// ```
+    #[inline]
+    pub fn peek(&self) -> Option<&T> {
+        if self.raw.is_complete() {
+            // SAFETY: the cell is complete.
+            Some(unsafe { self.assume_filled() })
+        } else {
+            None
+        }
+    }
+
+    /// Whether the cell is filled.
+    #[inline]
+    pub fn is_initialized(&self) -> bool {
+        self.raw.is_complete()
+    }
+
+    /// The value; if the cell is empty, `f` fills it.
+    ///
+    /// Of all threads that arrive before the cell is filled one runs its `f`, and the others wait for it.
+    ///
+    /// # Panics
+    ///
+    /// If `f` panics, or if the wait could never end: see [Deadlocks](Self#deadlocks).
+    #[inline]
+    #[track_caller]
+    pub fn get_or_init<F>(&self, py: Python<'_>, f: F) -> &T
+    where
+        F: FnOnce() -> T,
+    {
+        match self.get_or_try_init(py, || Ok::<T, Infallible>(f())) {
+            Ok(value) => value,
+        }
+    }
+
+    /// The value; if the cell is empty, `f` fills it, unless it fails.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::PyOnceLock;
+    /// fn loads(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    ///     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ///     LOADS.get_or_try_init(py, || Ok(py.import("json")?.getattr("loads")?.unbind()))
+    /// }
+    /// # Python::initialize();
+    /// # Python::attach(|py| assert!(loads(py).is_ok()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of `f`. The cell is empty then, and the next thread runs its own `f`.
+    ///
+    /// # Panics
+    ///
+    /// As [`get_or_init`](Self::get_or_init).
+    #[inline]
+    #[track_caller]
+    pub fn get_or_try_init<F, E>(&self, py: Python<'_>, f: F) -> Result<&T, E>
+    where
+        F: FnOnce() -> Result<T, E>,
+    {
+        match self.fill(py, Patience::Forever, Location::caller(), f) {
+            Ok(value) => Ok(value),
+            Err(FillError::Initializer(error)) => Err(error),
+            Err(FillError::Refusal(refusal)) => refusal.into_deadlock().panic(),
+        }
+    }
+
+    /// [`get_or_try_init`](Self::get_or_try_init) for initialisers that fail with a Python exception: a deadlock is an
+    /// exception too, and not a panic. And a main thread that waits here for another thread's initialiser runs Python's
+    /// signal handlers meanwhile, so that Ctrl-C ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// That of `f`; a [`DeadlockError`](crate::DeadlockError); or what a signal handler raised, `KeyboardInterrupt` as a
+    /// rule, while this thread waited. `f` has not run then.
+    #[inline]
+    #[track_caller]
+    pub fn get_or_try_init_py<F>(&self, py: Python<'_>, f: F) -> PyResult<&T>
+    where
+        F: FnOnce() -> PyResult<T>,
+    {
+        self.fill(py, Patience::Interruptible, Location::caller(), f)
+            .map_err(|error| match error {
+                FillError::Initializer(error) => error,
+                FillError::Refusal(refusal) => refusal.into(),
+            })
+    }
+
+    /// [`get_or_init`](Self::get_or_init) under the name that `pyo3::sync::OnceLockExt` gives it.
+    #[inline]
+    #[track_caller]
+    pub fn get_or_init_py_attached<F>(&self, py: Python<'_>, f: F) -> &T
+    where
+        F: FnOnce() -> T,
+    {
+        self.get_or_init(py, f)
+    }
+
+    /// Fills the cell with `value`, if it is empty.
+    ///
+    /// While an initialiser runs in another thread, this waits for its outcome.
+    ///
+    /// # Errors
+    ///
+    /// The value back, if the cell is filled.
+    ///
+    /// # Panics
+    ///
+    /// If the wait could never end: see [Deadlocks](Self#deadlocks).
+    #[track_caller]
+    pub fn set(&self, py: Python<'_>, value: T) -> Result<(), T> {
+        match self.try_insert(py, value) {
+            Ok(_) => Ok(()),
+            Err((_, value)) => Err(value),
+        }
+    }
+
+    /// [`set`](Self::set) that gives the value in the cell, be it this one or an earlier one.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::PyOnceLock;
+    /// # Python::initialize();
+    /// # Python::attach(|py| {
+    /// let cell = PyOnceLock::new();
+    /// assert_eq!(cell.try_insert(py, 1), Ok(&1));
+    /// assert_eq!(cell.try_insert(py, 2), Err((&1, 2)));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The value in the cell, and the one given back.
+    ///
+    /// # Panics
+    ///
+    /// As [`set`](Self::set).
+    #[track_caller]
+    pub fn try_insert(&self, py: Python<'_>, value: T) -> Result<&T, (&T, T)> {
+        let asked_at = Location::caller();
+        if let Some(filled) = self.peek() {
+            return Err((filled, value));
+        }
+        match self.raw.begin(py, Patience::Forever, asked_at) {
+            // SAFETY: the cell is complete.
+            Ok(Begin::Complete) => Err((unsafe { self.assume_filled() }, value)),
+            Ok(Begin::Run(running)) => match self.complete(running, value) {
+                Ok(filled) => Ok(filled),
+                Err(value) => Err((self.filled_by_another(py, asked_at), value)),
+            },
+            Err(refusal) => refusal.into_deadlock().panic(),
+        }
+    }
+
+    /// Waits, detached, until some thread has filled the cell.
+    ///
+    /// If none ever does, this waits for ever, as [`std::sync::OnceLock::wait`].
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::PyOnceLock;
+    /// static SETTINGS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ///
+    /// /// Called by worker threads, which may start before Python code has set anything.
+    /// fn settings(py: Python<'_>) -> &Py<PyAny> {
+    ///     SETTINGS.wait(py)
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If this thread is the one that is filling it, or if no other can any more: see [Deadlocks](Self#deadlocks).
+    #[track_caller]
+    pub fn wait(&self, py: Python<'_>) -> &T {
+        match self.wait_patiently(py, Patience::Forever, Location::caller()) {
+            Ok(value) => value,
+            Err(refusal) => refusal.into_deadlock().panic(),
+        }
+    }
+
+    /// [`wait`](Self::wait) that a main thread can be called away from: it runs Python's signal handlers while it waits.
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raised, or a [`DeadlockError`](crate::DeadlockError) where [`wait`](Self::wait) panics.
+    #[track_caller]
+    pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
+        Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
+    }
+
+    fn wait_patiently(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<&T, Refusal> {
+        if !self.raw.is_complete() {
+            self.raw.wait(py, patience, asked_at)?;
+        }
+        // SAFETY: the cell was found complete, or has been waited for.
+        Ok(unsafe { self.assume_filled() })
+    }
+
+    /// The value, if the cell is filled, to be changed in place.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        if self.raw.is_complete() {
+            // SAFETY: a complete cell holds a value, and it is borrowed exclusively.
+            Some(unsafe { self.value.get_mut().assume_init_mut() })
+        } else {
+            None
+        }
+    }
+
+    /// Takes the value out and leaves the cell empty.
+    pub fn take(&mut self) -> Option<T> {
+        std::mem::take(self).into_inner()
+    }
+
+    /// The value, if the cell is filled.
+    pub fn into_inner(mut self) -> Option<T> {
+        if !self.raw.is_complete() {
+            return None;
+        }
+        // From here on the cell is empty, so that dropping it does not drop the value that was moved out.
+        self.raw = RawOnce::new();
+        // SAFETY: a complete cell holds a value; it has just been marked as empty, so this is its only use.
+        Some(unsafe { self.value.get_mut().assume_init_read() })
+    }
+
+    /// The value, for the garbage collector: in `__traverse__`, where there is no token.
+    ///
+    /// `None` while the cell is empty. The reference ends with the visit.
+    ///
+    /// ```
+    /// use pyo3::{PyTraverseError, PyVisit, prelude::*};
+    /// use pyo3_sync::PyOnceLock;
+    ///
+    /// #[pyclass]
+    /// struct Lazy(PyOnceLock<Py<PyAny>>);
+    ///
+    /// #[pymethods]
+    /// impl Lazy {
+    ///     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    ///         self.0.traverse(&visit).map_or(Ok(()), |object| visit.call(object))
+    ///     }
+    ///
+    ///     fn __clear__(&mut self) {
+    ///         self.0.take();
+    ///     }
+    /// }
+    /// ```
+    // The answer does not change while the world is stopped, because only attached threads complete a cell.
+    pub fn traverse<'v>(&'v self, _visit: &'v PyVisit<'_>) -> Option<&'v T> {
+        self.peek()
+    }
+
+    #[inline]
+    fn fill<E>(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, FillError<E>> {
+        if let Some(value) = self.peek() {
+            return Ok(value);
+        }
+        self.fill_slow(py, patience, asked_at, f)
+    }
+
+    /// What the initialiser may do to us:
+    ///
+    /// - fail or panic: `Running` is dropped, and the cell is empty again;
+    /// - ask for this cell: `begin` finds this thread as its owner and reports a deadlock;
+    /// - succeed after the cell was filled by `import`: its value is dropped, and the caller gets the one in the cell.
+    #[cold]
+    fn fill_slow<E>(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, FillError<E>> {
+        let begun = self.raw.begin(py, patience, asked_at);
+        match begun.map_err(FillError::Refusal)? {
+            // SAFETY: the cell is complete.
+            Begin::Complete => Ok(unsafe { self.assume_filled() }),
+            Begin::Run(running) => {
+                let value = f().map_err(FillError::Initializer)?;
+                Ok(self.complete_or_drop(py, running, value, asked_at))
+            }
+        }
+    }
+
+    /// Moves `value` into the cell, and gives it there; or gives it back, if the cell was taken from this thread.
+    #[inline]
+    fn complete(&self, running: Running<'_>, value: T) -> Result<&T, T> {
+        let mut value = Some(value);
+        let write = || {
+            if let Some(value) = value.take() {
+                // SAFETY: `complete` calls this while this thread alone may write to the cell, and nobody reads
+                // from it before it is complete.
+                unsafe { (*self.value.get()).write(value) };
+            }
+        };
+        // SAFETY: `write` moves the value in and does nothing else: the cell was empty, so nothing is dropped.
+        unsafe { running.complete(write) };
+        match value {
+            // SAFETY: the cell has just been completed.
+            None => Ok(unsafe { self.assume_filled() }),
+            Some(value) => Err(value),
+        }
+    }
+
+    /// Moves `value` into the cell, or drops it if another one has got there first, and gives the one in the cell.
+    #[inline]
+    fn complete_or_drop(
+        &self,
+        py: Python<'_>,
+        running: Running<'_>,
+        value: T,
+        asked_at: &'static Location<'static>,
+    ) -> &T {
+        match self.complete(running, value) {
+            Ok(filled) => filled,
+            Err(value) => {
+                drop(value);
+                self.filled_by_another(py, asked_at)
+            }
+        }
+    }
+
+    /// The value of the thread that has taken the cell from this one.
+    #[cold]
+    fn filled_by_another(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> &T {
+        // It takes a moment at most: that thread had its value already.
+        match self.wait_patiently(py, Patience::Forever, asked_at) {
+            Ok(filled) => filled,
+            Err(refusal) => refusal.into_deadlock().panic(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The cell was seen complete by this thread.
+    #[inline(always)]
+    unsafe fn assume_filled(&self) -> &T {
+        // SAFETY: a complete cell holds a value and stays complete as long as it is borrowed. That it was seen
+        // complete (a load that acquires what the completing store released) makes the value's bytes visible.
+        unsafe { (*self.value.get()).assume_init_ref() }
+    }
+}
+
+enum FillError<E> {
+    Initializer(E),
+    Refusal(Refusal),
+}
+
+impl<T> PyOnceLock<Py<T>> {
+    /// A cell with a new reference to the same object, or an empty one.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        self.get(py)
+            .map_or_else(PyOnceLock::new, |object| object.clone_ref(py).into())
+    }
+}
+
+impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
+    /// The attribute of a module; if the cell is empty, it is imported and the cell filled with it.
+    ///
+    /// ```
+    /// # use pyo3::{prelude::*, types::{PyDict, PyType}};
+    /// # use pyo3_sync::PyOnceLock;
+    /// fn ordered_dict<'py>(py: Python<'py>, dict: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    ///     static ORDERED_DICT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    ///     ORDERED_DICT.import(py, "collections", "OrderedDict")?.call1((dict,))
+    /// }
+    /// # Python::initialize();
+    /// # Python::attach(|py| assert!(ordered_dict(py, PyDict::new(py)).is_ok()));
+    /// ```
+    ///
+    /// Nothing is held while the import runs, since the interpreter has locks of its own for that, and importing twice
+    /// is harmless: if several threads arrive at once, each imports, and the first one fills the cell. It does so even
+    /// when another thread is running an initialiser for the cell; the value of that initialiser is then dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the module cannot be imported, has no such attribute, or the attribute is not a `T`.
+    #[track_caller]
+    pub fn import<'py>(
+        &self,
+        py: Python<'py>,
+        module_name: &str,
+        attr_name: &str,
+    ) -> PyResult<&Bound<'py, T>> {
+        if let Some(object) = self.get(py) {
+            return Ok(object.bind(py));
+        }
+        self.import_slow(py, module_name, attr_name, Location::caller())
+    }
+
+    #[cold]
+    fn import_slow<'py>(
+        &self,
+        py: Python<'py>,
+        module_name: &str,
+        attr_name: &str,
+        asked_at: &'static Location<'static>,
+    ) -> PyResult<&Bound<'py, T>> {
+        let attribute = py.import(module_name)?.getattr(attr_name)?;
+        let object = attribute.cast_into::<T>()?.unbind();
+        let object = match self.raw.seize(py) {
+            Some(running) => self.complete_or_drop(py, running, object, asked_at),
+            // SAFETY: `seize` refuses because the cell is complete.
+            None => unsafe { self.assume_filled() },
+        };
+        Ok(object.bind(py))
+    }
+}
+
+impl<T> Drop for PyOnceLock<T> {
+    fn drop(&mut self) {
+        if self.raw.is_complete() {
+            // SAFETY: a complete cell holds a value, and this is its last use.
+            unsafe { self.value.get_mut().assume_init_drop() }
+        }
+    }
+}
+
+impl<T> Default for PyOnceLock<T> {
+    fn default() -> Self {
+        PyOnceLock::new()
+    }
+}
+
+/// A filled cell.
+impl<T> From<T> for PyOnceLock<T> {
+    fn from(value: T) -> Self {
+        PyOnceLock {
+            raw: RawOnce::completed(),
+            value: UnsafeCell::new(MaybeUninit::new(value)),
+            _owned: PhantomData,
+        }
+    }
+}
+
+impl<T: Clone> Clone for PyOnceLock<T> {
+    fn clone(&self) -> Self {
+        self.peek()
+            .map_or_else(PyOnceLock::new, |value| value.clone().into())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for PyOnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("PyOnceLock");
+        match self.peek() {
+            Some(value) => tuple.field(value),
+            None => tuple.field(&format_args!("<empty>")),
+        };
+        tuple.finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for PyOnceLock<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.peek() == other.peek()
+    }
+}
+
+impl<T: Eq> Eq for PyOnceLock<T> {}

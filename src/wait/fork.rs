@@ -1,0 +1,99 @@
+//! What `fork` would break, made whole again in the child (invariant I7).
+//!
+//! The child has one thread, a copy of the one that forked, and a copy of all memory as it was at that moment: with
+//! queues of threads that do not exist, behind locks that such threads may hold. Three handlers see to that:
+//!
+//! - *before* the fork, the forking thread takes the lock of every queue, of the graph and of the registry. What
+//!   they guard is then in order, and they belong to the one thread that will be there.
+//! - *after* it the parent releases them: its sleepers have noticed nothing.
+//! - The child forgets all sleepers, edges and threads but its own, notes that all older ids are of threads that are
+//!   gone ([`ThreadId::is_gone`]), and releases the locks.
+//!
+//! The words of the locks stay as they are. A primitive that finds an owner that is gone knows what to do: a cell starts
+//! over, a mutex reports.
+//!
+//! Nobody who holds one of the locks taken here waits for anything, let alone for the interpreter, so the handlers wait
+//! for a few instructions of others at most; and nobody holds two of them, so their order does not matter. The child
+//! frees memory: C libraries keep their allocator whole across a fork, and Python relies on it before we do.
+
+#[cfg(unix)]
+mod handlers {
+    use std::{
+        cell::UnsafeCell,
+        sync::{
+            MutexGuard,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use crate::wait::{ThreadId, graph, park, threads};
+
+    struct Held {
+        queues: Vec<MutexGuard<'static, park::Queue>>,
+        graph: MutexGuard<'static, graph::Graph>,
+        registry: MutexGuard<'static, Option<threads::Registry>>,
+    }
+
+    /// What the forking thread holds between the handlers.
+    struct Slot(UnsafeCell<Option<Held>>);
+
+    // SAFETY: only the handlers use it, between which the forking thread holds locks that keep a second fork from
+    // coming as far as this.
+    unsafe impl Sync for Slot {}
+
+    static HELD: Slot = Slot(UnsafeCell::new(None));
+
+    pub(in crate::wait) fn install_handlers() {
+        // No `Once`: a fork while it runs would leave the child with one that runs for ever. Relaxed: the threads that come
+        // here meanwhile need nothing of it.
+        static INSTALLED: AtomicBool = AtomicBool::new(false);
+        if INSTALLED.load(Ordering::Relaxed) || INSTALLED.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: the functions have the right type and stay where they are: an extension is never unloaded.
+        let result =
+            unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
+        assert_eq!(result, 0, "out of memory for fork handlers");
+    }
+
+    extern "C" fn prepare() {
+        let registry = threads::lock_registry();
+        let graph = graph::lock_graph();
+        let queues = park::lock_all_queues();
+        // SAFETY: all locks are held, so no other thread is between the handlers.
+        let slot = unsafe { &mut *HELD.0.get() };
+        *slot = Some(Held {
+            queues,
+            graph,
+            registry,
+        });
+    }
+
+    fn take_held() -> Option<Held> {
+        // SAFETY: called by the thread that ran `prepare`, before it releases the locks.
+        unsafe { &mut *HELD.0.get() }.take()
+    }
+
+    extern "C" fn in_parent() {
+        drop(take_held());
+    }
+
+    extern "C" fn in_child() {
+        let Some(mut held) = take_held() else { return };
+        ThreadId::forget_all_but_current();
+        for queue in &mut held.queues {
+            queue.clear();
+        }
+        held.graph.clear();
+        if let Some(registry) = held.registry.as_mut() {
+            registry.retain(|id, _| !id.is_gone());
+        }
+    }
+}
+
+#[cfg(unix)]
+pub(super) use handlers::install_handlers;
+
+/// Where there is no `fork` there is nothing to do.
+#[cfg(not(unix))]
+pub(super) fn install_handlers() {}

@@ -1,0 +1,99 @@
+//! Leaving the interpreter for the length of a wait, and coming back.
+
+use pyo3::{ffi, prelude::*};
+
+use super::{ThreadId, threads};
+use crate::build_config::{Py_IsFinalizing, PyEval_RestoreThread};
+
+/// Runs `sleep` while this thread is detached from the interpreter.
+///
+/// The raw pair of functions rather than [`Python::detach`]: when PyO3 re-attaches it also drops the references
+/// that were given up by detached threads, which runs finalisers, that is arbitrary code, in the middle of our
+/// protocol. Nothing of PyO3 runs between the two calls, so its own count of attachments can stay as it is.
+///
+/// While the interpreter shuts down this function does not return on any thread but the one that finalises:
+/// from Python 3.14 on attaching hangs, before it would end the thread by unwinding it, and then [`Hang`] keeps
+/// it.
+pub(super) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
+    struct Attach(*mut ffi::PyThreadState);
+    impl Drop for Attach {
+        fn drop(&mut self) {
+            let hang = Hang;
+            // SAFETY: the state is the one that `PyEval_SaveThread` took from this thread, which has not attached
+            // since: `sleep` got no token, and no code of Python's or PyO3's runs in it.
+            unsafe { PyEval_RestoreThread(self.0) };
+            std::mem::forget(hang);
+        }
+    }
+
+    // SAFETY: the token proves that this thread is attached. No `Bound`, borrowed reference or guard is touched
+    // until `Attach` is dropped, which happens before the caller gets its token's use back.
+    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });
+    sleep()
+}
+
+/// Keeps a thread for ever when it is dropped, that is, when attaching unwinds instead of returning.
+///
+/// The frames below may hold anything; unwinding them would run destructors that believe to be attached.
+struct Hang;
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Whether the interpreter is shutting down.
+///
+/// If it is, the calling thread is the one that does it, and no other thread will ever attach again: CPython stops
+/// all attached threads before it says so, and lets none back in.
+pub(super) fn is_finalizing(py: Python<'_>) -> bool {
+    // SAFETY: the token proves that this thread is attached.
+    exception_aside(py, || unsafe { Py_IsFinalizing() != 0 })
+}
+
+/// Whether this may be the thread that runs Python's signal handlers: the main one.
+pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
+    // Attributes only: to call Python code would run signal handlers, whose exceptions would be lost here.
+    let is_main = || -> PyResult<bool> {
+        let main = loaded_module(py, "threading")?.getattr("_main_thread")?;
+        let main: u64 = main.getattr("_ident")?.extract()?;
+        let current = threads::known(ThreadId::current()).and_then(|known| known.ident);
+        Ok(current.is_none_or(|current| current == main))
+    };
+    // Without the module `threading` nobody has said which thread is the main one; to look in vain costs little.
+    exception_aside(py, || is_main().unwrap_or(true))
+}
+
+/// A module that is imported already. To import one would call whatever `__import__` is in `builtins`, that is, in the worst
+/// case, code that comes back here.
+pub(crate) fn loaded_module<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached, by the token. The dictionary is borrowed from the interpreter, and made a reference of our own.
+    let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict())? };
+    modules.get_item(name)
+}
+
+/// Runs `f`, which may call into Python, with no exception pending, and sets the one that was again.
+///
+/// Locks are taken in destructors too, and CPython runs those while an exception is on its way up the stack. To
+/// call Python code in that state is an error, and whatever the code raises would replace the exception.
+// Deprecated from Python 3.12 on, and the only pair that all versions have.
+#[allow(deprecated)]
+pub(crate) fn exception_aside<R>(_py: Python<'_>, f: impl FnOnce() -> R) -> R {
+    struct Restore([*mut ffi::PyObject; 3]);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let [kind, value, traceback] = self.0;
+            // SAFETY: attached, since the token of `exception_aside` outlives this; the three references are
+            // those that `PyErr_Fetch` gave us, and they are given back once.
+            unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        }
+    }
+    let [mut kind, mut value, mut traceback] = [std::ptr::null_mut(); 3];
+    // SAFETY: attached, by the token; the pointers are to locals.
+    unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
+    let _restore = Restore([kind, value, traceback]);
+    f()
+}

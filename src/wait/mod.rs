@@ -1,0 +1,283 @@
+//! Waiting: the only place of the crate where a thread sleeps.
+//!
+//! # The protocol
+//!
+//! A lock of this crate is a [`Word`] that says who owns it. A thread that cannot have it goes through these steps,
+//! in this order, until it can:
+//!
+//! 1. **Look** at the word, attached. If the lock can be had, take it and be done. With free threading look a few
+//!    times more, since most owners need only a moment; with a GIL nothing can change while this thread is attached.
+//! 2. **Mark** the word with [`PARKED`], so that its owner will look for sleepers.
+//! 3. **Check** that the wait can end, and **publish** it, in one step: the wait is an edge of a graph ([`graph`]), and if it
+//!    would complete a cycle, or its end is an owner that can never run again, it is a [`DeadlockError`], not a sleep.
+//! 4. **Detach** from the interpreter. From here until step 7 nothing of Python's is touched.
+//! 5. **Park** in the queue of the word's address, if the word, read again under the lock of that queue, still says
+//!    that there is something to wait for.
+//! 6. **Retract** the edge.
+//! 7. **Attach**. Only then back to step 1.
+//!
+//! That the lock is taken only after attaching is what makes the crate's locks safe to use from Python (invariant I3): a
+//! thread that acquires first and attaches afterwards owns a lock while it waits for the interpreter, and whoever has the
+//! interpreter may be waiting for that lock. Therefore nobody hands a lock to a sleeper. At most the lock is
+//! *reserved* for it, which others respect for a while and then do not.
+//!
+//! The edge is retracted before attaching because attaching may take long, and run other code on this thread in the end: a
+//! lock taken there would seem to close a cycle through a wait that is over.
+//!
+//! # What a primitive owes
+//!
+//! It changes its word only while attached, wakes sleepers when it has given the word up, and never gives up waiting
+//! after having been woken without looking at the word once more: the wake-up may have been the only one.
+//!
+//! # What a sleeper costs
+//!
+//! Nothing: nobody polls, with three exceptions. A sleeper behind a reservation looks again after [`RESERVATION`]. A main
+//! thread that can be interrupted looks for signals every [`SIGNALS`]. A thread that has waited for [`IMPORTS`] looks whether
+//! it is importing a module, and if so looks again, as often, whether its wait is part of a cycle that runs through the lock
+//! of that module ([`import_lock`]).
+
+mod fork;
+mod graph;
+mod import_lock;
+mod interpreter;
+mod park;
+mod thread_id;
+mod threads;
+mod word;
+
+use std::{
+    panic::Location,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use pyo3::{PyErr, Python};
+
+pub(crate) use self::{
+    graph::{Awaited, Link},
+    interpreter::{exception_aside, loaded_module},
+    park::{unpark_all, unpark_one},
+    thread_id::ThreadId,
+    threads::known,
+    word::{FLAG, PARKED, UNOWNED, Word},
+};
+use self::{
+    graph::{Published, Wanted},
+    park::Parked,
+};
+use crate::deadlock::{Cause, DeadlockError, LockKind};
+
+/// How long others leave a lock alone that is reserved for a sleeper that was woken.
+///
+/// Long enough for a thread to wake up and attach on a busy machine, and short beside the 5 ms for which CPython
+/// lets a thread keep the GIL by default, times the threads that want it.
+pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
+
+/// How often a main thread that waits and can be interrupted looks for signals.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+/// How long a thread waits before it looks whether it does so in the middle of an import, and how often it then looks for a
+/// cycle through import locks. It reports what it has seen twice in a row.
+const IMPORTS: Duration = Duration::from_millis(300);
+
+/// How long a thread is ready to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Forever,
+    /// Until a handler of a Python signal raises an exception.
+    Interruptible,
+    /// Until this time. Such a wait ends by itself, and so is never reported as a deadlock.
+    Until(Instant),
+}
+
+impl Patience {
+    /// For that long from now; for ever, if that is beyond all time.
+    pub(crate) fn for_duration(limit: Duration) -> Self {
+        Instant::now()
+            .checked_add(limit)
+            .map_or(Patience::Forever, Patience::Until)
+    }
+}
+
+/// Why a wait ended without the thread getting what it waited for.
+pub(crate) enum Refusal {
+    Deadlock(DeadlockError),
+    /// Only with [`Patience::Interruptible`].
+    Interrupted(PyErr),
+    /// Only with [`Patience::Until`].
+    TimedOut,
+}
+
+impl Refusal {
+    /// For callers whose patience is for ever.
+    pub(crate) fn into_deadlock(self) -> DeadlockError {
+        match self {
+            Refusal::Deadlock(error) => error,
+            Refusal::Interrupted(_) | Refusal::TimedOut => {
+                unreachable!("this wait has no limit and cannot be interrupted")
+            }
+        }
+    }
+}
+
+/// For callers that can be interrupted.
+impl From<Refusal> for PyErr {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Interrupted(error) => error,
+            other => other.into_deadlock().into(),
+        }
+    }
+}
+
+/// One attempt to get hold of a word, however many times it has to sleep.
+pub(crate) struct Waiter<'word> {
+    wanted: Wanted<'word>,
+    pub(crate) thread: ThreadId,
+    patience: Patience,
+    /// When this thread first fell asleep, which is its place in the queue.
+    since: Option<Instant>,
+    /// Whether this is the thread that runs signal handlers; found out before the first sleep.
+    handles_signals: Option<bool>,
+    /// Whether this thread is importing a module; found out when it has waited for long.
+    is_importing: Option<bool>,
+    /// The cycle through import locks that was seen at the last look: threads, and what they waited for.
+    suspected: Option<Vec<(ThreadId, usize)>>,
+}
+
+impl<'word> Waiter<'word> {
+    pub(crate) fn new(
+        word: &'word Word,
+        kind: LockKind,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Self {
+        Waiter {
+            wanted: Wanted {
+                word,
+                kind,
+                asked_at,
+            },
+            thread: ThreadId::current(),
+            patience,
+            since: None,
+            handles_signals: None,
+            is_importing: None,
+            suspected: None,
+        }
+    }
+
+    /// Steps 3 to 7 of the protocol: sleeps at `address` as long as the word is `blocked`, but no longer than the patience
+    /// of the thread, or `pause` if that is shorter. Gives whether the pause is over.
+    pub(crate) fn sleep(
+        &mut self,
+        py: Python<'_>,
+        address: usize,
+        pause: Option<Duration>,
+        blocked: impl Fn(u64) -> bool,
+    ) -> Result<bool, Refusal> {
+        let period = self.make_rounds(py)?;
+        let now = Instant::now();
+        let pause_over = pause.map(|pause| now + pause);
+        let limit = match self.patience {
+            Patience::Until(limit) if limit <= now => return Err(Refusal::TimedOut),
+            Patience::Until(limit) => Some(limit),
+            Patience::Forever | Patience::Interruptible => None,
+        };
+        if limit.is_none() && pause.is_none() {
+            self.check_owner(py).map_err(Refusal::Deadlock)?;
+        }
+        let edge = match limit {
+            Some(_) => None,
+            None => Some(self.publish(py)?),
+        };
+        let deadline = [limit, pause_over, period.map(|period| now + period)]
+            .into_iter()
+            .flatten()
+            .min();
+        let (word, thread) = (self.wanted.word, self.thread);
+        let since = *self.since.get_or_insert(now);
+        // Relaxed: what matters is that the word is read under the lock of the queue.
+        let validate = || blocked(word.load(Ordering::Relaxed));
+        let parked = interpreter::detached(py, || {
+            let parked = park::park(address, thread, since, deadline, validate);
+            drop(edge);
+            parked
+        });
+        let pause_is_over = pause_over.is_some_and(|pause_over| Instant::now() >= pause_over);
+        Ok(parked == Parked::TimedOut && pause_is_over)
+    }
+
+    /// Attends to what nobody wakes this thread for, and gives the time after which to do so again.
+    fn make_rounds(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+        if let Patience::Until(_) = self.patience {
+            return Ok(None);
+        }
+        let signals = self.look_for_signals(py)?;
+        let imports = self.look_for_imports(py)?;
+        Ok(signals.into_iter().chain(imports).min())
+    }
+
+    fn look_for_signals(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+        if self.patience != Patience::Interruptible {
+            return Ok(None);
+        }
+        // Whoever waits in a destructor may have an exception on its way; it goes on after that of a handler.
+        exception_aside(py, || py.check_signals()).map_err(Refusal::Interrupted)?;
+        let handles_signals = self
+            .handles_signals
+            .get_or_insert_with(|| interpreter::may_handle_signals(py));
+        Ok(handles_signals.then_some(SIGNALS))
+    }
+
+    /// Most waits are over before this asks the interpreter for anything.
+    fn look_for_imports(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if waited < IMPORTS {
+            return Ok(Some(IMPORTS - waited));
+        }
+        let is_importing = self
+            .is_importing
+            .get_or_insert_with(|| import_lock::is_importing(py));
+        if !*is_importing {
+            return Ok(None);
+        }
+        let cycle = import_lock::find_cycle(py, self.thread, self.wanted);
+        let seen = cycle.as_ref().map(|links| {
+            let wait = |link: &Link| (link.thread, link.awaited.address());
+            links.iter().map(wait).collect::<Vec<_>>()
+        });
+        match cycle {
+            // A cycle that is one stays one. What was put together while its threads went on does not come again.
+            Some(links) if seen == self.suspected => {
+                let error = DeadlockError::new(py, Cause::Cycle, links);
+                return Err(Refusal::Deadlock(error));
+            }
+            _ => self.suspected = seen,
+        }
+        Ok(Some(IMPORTS))
+    }
+
+    /// Enters this wait in the graph, unless it would complete a cycle.
+    fn publish(&self, py: Python<'_>) -> Result<Published<'word>, Refusal> {
+        graph::publish(self.thread, self.wanted)
+            .map_err(|cycle| Refusal::Deadlock(DeadlockError::new(py, Cause::Cycle, cycle)))
+    }
+
+    /// Whether the owner is one that can run again.
+    fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
+        let owner = Word::owner(self.wanted.word.load(Ordering::Relaxed));
+        // A cell whose owner is gone counts as empty, and somebody else may fill it.
+        let is_abandoned =
+            self.wanted.kind == LockKind::Mutex && owner.is_some_and(ThreadId::is_gone);
+        let cause = if is_abandoned {
+            Cause::Abandoned
+        } else if owner != Some(self.thread) && interpreter::is_finalizing(py) {
+            Cause::Finalizing
+        } else {
+            return Ok(());
+        };
+        let link = self.wanted.link(self.thread);
+        Err(DeadlockError::new(py, cause, vec![link]))
+    }
+}

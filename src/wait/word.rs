@@ -1,0 +1,171 @@
+//! The word of a lock: who owns it, and a few flags, in eight bytes.
+//!
+//! Every primitive of the crate lays its word out in the same way, so that one walk can follow the owners of all
+//! of them:
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 3 and up | the [`ThreadId`] of the owner, or 0 |
+//! | 2 | the primitive's own ([`FLAG`]) |
+//! | 1 | [`UNOWNED`]: the id, if there is one, is not an owner's |
+//! | 0 | [`PARKED`]: threads may be asleep in the queue of this word |
+//!
+//! # Who may write
+//!
+//! Only attached threads write a word: each method that does takes a token. On a build with a GIL this makes
+//! read-modify-write operations unnecessary, because no other attached thread can come between a load and a store
+//! of this one as long as it does not detach. Here, and nowhere else, the two kinds of build differ in how a word
+//! is changed.
+//!
+//! That rests on three things which this crate cannot check:
+//!
+//! 1. A token is honest. PyO3's `Ungil` is `Send` on stable Rust, and a wrapper that makes anything `Send`
+//!    can carry a token or a guard into a closure that runs detached.
+//! 2. One interpreter uses the word. Two legacy sub-interpreters share the statics of an extension but stop their
+//!    worlds separately, and two with a GIL each would store at once; see
+//!    [`ensure_single_interpreter`](crate::ensure_single_interpreter).
+//! 3. Detached threads only read: the flag `PARKED` is set before a thread detaches and cleared by the attached
+//!    thread that unlocks, and the check that a thread makes on the point of falling asleep is a load.
+
+#[cfg(debug_assertions)]
+use std::sync::atomic::AtomicPtr;
+use std::{
+    panic::Location,
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use pyo3::Python;
+
+use super::ThreadId;
+use crate::build_config::FREE_THREADED;
+
+/// Threads may be asleep in the queue of this word. Whoever finds it set when giving the word up must look there.
+/// It may outlive the last sleeper (one whose time was up leaves it set), never the other way round.
+pub(crate) const PARKED: u64 = 0b001;
+/// The word has no owner, whatever id it shows.
+pub(crate) const UNOWNED: u64 = 0b010;
+/// A flag that each primitive uses as it likes.
+pub(crate) const FLAG: u64 = 0b100;
+
+/// The word itself. What its flags mean is told in the table of each primitive that has one.
+pub(crate) struct Word {
+    bits: AtomicU64,
+    /// Where the owner took the lock, for messages. It makes the word twice as large, in builds for debugging only.
+    #[cfg(debug_assertions)]
+    taken_at: AtomicPtr<Location<'static>>,
+}
+
+impl Word {
+    pub(crate) const fn new(bits: u64) -> Self {
+        Word {
+            bits: AtomicU64::new(bits),
+            #[cfg(debug_assertions)]
+            taken_at: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Remembers where the calling thread became the owner, in builds with debug assertions.
+    #[inline(always)]
+    pub(crate) fn note_taken(&self, _place: &'static Location<'static>) {
+        // Relaxed: the place is a constant of the program, and for a message only.
+        #[cfg(debug_assertions)]
+        self.taken_at
+            .store(ptr::from_ref(_place).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Where the owner took the lock, if that is known. The owner may be another one by now.
+    pub(crate) fn taken_at(&self) -> Option<&'static Location<'static>> {
+        #[cfg(debug_assertions)]
+        // SAFETY: null, or a `&'static Location` that `note_taken` was given.
+        return unsafe { self.taken_at.load(Ordering::Relaxed).as_ref() };
+        #[cfg(not(debug_assertions))]
+        None
+    }
+
+    /// Reads the word; any thread may.
+    #[inline]
+    pub(crate) fn load(&self, ordering: Ordering) -> u64 {
+        self.bits.load(ordering)
+    }
+
+    /// The thread that owns the word at this moment.
+    #[inline]
+    pub(crate) fn owner(bits: u64) -> Option<ThreadId> {
+        if bits & UNOWNED == 0 {
+            ThreadId::from_bits(bits)
+        } else {
+            None
+        }
+    }
+
+    /// The address that the sleepers of this word wait at.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Changes `current` to `new` and takes over, with it, all that the last owner wrote.
+    #[inline]
+    pub(crate) fn acquire(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange(py, current, new, Ordering::Acquire)
+    }
+
+    /// Changes `current` to `new` and passes on, with it, all that this thread wrote.
+    #[inline]
+    pub(crate) fn release(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange(py, current, new, Ordering::Release)
+    }
+
+    /// Sets flags on `current` without passing anything on.
+    ///
+    /// Relaxed: a flag guards no data. The queue's own lock orders `PARKED` against its readers.
+    #[inline]
+    pub(crate) fn flag(&self, py: Python<'_>, current: u64, flags: u64) -> Result<u64, u64> {
+        self.compare_exchange(py, current, current | flags, Ordering::Relaxed)
+    }
+
+    /// Changes the word to whatever `change` makes of it, passing on what this thread wrote. Gives the old bits.
+    pub(crate) fn update(&self, py: Python<'_>, mut change: impl FnMut(u64) -> u64) -> u64 {
+        let mut bits = self.load(Ordering::Relaxed);
+        loop {
+            match self.release(py, bits, change(bits)) {
+                Ok(old) => return old,
+                Err(now) => bits = now,
+            }
+        }
+    }
+
+    /// Stores `bits`, passing on what this thread wrote, where no other thread can be writing.
+    ///
+    /// A release on every build, with or without a GIL: a once-cell is read by threads that are detached, and
+    /// for them no GIL orders the value before the word.
+    #[inline]
+    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {
+        self.bits.store(bits, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn compare_exchange(
+        &self,
+        _py: Python<'_>,
+        current: u64,
+        new: u64,
+        ordering: Ordering,
+    ) -> Result<u64, u64> {
+        if FREE_THREADED {
+            return self
+                .bits
+                .compare_exchange(current, new, ordering, Ordering::Relaxed);
+        }
+        // Plain accesses suffice: all writers own the GIL, which orders them and what they wrote, and this thread
+        // does not give it up between the two lines.
+        let now = self.bits.load(Ordering::Relaxed);
+        if now == current {
+            self.bits.store(new, Ordering::Relaxed);
+            Ok(now)
+        } else {
+            Err(now)
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! A guard that threads share gives all of them the data, so the data must be `Sync` (rust#41622). That the mutex
+//! around them is `Sync` without it is no reason.
+//@ error: E0277
+
+use pyo3_sync::PyMutexGuard;
+
+fn shares<T: Sync>() {}
+
+pub fn case() {
+    #[cfg(feature = "fail")]
+    shares::<PyMutexGuard<'static, std::cell::Cell<i32>>>();
+    #[cfg(not(feature = "fail"))]
+    shares::<PyMutexGuard<'static, std::sync::atomic::AtomicI32>>();
+}

@@ -1,0 +1,14 @@
+//! A mapped guard must not outlive the token it was locked with: after `attach` the thread may be detached.
+//@ error: lifetime may not live long enough
+
+use pyo3::Python;
+use pyo3_sync::{PyMutex, PyMutexGuard};
+
+static MUTEX: PyMutex<i32> = PyMutex::new(0);
+
+pub fn case() -> i32 {
+    #[cfg(feature = "fail")]
+    return *Python::attach(|py| PyMutexGuard::map(MUTEX.lock(py), |value| value));
+    #[cfg(not(feature = "fail"))]
+    return Python::attach(|py| *PyMutexGuard::map(MUTEX.lock(py), |value| value));
+}

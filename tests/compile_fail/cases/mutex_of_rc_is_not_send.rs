@@ -1,0 +1,13 @@
+//! A mutex takes its data along when it is sent. With an `Rc` inside, two threads would count the same references.
+//@ error: E0277
+
+use pyo3_sync::PyMutex;
+
+fn sends<T: Send>() {}
+
+pub fn case() {
+    #[cfg(feature = "fail")]
+    sends::<PyMutex<std::rc::Rc<i32>>>();
+    #[cfg(not(feature = "fail"))]
+    sends::<PyMutex<std::cell::Cell<i32>>>();
+}

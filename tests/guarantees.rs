@@ -1,0 +1,138 @@
+//! What the types of this crate promise without being run: sizes, and which threads may have them.
+//!
+//! The negative half stands beside programs that show what would go wrong, in `tests/compile_fail`.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Debug,
+    mem::size_of,
+    panic::{RefUnwindSafe, UnwindSafe},
+    rc::Rc,
+    sync::{Arc, MutexGuard},
+};
+
+use pyo3::prelude::*;
+use pyo3_sync::{
+    ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, PyMutex, PyMutexGuard, PyOnceLock,
+    TryAttachedError,
+};
+use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
+
+/// `Send`, not `Sync`.
+type NotSync = Cell<i32>;
+/// Neither.
+type Neither = Rc<i32>;
+/// `Sync`, not `Send`.
+type NotSend = MutexGuard<'static, i32>;
+/// Neither `UnwindSafe` nor `RefUnwindSafe`.
+type NotUnwindSafe = &'static mut RefCell<i32>;
+/// `UnwindSafe`, not `RefUnwindSafe`.
+type NotRefUnwindSafe = RefCell<i32>;
+
+// A cell shares its value with all threads at once, and any of them may fill it or have it to drop.
+assert_impl_all!(PyOnceLock<Py<PyAny>>: Send, Sync);
+assert_impl_all!(PyOnceLock<NotSync>: Send);
+assert_not_impl_any!(PyOnceLock<NotSync>: Sync);
+assert_not_impl_any!(PyOnceLock<NotSend>: Send, Sync);
+assert_not_impl_any!(PyOnceLock<Neither>: Send, Sync);
+
+// A mutex passes its data from thread to thread, and no two have them at once.
+assert_impl_all!(PyMutex<Vec<Py<PyAny>>>: Send, Sync);
+assert_impl_all!(PyMutex<NotSync>: Send, Sync);
+assert_not_impl_any!(PyMutex<NotSend>: Send, Sync);
+assert_not_impl_any!(PyMutex<Neither>: Send, Sync);
+assert_impl_all!(PyMutex<dyn Debug + Send>: Send, Sync);
+assert_not_impl_any!(PyMutex<dyn Debug + Sync>: Send, Sync);
+
+// A guard stays on its thread, and can be shared if what it guards can.
+assert_impl_all!(PyMutexGuard<'static, i32>: Sync);
+assert_impl_all!(MappedPyMutexGuard<'static, i32>: Sync);
+assert_impl_all!(ArcPyMutexGuard<'static, i32>: Sync);
+assert_impl_all!(PyMutexGuard<'static, NotSend>: Sync);
+assert_impl_all!(MappedPyMutexGuard<'static, NotSend>: Sync);
+// This one shows its `Arc`, with which another thread could come to drop the data.
+assert_not_impl_any!(ArcPyMutexGuard<'static, NotSend>: Sync);
+assert_not_impl_any!(PyMutexGuard<'static, i32>: Send);
+assert_not_impl_any!(MappedPyMutexGuard<'static, i32>: Send);
+assert_not_impl_any!(ArcPyMutexGuard<'static, i32>: Send);
+assert_not_impl_any!(PyMutexGuard<'static, NotSync>: Send, Sync);
+assert_not_impl_any!(MappedPyMutexGuard<'static, NotSync>: Send, Sync);
+assert_not_impl_any!(ArcPyMutexGuard<'static, NotSync>: Send, Sync);
+
+assert_impl_all!(DeadlockError: Send, Sync, std::error::Error);
+assert_impl_all!(TryAttachedError: Send, Sync, std::error::Error);
+
+// A mutex tells of a panic by its poison; a cell is emptied by one, and shows what its value shows.
+assert_impl_all!(PyMutex<NotUnwindSafe>: UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyOnceLock<i32>: UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyOnceLock<NotRefUnwindSafe>: UnwindSafe);
+assert_not_impl_any!(PyOnceLock<NotRefUnwindSafe>: RefUnwindSafe);
+assert_not_impl_any!(PyOnceLock<NotUnwindSafe>: UnwindSafe, RefUnwindSafe);
+
+// Nothing that could be copied would unlock, or drop, once.
+assert_not_impl_any!(PyMutexGuard<'static, i32>: Clone, Copy);
+assert_not_impl_any!(MappedPyMutexGuard<'static, i32>: Clone, Copy);
+assert_not_impl_any!(ArcPyMutexGuard<'static, i32>: Clone, Copy);
+assert_not_impl_any!(PyMutex<i32>: Clone, Copy);
+
+const POINTER: usize = size_of::<usize>();
+
+/// A word is 8 bytes, and in builds with debug assertions also remembers where its owner took it.
+const WORD: usize = if cfg!(debug_assertions) { 16 } else { 8 };
+const_assert!(size_of::<PyMutex<()>>() == WORD);
+const_assert!(size_of::<PyMutex<u64>>() == WORD + 8);
+const_assert!(size_of::<PyOnceLock<()>>() == WORD);
+const_assert!(size_of::<PyOnceLock<Py<PyAny>>>() == WORD + 8);
+
+// Guards: one or two pointers and two flags, no token.
+const_assert!(size_of::<PyMutexGuard<'static, i32>>() <= 3 * POINTER);
+const_assert!(size_of::<MappedPyMutexGuard<'static, i32>>() <= 3 * POINTER);
+const_assert!(size_of::<ArcPyMutexGuard<'static, i32>>() <= 2 * POINTER);
+const_assert!(size_of::<Option<PyMutexGuard<'static, i32>>>() <= 3 * POINTER);
+
+// Errors are seldom; results that carry one are as small as they can be.
+const_assert!(size_of::<DeadlockError>() == POINTER);
+const_assert!(size_of::<Result<(), DeadlockError>>() == POINTER);
+
+/// Constructors are `const`, and none asks anything of the type.
+#[test]
+fn statics_need_no_initialiser() {
+    static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static MUTEX: PyMutex<Vec<Py<PyAny>>> = PyMutex::new(Vec::new());
+    static TABLE: [PyMutex<Option<Py<PyAny>>>; 4] = [const { PyMutex::new(None) }; 4];
+
+    assert!(!CELL.is_initialized());
+    assert!(!MUTEX.is_locked());
+    assert!(TABLE.iter().all(|mutex| !mutex.is_locked()));
+    let cell = const { PyOnceLock::<Neither>::new() };
+    let mutex = const { PyMutex::<Option<Neither>>::new(None) };
+    assert_eq!((cell.into_inner(), mutex.into_inner()), (None, None));
+}
+
+/// A mutex of a sized type becomes one of an unsized type behind every pointer that allows it.
+#[test]
+fn data_may_be_unsized() {
+    trait Service: Send {
+        fn ask(&mut self) -> u32;
+    }
+
+    impl Service for u32 {
+        fn ask(&mut self) -> u32 {
+            *self += 1;
+            *self
+        }
+    }
+
+    let shared: Arc<PyMutex<dyn Service>> = Arc::new(PyMutex::new(1_u32));
+    let boxed: Box<PyMutex<[i32]>> = Box::new(PyMutex::new([1, 2, 3]));
+    let borrowed: &PyMutex<dyn Service> = &PyMutex::new(5_u32);
+    Python::initialize();
+    Python::attach(|py| {
+        assert_eq!(shared.lock(py).ask(), 2);
+        assert_eq!(PyMutex::lock_arc(&shared, py).ask(), 3);
+        assert_eq!(boxed.lock(py).len(), 3);
+        let last = PyMutexGuard::map(boxed.lock(py), |slice| &mut slice[2..]);
+        assert_eq!(*last, [3]);
+        assert_eq!(borrowed.with(py, |service| service.ask()), 6);
+    });
+}

@@ -1,0 +1,123 @@
+//! One child process: started in a process group of its own, watched, and cleared away with everything it started.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use wait_timeout::ChildExt;
+
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) ending: Ending,
+    /// Standard output and standard error, in the order they were written.
+    pub(crate) output: String,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ending {
+    Exited(i32),
+    /// By the signal of this number.
+    Crashed(i32),
+    /// Holds what `on_hang` said.
+    Hung(String),
+}
+
+/// Runs `command` to its end, at most for `limit`: then `on_hang` may look at its process group before that is killed.
+/// When this returns, nothing that the command started is left.
+pub(crate) fn run(
+    mut command: Command,
+    limit: Duration,
+    on_hang: impl FnOnce(Pid) -> String,
+) -> io::Result<Finished> {
+    // A file rather than pipes: a process that the child left behind may hold a pipe open for ever.
+    let mut output = tempfile::tempfile()?;
+    die_with_us(&mut command);
+    let mut child = command
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .process_group(0)
+        .spawn()?;
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    let ending = wait(&mut child, group, limit, on_hang);
+    // After the child was reaped its group exists only if something is left in it; otherwise this is an error, and well.
+    let _ = killpg(group, Signal::SIGKILL);
+    Ok(Finished {
+        ending: ending?,
+        output: everything_in(&mut output)?,
+    })
+}
+
+/// A child in a group of its own does not see the terminal's Ctrl-C, which ends us: it should not stay behind.
+#[cfg(target_os = "linux")]
+fn die_with_us(command: &mut Command) {
+    let request = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed, and this is a single system call.
+    unsafe { command.pre_exec(request) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_us(_: &mut Command) {}
+
+fn wait(
+    child: &mut Child,
+    group: Pid,
+    limit: Duration,
+    on_hang: impl FnOnce(Pid) -> String,
+) -> io::Result<Ending> {
+    if let Some(status) = child.wait_timeout(limit)? {
+        return Ok(Ending::of(status));
+    }
+    let description = on_hang(group);
+    // The child is not reaped yet, so its group is still there.
+    let _ = killpg(group, Signal::SIGKILL);
+    child.wait()?;
+    Ok(Ending::Hung(description))
+}
+
+fn everything_in(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl Ending {
+    fn of(status: ExitStatus) -> Self {
+        match status.signal() {
+            Some(number) => Self::Crashed(number),
+            None => Self::Exited(status.code().expect("ended by itself or by a signal")),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "ended with code {code}"),
+            Self::Crashed(number) => match Signal::try_from(*number) {
+                Ok(signal) => write!(formatter, "crashed: {signal}"),
+                Err(_) => write!(formatter, "crashed: signal {number}"),
+            },
+            Self::Hung(_) => write!(formatter, "hung"),
+        }
+    }
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "--- what it printed\n{}", self.output.trim_end())?;
+        if let Ending::Hung(description) = &self.ending {
+            writeln!(
+                formatter,
+                "--- where its threads were\n{}",
+                description.trim_end()
+            )?;
+        }
+        Ok(())
+    }
+}

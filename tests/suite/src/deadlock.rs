@@ -1,0 +1,562 @@
+//! Waits that could never end: every one is reported, once, and no other.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_sync::exceptions::DeadlockError;
+use pyo3_sync::{PyMutex, PyMutexGuard, PyOnceLock};
+
+use crate::callback::Callback;
+use crate::harness::{
+    Barrier, PythonThread, on_threads, on_two_threads, wait_until, wait_until_detached,
+};
+use crate::interpreter::{collect, wait_until_an_import_blocks};
+use crate::panics::panic_of;
+use crate::random::Random;
+use crate::registry::Module;
+use crate::test;
+
+/// pyo3#5928, pyo3#5341 in the form of mutexes. One thread is told, and lets go; the other one goes on.
+fn two_threads_that_want_each_others_lock(py: Python<'_>) -> PyResult<()> {
+    let locks = [PyMutex::new(0), PyMutex::new(0)];
+    let barrier = Barrier::new(2);
+    let errors = on_threads(py, 2, |py, number| {
+        let _mine = locks[number].lock(py);
+        barrier.meet(py);
+        locks[1 - number]
+            .lock_checked(py)
+            .map(|mut other| *other += 1)
+            .err()
+            .map(|error| error.to_string())
+    });
+    let told: Vec<_> = errors.iter().flatten().collect();
+    assert_eq!(told.len(), 1, "{errors:?}");
+    assert_eq!(locks.map(PyMutex::into_inner).iter().sum::<i32>(), 1);
+
+    let message = told[0];
+    assert!(
+        message.contains("2 threads wait for each other"),
+        "{message}"
+    );
+    assert_eq!(
+        message
+            .matches("asked at tests/suite/src/deadlock.rs:")
+            .count(),
+        2,
+        "{message}"
+    );
+    assert_eq!(
+        message.matches("for the PyMutex at 0x").count(),
+        2,
+        "{message}"
+    );
+    assert_eq!(message.matches("(0x").count(), 4, "{message}");
+    if cfg!(debug_assertions) {
+        assert_eq!(
+            message
+                .matches("held (since tests/suite/src/deadlock.rs:")
+                .count(),
+            2
+        );
+    }
+    Ok(())
+}
+
+/// pyo3#5928, pyo3#5341: the initialiser of each of two cells asks for the other.
+fn two_cells_that_need_each_other(py: Python<'_>) -> PyResult<()> {
+    let cells = [PyOnceLock::<usize>::new(), PyOnceLock::new()];
+    let barrier = Barrier::new(2);
+    let results = on_threads(py, 2, |py, number| {
+        cells[number]
+            .get_or_try_init_py(py, || {
+                barrier.meet(py);
+                cells[1 - number]
+                    .get_or_try_init_py(py, || Ok(10))
+                    .map(|other| other + 1)
+            })
+            .copied()
+    });
+    let told: Vec<_> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].is_instance_of::<DeadlockError>(py));
+    // The thread that was told failed; the other one then filled both.
+    assert!(
+        results.iter().any(|result| matches!(result, Ok(11))),
+        "{results:?}"
+    );
+    assert!(cells.iter().all(PyOnceLock::is_initialized));
+    Ok(())
+}
+
+/// The forms that return no result panic, and the lock that a panicking initialiser or guard held is given up.
+fn the_forms_without_a_result_panic(py: Python<'_>) -> PyResult<()> {
+    let (mutex, cell) = (PyMutex::new(0), PyOnceLock::new());
+    let barrier = Barrier::new(2);
+    let (first, second) = on_two_threads(
+        py,
+        |py| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let guard = mutex.lock(py);
+                barrier.meet(py);
+                *cell.get_or_init(py, || 1) + *guard
+            }))
+        },
+        |py| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                *cell.get_or_init(py, || {
+                    barrier.meet(py);
+                    *mutex.lock(py) + 2
+                })
+            }))
+        },
+    );
+    assert_eq!(first.is_ok() as u8 + second.is_ok() as u8, 1);
+    assert!(!mutex.is_locked());
+    assert!(cell.is_initialized() || cell.get_or_init(py, || 3) == &3);
+    Ok(())
+}
+
+/// Rings of 2 to 16 threads, each with a lock that the one before it wants. Exactly one is told, and the others finish.
+fn no_cycle_is_missed(py: Python<'_>) -> PyResult<()> {
+    const CYCLES: usize = 10_000;
+    const THREADS: usize = 16;
+    let mutexes: Vec<PyMutex<usize>> = (0..THREADS).map(|_| PyMutex::new(0)).collect();
+    let random = Random::announced();
+    let sizes: Vec<usize> = {
+        let mut random = random.stream(0);
+        (0..CYCLES).map(|_| 2 + random.below(THREADS - 1)).collect()
+    };
+    let seeds: Vec<u64> = {
+        let mut random = random.stream(1);
+        (0..CYCLES).map(|_| random.next()).collect()
+    };
+    let told: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
+    let finished: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
+    let ready: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
+    on_threads(py, THREADS, |py, number| {
+        for cycle in 0..CYCLES {
+            let size = sizes[cycle];
+            // All wait for the slowest, so that rings do not overlap.
+            if cycle > 0 {
+                let before = sizes[cycle - 1];
+                py.detach(|| spin_until(|| finished[cycle - 1].load(SeqCst) == before));
+            }
+            if number >= size {
+                continue;
+            }
+            // Half of the links, chosen at random, are cells whose initialiser takes the place of a guard.
+            let is_cell = seeds[cycle] >> number & 1 == 1;
+            let next = (number + 1) % size;
+            let link = |py: Python<'_>| {
+                ready[cycle].fetch_add(1, SeqCst);
+                py.detach(|| spin_until(|| ready[cycle].load(SeqCst) == size));
+                if let Err(error) = mutexes[next].lock_checked(py).map(|mut guard| *guard += 1) {
+                    told[cycle].fetch_add(1, SeqCst);
+                    assert!(error.to_string().contains(&format!("{size} threads wait")));
+                }
+            };
+            let guard = mutexes[number].lock(py);
+            if is_cell {
+                let cell = PyOnceLock::new();
+                cell.get_or_init(py, || link(py));
+            } else {
+                link(py);
+            }
+            drop(guard);
+            finished[cycle].fetch_add(1, SeqCst);
+        }
+    });
+    for (cycle, told) in told.iter().enumerate() {
+        assert_eq!(
+            told.load(SeqCst),
+            1,
+            "cycle {cycle} of {} threads",
+            sizes[cycle]
+        );
+    }
+    let passed: usize = mutexes.into_iter().map(PyMutex::into_inner).sum();
+    assert_eq!(passed, sizes.iter().map(|size| size - 1).sum::<usize>());
+    Ok(())
+}
+
+/// Short waits of many threads, one after the other: sleeping for each would take the test's time.
+fn spin_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "a ring has come to a standstill"
+        );
+        thread::yield_now();
+    }
+}
+
+/// Rings that run through cells as well: thread n fills cell n and wants cell n + 1.
+fn no_cycle_of_cells_is_missed(py: Python<'_>) -> PyResult<()> {
+    for size in 2..=16 {
+        for _ in 0..20 {
+            let cells: Vec<PyOnceLock<usize>> = (0..size).map(|_| PyOnceLock::new()).collect();
+            let barrier = Barrier::new(size);
+            let told: usize = on_threads(py, size, |py, number| {
+                let mut told = 0;
+                cells[number].get_or_init(py, || {
+                    barrier.meet(py);
+                    let next = cells[(number + 1) % size].get_or_try_init_py(py, || Ok(7));
+                    told += next.is_err() as usize;
+                    number
+                });
+                told
+            })
+            .into_iter()
+            .sum();
+            assert_eq!(told, 1);
+            assert!(
+                cells
+                    .iter()
+                    .enumerate()
+                    .all(|(number, cell)| cell.peek() == Some(&number))
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Locks are taken in one order by all threads, so no cycle can be: whatever is reported is a false alarm. With limits, tries,
+/// panics, errors, threads that come and go, and finalisers that take locks while their thread attaches again.
+fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
+    const LOCKS: usize = 6;
+    static MUTEXES: [PyMutex<usize>; LOCKS] = [const { PyMutex::new(0) }; LOCKS];
+    static FINALISED: AtomicUsize = AtomicUsize::new(0);
+    let random = Random::announced();
+    let cells: Vec<PyMutex<Option<std::sync::Arc<PyOnceLock<usize>>>>> =
+        (0..LOCKS).map(|_| PyMutex::new(None)).collect();
+    let deadline = Instant::now() + Duration::from_secs(4);
+    on_threads(py, 6, |py, number| {
+        let mut random = random.stream(number as u64);
+        while Instant::now() < deadline {
+            let seed = random.next();
+            // A thread of its own now and then: ids come and go.
+            if seed % 16 == 0 {
+                on_threads(py, 1, |py, _| {
+                    take_some(py, &mut Random::from(seed).stream(0), &cells, &MUTEXES)
+                });
+            } else {
+                take_some(py, &mut random, &cells, &MUTEXES);
+            }
+        }
+    });
+
+    fn take_some(
+        py: Python<'_>,
+        random: &mut crate::random::Stream,
+        cells: &[PyMutex<Option<std::sync::Arc<PyOnceLock<usize>>>>],
+        mutexes: &'static [PyMutex<usize>; LOCKS],
+    ) {
+        let mut guards: Vec<PyMutexGuard<'_, usize>> = Vec::new();
+        let mut lock = random.below(LOCKS);
+        while lock < LOCKS {
+            let mutex = &mutexes[lock];
+            let guard = match random.below(8) {
+                0 => mutex.try_lock(py),
+                1 => mutex.try_lock_for(py, Duration::from_micros(random.below(300) as u64)),
+                2 => mutex.lock_interruptible(py).ok(),
+                _ => Some(mutex.lock(py)),
+            };
+            if let Some(mut guard) = guard {
+                *guard += 1;
+                guards.push(guard);
+            }
+            lock += 1 + random.below(3);
+        }
+        match random.below(12) {
+            0 => {
+                let guards = std::mem::take(&mut guards);
+                let panic = std::panic::AssertUnwindSafe(|| {
+                    let _guards = guards;
+                    std::panic::resume_unwind(Box::new("as it should"))
+                });
+                let result: thread::Result<()> = std::panic::catch_unwind(panic);
+                assert!(result.is_err());
+            }
+            1..=3 => {
+                // Dropped while detached, the object dies when this thread, or another one, attaches: with locks held here,
+                // its finaliser takes one that comes after all others.
+                let dies = Callback::new(|py| {
+                    static LAST: PyMutex<usize> = PyMutex::new(0);
+                    let mut last = LAST.lock(py);
+                    let value = &mut *last;
+                    py.detach(|| {
+                        *value += 1;
+                        thread::yield_now();
+                    });
+                    FINALISED.fetch_add(1, SeqCst);
+                    Ok(())
+                })
+                .on_death(py)
+                .expect("it is made");
+                py.detach(|| drop(dies));
+            }
+            4..=7 => py.detach(thread::yield_now),
+            _ => {}
+        }
+        drop(guards);
+        // A cell, now and then a fresh one, whose initialiser takes a lock.
+        let index = random.below(LOCKS);
+        let fresh = random.below(4) == 0;
+        let cell = cells[index].with(py, |slot| {
+            if fresh || slot.is_none() {
+                *slot = Some(Default::default());
+            }
+            slot.clone().expect("it was put there")
+        });
+        let filled = cell.get_or_try_init(py, || {
+            let mut guard = mutexes[index].lock(py);
+            *guard += 1;
+            if *guard % 3 == 0 { Err(()) } else { Ok(*guard) }
+        });
+        let _ = filled;
+    }
+
+    collect(py);
+    assert!(FINALISED.load(SeqCst) > 0);
+    assert!(MUTEXES.iter().all(|mutex| !mutex.is_locked()));
+    Ok(())
+}
+
+/// A method holds the lock and calls a callback, which calls the method again: an exception with its traceback, and nothing
+/// stays locked.
+fn re_entry_through_python_is_an_exception(py: Python<'_>) -> PyResult<()> {
+    #[pyclass(frozen)]
+    struct Account {
+        balance: PyMutex<i64>,
+    }
+
+    #[pymethods]
+    impl Account {
+        fn update(&self, py: Python<'_>, change: Bound<'_, PyAny>) -> PyResult<()> {
+            let mut balance = self.balance.lock_checked(py)?;
+            *balance = change.call1((*balance,))?.extract()?;
+            Ok(())
+        }
+    }
+
+    let account = Py::new(
+        py,
+        Account {
+            balance: PyMutex::new(5),
+        },
+    )?;
+    let names = PyDict::new(py);
+    names.set_item("account", &account)?;
+    py.run(
+        c"
+import traceback
+
+def outer(balance):
+    account.update(inner)
+    return 0
+
+def inner(balance):
+    return 1
+
+try:
+    account.update(outer)
+except RuntimeError as error:
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    kind, message = type(error).__name__, str(error)
+account.update(lambda balance: balance + 1)
+",
+        Some(&names),
+        None,
+    )?;
+    let get = |name| names.get_item(name).map(|value| value.expect("it is set"));
+    assert_eq!(get("kind")?.extract::<String>()?, "DeadlockError");
+    assert!(
+        get("message")?
+            .extract::<String>()?
+            .contains("which it already holds")
+    );
+    assert_eq!(
+        get("frames")?.extract::<Vec<String>>()?,
+        ["<module>", "outer"]
+    );
+    assert_eq!(*account.get().balance.lock(py), 6);
+    Ok(())
+}
+
+/// What Python code needs to tell a deadlock from other errors.
+fn the_exception_is_an_ordinary_class(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<DeadlockError>();
+    assert!(class.is_subclass_of::<PyRuntimeError>()?);
+    assert_eq!(
+        class.getattr("__module__")?.extract::<String>()?,
+        "pyo3_sync"
+    );
+    assert!(
+        class
+            .getattr("__doc__")?
+            .extract::<String>()?
+            .contains("lock")
+    );
+    let module = PyModule::new(py, "mine")?;
+    pyo3_sync::add_exceptions(&module)?;
+    assert!(module.getattr("DeadlockError")?.is(&class));
+    Ok(())
+}
+
+/// Thread A fills a cell, or holds a mutex, and imports a module; thread B is importing that module, whose body asks for it.
+fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
+    static CELL: PyOnceLock<i32> = PyOnceLock::new();
+    static MUTEX: PyMutex<i32> = PyMutex::new(0);
+    static BODY_RUNS: AtomicBool = AtomicBool::new(false);
+    let folder = tempfile::tempdir()?;
+    let sys = py.import("sys")?;
+    sys.getattr("path")?
+        .call_method1("insert", (0, folder.path().to_str()))?;
+    for (module, uses_cell) in [("asks_for_a_cell", true), ("asks_for_a_mutex", false)] {
+        BODY_RUNS.store(false, SeqCst);
+        std::fs::write(
+            folder.path().join(format!("{module}.py")),
+            "import sys\nsys.ask()\n",
+        )?;
+        py.import("importlib")?.call_method0("invalidate_caches")?;
+        let ask = Callback::new(move |py| {
+            BODY_RUNS.store(true, SeqCst);
+            wait_until_an_import_blocks(py)?;
+            let start = Instant::now();
+            let result = if uses_cell {
+                CELL.get_or_try_init_py(py, || Ok(1)).map(drop)
+            } else {
+                MUTEX.lock_interruptible(py).map(drop)
+            };
+            assert!(start.elapsed() < Duration::from_secs(3));
+            result
+        });
+        sys.setattr("ask", ask)?;
+        let (filled, imported) = on_two_threads(
+            py,
+            |py| {
+                py.detach(|| wait_until_detached("the body runs", || BODY_RUNS.load(SeqCst)));
+                if uses_cell {
+                    // The import fails as the body does, or finds the module gone and runs the body again, which is told at once.
+                    CELL.get_or_try_init_py(py, || Ok(py.import(module).is_ok().into()))
+                        .map(|_| ())
+                } else {
+                    let _guard = MUTEX.lock(py);
+                    drop(py.import(module));
+                    Ok(())
+                }
+            },
+            |py| py.import(module).map(drop),
+        );
+        let error = imported.expect_err("the body was told");
+        assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
+        let message = error.value(py).to_string();
+        assert!(
+            message.contains("2 threads wait for each other"),
+            "{message}"
+        );
+        assert!(
+            message.contains(&format!("imports the module \"{module}\"")),
+            "{message}"
+        );
+        filled?;
+        assert!(!MUTEX.is_locked());
+    }
+    Ok(())
+}
+
+/// Threads that sleep for longer than it takes to look, in the midst of imports that come to an end, are left alone.
+fn an_import_that_goes_on_is_no_cycle(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: PyMutex<i32> = PyMutex::new(0);
+    let folder = tempfile::tempdir()?;
+    let sys = py.import("sys")?;
+    sys.getattr("path")?
+        .call_method1("insert", (0, folder.path().to_str()))?;
+    let ask = Callback::new(|py| {
+        *MUTEX.lock_checked(py)? += 1;
+        Ok(())
+    });
+    sys.setattr("ask_for_it", ask)?;
+    for number in 0..3 {
+        std::fs::write(
+            folder.path().join(format!("slow_{number}.py")),
+            "import sys\nsys.ask_for_it()\n",
+        )?;
+    }
+    let locked = AtomicBool::new(false);
+    on_threads(py, 4, |py, number| {
+        if number == 3 {
+            let mut guard = MUTEX.lock(py);
+            let value = &mut *guard;
+            locked.store(true, SeqCst);
+            py.detach(|| {
+                thread::sleep(Duration::from_millis(1500)); // Longer than two looks.
+                *value += 1;
+            });
+            return Ok(());
+        }
+        wait_until(py, "it is locked", || locked.load(SeqCst));
+        py.import(format!("slow_{number}")).map(drop)
+    })
+    .into_iter()
+    .collect::<PyResult<()>>()?;
+    assert_eq!(*MUTEX.lock(py), 4);
+    Ok(())
+}
+
+/// The message names threads that Python started by the names they have there.
+fn threads_are_called_by_their_names(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: PyMutex<i32> = PyMutex::new(0);
+    let names = PyDict::new(py);
+    let twice = Callback::new(|py| {
+        let _guard = MUTEX.lock_checked(py)?;
+        MUTEX.lock_checked(py).map(drop)?;
+        Ok(())
+    });
+    names.set_item("twice", twice)?;
+    let code = "import threading; threading.current_thread().name = 'Klara'; twice()";
+    let error = PythonThread::start(code, &names)?.join(py).unwrap_err();
+    assert!(
+        error.to_string().contains("thread \"Klara\" (0x"),
+        "{error}"
+    );
+    // And one that Rust started by that one.
+    let message = thread::scope(|scope| {
+        let thread = thread::Builder::new().name("Anton".to_owned());
+        let body = || {
+            Python::attach(|py| {
+                let _guard = MUTEX.lock(py);
+                panic_of(|| drop(MUTEX.lock(py)))
+            })
+        };
+        let thread = thread.spawn_scoped(scope, body).expect("it starts");
+        py.detach(|| thread.join().expect("it ends"))
+    });
+    assert!(message.contains("thread \"Anton\" (0x"), "{message}");
+    Ok(())
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(two_threads_that_want_each_others_lock),
+        test!(two_cells_that_need_each_other),
+        test!(the_forms_without_a_result_panic),
+        test!(no_cycle_is_missed).limit(60),
+        test!(no_cycle_of_cells_is_missed).limit(30),
+        test!(nobody_is_told_without_reason).limit(30),
+        test!(re_entry_through_python_is_an_exception),
+        test!(the_exception_is_an_ordinary_class),
+        test!(a_cycle_through_an_import_lock_is_seen).limit(20),
+        test!(an_import_that_goes_on_is_no_cycle).limit(20),
+        test!(threads_are_called_by_their_names),
+    ],
+    scenarios: &[],
+};

@@ -1,0 +1,423 @@
+//! The child of a fork uses everything that the forking thread did not hold, and hangs on nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_sync::{PyMutex, PyOnceLock};
+
+use crate::callback::Callback;
+use crate::harness::{on_threads, wait_until, wait_until_detached};
+use crate::panics::panic_of;
+use crate::registry::Module;
+use crate::test;
+
+/// A process that was forked off this one.
+struct Forked(i32);
+
+impl Forked {
+    /// Forks as Python does, runs `body` in the child, and ends it: well, or with code 1 after a panic, or by the signal of an alarm
+    /// clock if it hangs.
+    fn running(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<Self> {
+        let os = py.import("os")?;
+        let child: i32 = os.call_method0("fork")?.extract()?;
+        if child != 0 {
+            return Ok(Forked(child));
+        }
+        let alarm = py
+            .import("signal")
+            .and_then(|signal| signal.call_method1("alarm", (8,)));
+        alarm.expect("the alarm is set");
+        let result = catch_unwind(AssertUnwindSafe(|| body(py)));
+        os.call_method1("_exit", (i32::from(result.is_err()),))?;
+        unreachable!("the child has ended")
+    }
+
+    fn expect_success(self, py: Python<'_>) -> PyResult<()> {
+        let status = py
+            .import("os")?
+            .call_method1("waitpid", (self.0, 0))?
+            .get_item(1)?;
+        assert_eq!(
+            status.extract::<i32>()?,
+            0,
+            "how the child ended, as a wait status"
+        );
+        Ok(())
+    }
+}
+
+/// CPython warns of forks in processes with threads, which is what these tests are about.
+fn allow_forks(py: Python<'_>) -> PyResult<()> {
+    py.import("warnings")?
+        .call_method1("simplefilter", ("ignore",))
+        .map(drop)
+}
+
+/// Locks, waits, initialises and fails in the child, on several threads at once.
+fn everything_works(py: Python<'_>) {
+    let (mutex, cell) = (PyMutex::new(0), PyOnceLock::new());
+    on_threads(py, 3, |py, number| {
+        for _ in 0..5 {
+            let mut guard = mutex.lock(py);
+            let value = &mut *guard;
+            py.detach(|| {
+                thread::yield_now();
+                *value += 1;
+            });
+            drop(guard);
+            assert!(mutex.try_lock_for(py, Duration::from_secs(5)).is_some());
+        }
+        let _ = cell.get_or_try_init(py, || Err(()));
+        cell.get_or_init(py, || {
+            py.detach(thread::yield_now);
+            number
+        });
+        assert!(mutex.lock_checked(py).is_ok());
+    });
+    assert_eq!(mutex.into_inner(), 15);
+}
+
+/// Threads that hold, fill and wait, all asleep, while this one forks.
+fn a_child_is_not_held_up_by_threads_it_does_not_have(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (held, free, mine) = (PyMutex::new(vec![1]), PyMutex::new(2), PyMutex::new(3));
+    let cell = PyOnceLock::new();
+    let (busy, leave) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stay = || {
+        busy.fetch_add(1, SeqCst);
+        wait_until_detached("told to leave", || leave.load(SeqCst));
+    };
+    let results = on_threads(py, 9, |py, number| -> PyResult<()> {
+        match number {
+            0 => {
+                let mut guard = held.lock(py);
+                let value = &mut *guard;
+                py.detach(|| {
+                    stay();
+                    value.push(2);
+                });
+            }
+            1 => {
+                cell.get_or_init(py, || {
+                    py.detach(stay);
+                    1
+                });
+            }
+            2..8 => {
+                wait_until(py, "both are busy", || busy.load(SeqCst) >= 2);
+                busy.fetch_add(1, SeqCst);
+                if number % 2 == 0 {
+                    held.lock(py).push(number);
+                } else {
+                    assert_eq!(cell.get_or_init(py, || number), &1);
+                }
+            }
+            _ => {
+                wait_until(py, "all are busy", || busy.load(SeqCst) == 8);
+                py.detach(|| thread::sleep(Duration::from_millis(20))); // Let them fall asleep.
+                let guard = mine.lock(py);
+                let child = Forked::running(py, |py| {
+                    everything_works(py);
+                    assert_eq!(*free.lock(py), 2);
+
+                    // A cell whose initialiser is not here is filled afresh, by one of many, and can be waited for.
+                    on_threads(py, 4, |py, number| match number {
+                        0 => assert_eq!(cell.wait(py), &5),
+                        1 => {
+                            py.detach(|| thread::sleep(Duration::from_millis(5)));
+                            assert_eq!(cell.get_or_init(py, || 5), &5);
+                        }
+                        _ => assert_eq!(cell.wait_interruptible(py).expect("it is filled"), &5),
+                    });
+
+                    // A mutex whose owner is not here is reported to whoever would wait for it ..
+                    assert!(held.is_locked());
+                    assert!(held.try_lock(py).is_none());
+                    assert!(held.try_lock_for(py, Duration::from_millis(1)).is_none());
+                    let error = held.lock_checked(py).unwrap_err().to_string();
+                    assert!(
+                        error.contains("not taken along when this process was forked"),
+                        "{error}"
+                    );
+                    panic_of(|| drop(held.lock(py)));
+                    // .. and can be given new data, once.
+                    // SAFETY: the owner lent nothing to this thread.
+                    let reset = |value| unsafe { held.reset_abandoned(py, value) };
+                    assert_eq!(reset(vec![7]), Ok(()));
+                    assert_eq!(reset(vec![8]), Err(vec![8]));
+                    assert_eq!(*held.lock(py), [7]);
+                    assert!(!held.is_poisoned());
+
+                    // What this thread held it still holds, and can release.
+                    assert!(mine.is_locked());
+                    assert!(
+                        mine.lock_checked(py)
+                            .unwrap_err()
+                            .to_string()
+                            .contains("already holds")
+                    );
+                    drop(guard);
+                    assert!(!mine.is_locked());
+                    on_threads(py, 2, |py, _| *mine.lock(py) += 1);
+                })?;
+                child.expect_success(py)?;
+                leave.store(true, SeqCst);
+            }
+        }
+        Ok(())
+    });
+    results.into_iter().collect::<PyResult<()>>()?;
+    assert_eq!(held.into_inner().len(), 5);
+    assert_eq!(cell.into_inner(), Some(1));
+    // The guard was moved into the closure that the child ran; here it was dropped with the closure.
+    assert!(!mine.is_locked());
+    Ok(())
+}
+
+/// Eight threads sleep in front of a mutex that the forking thread holds. In the child a wake-up that went to one of them
+/// would be lost.
+fn a_child_wakes_nobody_who_is_not_there(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (mutex, waiting) = (PyMutex::new(0), AtomicUsize::new(0));
+    let results = on_threads(py, 9, |py, number| -> PyResult<()> {
+        if number != 8 {
+            wait_until(py, "it is locked", || mutex.is_locked());
+            waiting.fetch_add(1, SeqCst);
+            *mutex.lock(py) += 1;
+            return Ok(());
+        }
+        let guard = mutex.lock(py);
+        wait_until(py, "they wait", || waiting.load(SeqCst) == 8);
+        py.detach(|| thread::sleep(Duration::from_millis(20))); // Let them fall asleep.
+        let child = Forked::running(py, |py| {
+            drop(guard);
+            // Each sleeps while another one is inside, and few unlock often enough to make up for a lost wake-up.
+            for _ in 0..20 {
+                let inside = AtomicUsize::new(0);
+                on_threads(py, 2, |py, _| {
+                    let mut guard = mutex.lock(py);
+                    let value = &mut *guard;
+                    py.detach(|| {
+                        if inside.fetch_add(1, SeqCst) == 0 {
+                            thread::sleep(Duration::from_millis(5)); // The other one comes, and sleeps.
+                        }
+                        *value += 1;
+                    });
+                });
+            }
+            assert_eq!(*mutex.lock(py), 40);
+        })?;
+        child.expect_success(py)
+    });
+    results.into_iter().collect::<PyResult<()>>()?;
+    assert_eq!(mutex.into_inner(), 8);
+    Ok(())
+}
+
+/// The data as they are, for those who know that they are whole.
+fn abandoned_data_can_be_taken_over_on_purpose(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let mutex = PyMutex::new(5);
+    let (locked, leave) = (AtomicBool::new(false), AtomicBool::new(false));
+    let results = on_threads(py, 2, |py, number| {
+        if number == 0 {
+            let mut guard = mutex.lock(py);
+            let value = &mut *guard;
+            locked.store(true, SeqCst);
+            py.detach(|| {
+                let _value = value;
+                wait_until_detached("told to leave", || leave.load(SeqCst));
+            });
+            return Ok(());
+        }
+        wait_until(py, "it is locked", || locked.load(SeqCst));
+        // SAFETY: an integer that nobody is writing to is whole. The owner exists, so there is nothing to take over here.
+        assert!(unsafe { mutex.recover_abandoned(py) }.is_none());
+        let child = Forked::running(py, |py| {
+            // SAFETY: as above.
+            let guard = unsafe { mutex.recover_abandoned(py) };
+            assert_eq!(guard.as_deref(), Some(&5));
+            assert!(mutex.is_poisoned());
+            drop(guard);
+            // A child of the child: the survivor's ids are good for as long as it survives.
+            let guard = mutex.lock(py);
+            let grandchild = Forked::running(py, |py| {
+                assert!(
+                    mutex
+                        .lock_checked(py)
+                        .unwrap_err()
+                        .to_string()
+                        .contains("already holds")
+                );
+                drop(guard);
+                everything_works(py);
+            });
+            grandchild
+                .and_then(|it| it.expect_success(py))
+                .expect("it ends well");
+        })?;
+        leave.store(true, SeqCst);
+        child.expect_success(py)
+    });
+    results.into_iter().collect()
+}
+
+const FORKS: usize = 1000;
+
+/// What `parking_lot_core` does not survive: see the module `wait::park`.
+fn a_thousand_forks_with_sleepers(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let mutex = PyMutex::new(0);
+    let waiting = AtomicUsize::new(0);
+    let results = on_threads(py, 9, |py, number| {
+        if number != 0 {
+            wait_until(py, "it is locked", || mutex.is_locked());
+            waiting.fetch_add(1, SeqCst);
+            *mutex.lock(py) += 1;
+            return Ok(());
+        }
+        let guard = mutex.lock(py);
+        wait_until(py, "they wait", || waiting.load(SeqCst) == 8);
+        for _ in 0..FORKS {
+            Forked::running(py, |py| {
+                everything_works(py);
+                assert!(mutex.lock_checked(py).is_err());
+            })?
+            .expect_success(py)?;
+        }
+        drop(guard);
+        Ok(())
+    });
+    results.into_iter().collect::<PyResult<()>>()?;
+    assert_eq!(mutex.into_inner(), 8);
+    Ok(())
+}
+
+/// Forks that catch 16 threads anywhere between falling asleep and waking up.
+fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (mutexes, done) = ([PyMutex::new(0), PyMutex::new(0)], AtomicBool::new(false));
+    let results = on_threads(py, 17, |py, number| {
+        if number == 0 {
+            let result = (0..FORKS).try_for_each(|_| {
+                Forked::running(py, |py| {
+                    everything_works(py);
+                    for mutex in &mutexes {
+                        // Free, reserved for a thread that is not here, or owned by one.
+                        if mutex.lock_checked(py).is_err() {
+                            // SAFETY: the owner lent nothing to this thread.
+                            assert!(unsafe { mutex.reset_abandoned(py, 0) }.is_ok());
+                        }
+                        on_threads(py, 2, |py, _| *mutex.lock(py) += 1);
+                    }
+                })?
+                .expect_success(py)
+            });
+            done.store(true, SeqCst);
+            return result;
+        }
+        let mutex = &mutexes[number % 2];
+        while !done.load(SeqCst) {
+            let mut guard = mutex.lock(py);
+            let value = &mut *guard;
+            py.detach(|| {
+                *value += 1;
+                thread::sleep(Duration::from_micros(20));
+            });
+            drop(guard);
+            drop(mutex.try_lock_for(py, Duration::from_micros(50)));
+            PyOnceLock::new().get_or_init(py, || number);
+        }
+        Ok(())
+    });
+    results.into_iter().collect()
+}
+
+/// As `multiprocessing` does it.
+fn processes_of_multiprocessing_work(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    static HELD: PyMutex<i32> = PyMutex::new(0);
+    static FREE: PyMutex<i32> = PyMutex::new(0);
+    static CELL: PyOnceLock<i32> = PyOnceLock::new();
+    let work = Callback::new(|py| {
+        everything_works(py);
+        *FREE.lock_checked(py)? += 1;
+        assert_eq!(CELL.get_or_try_init_py(py, || Ok(9))?, &9);
+        assert!(HELD.lock_checked(py).is_err());
+        Ok(())
+    });
+    let names = PyDict::new(py);
+    names.set_item("work", work)?;
+    let (busy, leave) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stay = || {
+        busy.fetch_add(1, SeqCst);
+        wait_until_detached("told to leave", || leave.load(SeqCst));
+    };
+    let names = names.unbind();
+    let results = on_threads(py, 3, |py, number| match number {
+        0 => {
+            let mut guard = HELD.lock(py);
+            let value = &mut *guard;
+            py.detach(|| {
+                let _value = value;
+                stay();
+            });
+            Ok(())
+        }
+        1 => {
+            CELL.get_or_init(py, || {
+                py.detach(stay);
+                1
+            });
+            Ok(())
+        }
+        _ => {
+            wait_until(py, "both are busy", || busy.load(SeqCst) == 2);
+            let result = py.run(
+                c"
+import multiprocessing
+context = multiprocessing.get_context('fork')
+processes = [context.Process(target=work) for _ in range(4)]
+for process in processes: process.start()
+for process in processes: process.join(8)
+codes = [process.exitcode for process in processes]
+for process in processes: process.kill()
+assert codes == [0] * 4, codes
+",
+                Some(names.bind(py)),
+                None,
+            );
+            leave.store(true, SeqCst);
+            result
+        }
+    });
+    results.into_iter().collect()
+}
+
+/// Python has `os.fork` where the system has `fork`.
+fn without_fork(py: Python<'_>) -> Option<String> {
+    let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
+    (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(a_child_is_not_held_up_by_threads_it_does_not_have).unless(without_fork),
+        test!(a_child_wakes_nobody_who_is_not_there).unless(without_fork),
+        test!(abandoned_data_can_be_taken_over_on_purpose).unless(without_fork),
+        test!(a_thousand_forks_with_sleepers)
+            .limit(120)
+            .unless(without_fork),
+        test!(a_thousand_forks_with_busy_threads)
+            .limit(240)
+            .unless(without_fork),
+        test!(processes_of_multiprocessing_work)
+            .limit(30)
+            .unless(without_fork),
+    ],
+    scenarios: &[],
+};

@@ -1,0 +1,63 @@
+//! Behaviour tests of pyo3-sync, written once and run twice: embedded in the machine's Python by `cargo test`, and as an
+//! extension module inside real interpreters, GIL and free-threaded, by `cargo xtask test`.
+//!
+//! One file per primitive. A test is a function `fn(Python<'_>) -> PyResult<()>`, called attached, on the main thread of an
+//! interpreter of its own; a panic or an error is a failure. Each file ends with its table:
+//!
+//! ```ignore
+//! pub(crate) const MODULE: Module = Module {
+//!     tests: &[
+//!         test!(one_initialisation),
+//!         test!(waiter_is_not_starved).limit(30),
+//!         test!(suspension_is_seen).only_free_threaded("a GIL build has no critical sections"),
+//!         test!(survives_fork).unless(fork_is_missing),
+//!     ],
+//!     scenarios: &[scenario!(exits_while_threads_wait)],
+//! };
+//! ```
+//!
+//! A **scenario** is what a child process does that a test starts with [`harness::child`]: exit, crash and fork behaviour.
+//! [`harness`] has what tests need again and again.
+
+mod callback;
+mod child;
+mod collector;
+mod deadlock;
+mod fork;
+mod ground;
+mod interpreter;
+mod mutex;
+mod once_lock;
+mod panics;
+mod random;
+mod shutdown;
+mod signals;
+mod single_interpreter;
+
+pub mod harness;
+pub mod registry;
+
+use registry::Module;
+
+pub use child::{EMBEDDED, embedded};
+
+/// Every file of tests. The compiler reports a table that is missing here as dead code.
+const MODULES: &[Module] = &[
+    ground::MODULE,
+    once_lock::MODULE,
+    mutex::MODULE,
+    collector::MODULE,
+    deadlock::MODULE,
+    fork::MODULE,
+    signals::MODULE,
+    shutdown::MODULE,
+    single_interpreter::MODULE,
+];
+
+/// The extension module.
+#[pyo3::pymodule(gil_used = false)]
+fn pyo3_sync_suite(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+    use pyo3::types::PyModuleMethods;
+
+    module.add_function(pyo3::wrap_pyfunction!(child::main, module)?)
+}

@@ -1,0 +1,197 @@
+//! Processes that end while threads wait on our locks, hold them, or fill cells.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_sync::{PyMutex, PyOnceLock};
+
+use crate::callback::Callback;
+use crate::harness::{PythonThread, child, finish, on_threads, wait_until};
+use crate::random::Random;
+use crate::registry::Module;
+use crate::{scenario, test};
+
+const CHILDREN: usize = 500;
+const AT_ONCE: usize = 4;
+const CHILD_LIMIT: Duration = Duration::from_secs(15);
+
+/// Each child is caught at another moment.
+fn five_hundred_processes_end(py: Python<'_>) -> PyResult<()> {
+    let started = AtomicUsize::new(0);
+    on_threads(py, AT_ONCE, |py, _| {
+        while started.fetch_add(1, SeqCst) < CHILDREN {
+            let command = child(py, "shutdown::ends_amid_everything")?;
+            let finished = finish(py, command, CHILD_LIMIT)?;
+            finished.expect_success();
+            assert!(
+                finished.output.ends_with("the call returned"),
+                "{}",
+                finished.output
+            );
+        }
+        Ok(())
+    })
+    .into_iter()
+    .collect()
+}
+
+static MUTEX: PyMutex<Vec<Py<PyAny>>> = PyMutex::new(Vec::new());
+static HELD: PyMutex<()> = PyMutex::new(());
+static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Python and Rust threads use locks and cells, hold them across detachments, and are asleep in them, when the interpreter ends;
+/// then finalisers on the main thread ask for the same.
+fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
+    let random = Random::announced();
+    let use_all = Callback::new(|py| {
+        BUSY.fetch_add(1, SeqCst);
+        MUTEX.lock_checked(py)?.push(py.None());
+        let objects = {
+            let mut guard = MUTEX.lock_checked(py)?;
+            let objects = &mut *guard;
+            py.detach(|| {
+                thread::yield_now();
+                std::mem::take(objects)
+            })
+        };
+        drop(objects);
+        PyOnceLock::new().get_or_try_init_py(py, || {
+            py.detach(thread::yield_now);
+            Ok(())
+        })?;
+        Ok(())
+    });
+    let hold = Callback::new(|py| {
+        let mut guard = HELD.lock_checked(py)?;
+        let data = &mut *guard;
+        BUSY.fetch_add(1, SeqCst);
+        py.detach(|| {
+            let _data = data;
+            loop {
+                thread::park();
+            }
+        })
+    });
+    let wait_for_held = Callback::new(|py| {
+        BUSY.fetch_add(1, SeqCst);
+        HELD.lock_checked(py).map(drop)?;
+        Ok(())
+    });
+    let fill = Callback::new(|py| {
+        CELL.get_or_try_init_py(py, || {
+            BUSY.fetch_add(1, SeqCst);
+            py.detach(|| {
+                loop {
+                    thread::park();
+                }
+            })
+        })
+        .map(drop)
+    });
+    let names = PyDict::new(py);
+    names.set_item("use_all", use_all)?;
+    names.set_item("hold", hold)?;
+    names.set_item("wait_for_held", wait_for_held)?;
+    names.set_item("fill", fill)?;
+    PythonThread::start("hold()", &names)?;
+    wait_until(py, "it is held", || HELD.is_locked());
+    for code in [
+        "while True: use_all()",
+        "while True: use_all()",
+        "wait_for_held()",
+        "fill()",
+        "fill()",
+    ] {
+        PythonThread::start(code, &names)?;
+    }
+    // Threads of Rust, which do not end by themselves either. Each attaches once: one that attaches anew while the interpreter
+    // is being deleted crashes CPython 3.14t, whatever locks it uses.
+    for _ in 0..2 {
+        thread::spawn(|| {
+            Python::attach(|py| {
+                ATTACHED.fetch_add(1, SeqCst);
+                loop {
+                    MUTEX.with(py, |objects| objects.push(py.None()));
+                    py.detach(thread::yield_now);
+                }
+            })
+        });
+    }
+    wait_until(py, "both are attached", || ATTACHED.load(SeqCst) == 2);
+    wait_until(py, "all are busy", || BUSY.load(SeqCst) > 12);
+    let pause = random.stream(0).below(3000) as u64;
+    py.detach(|| thread::sleep(Duration::from_micros(pause)));
+
+    Callback::new(|py| {
+        assert!(HELD.lock_checked(py).is_err());
+        assert!(HELD.try_lock(py).is_none());
+        assert!(CELL.get_or_try_init_py(py, || Ok(py.None())).is_err());
+        assert!(CELL.get(py).is_none());
+        // This one may be held, reserved or free; whichever it is, it is found out.
+        if let Ok(mut objects) = MUTEX.lock_checked(py) {
+            objects.clear();
+        }
+        // An object that is dropped after finalisation, by nobody.
+        CELL_AT_EXIT.get_or_init(py, || py.None());
+        MUTEX_AT_EXIT.lock(py).push(py.None());
+        Ok(())
+    })
+    .at_finalisation(py)
+}
+
+static CELL_AT_EXIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static MUTEX_AT_EXIT: PyMutex<Vec<Py<PyAny>>> = PyMutex::new(Vec::new());
+
+/// A thread that outlives the interpreter, in the embedded run; in an extension the process ends with the interpreter.
+fn drops_after_finalisation_are_harmless(py: Python<'_>) -> PyResult<()> {
+    let finished = finish(
+        py,
+        child(py, "shutdown::drops_after_finalisation")?,
+        CHILD_LIMIT,
+    )?;
+    finished.expect_success();
+    Ok(())
+}
+
+fn drops_after_finalisation(py: Python<'_>) -> PyResult<()> {
+    struct AtThreadExit(PyOnceLock<Py<PyAny>>, PyMutex<Vec<Py<PyAny>>>);
+    thread_local! {
+        // Destroyed when the main thread ends, after the interpreter.
+        static LAST: std::cell::RefCell<Option<AtThreadExit>> = const { std::cell::RefCell::new(None) };
+    }
+    let (cell, mutex) = (PyOnceLock::new(), PyMutex::new(vec![py.None()]));
+    cell.get_or_init(py, || py.None());
+    mutex.lock(py).push(py.None());
+    LAST.with(|last| *last.borrow_mut() = Some(AtThreadExit(cell, mutex)));
+    LAST.with(|last| {
+        let last = last.borrow();
+        let last = last.as_ref().expect("it is there");
+        assert!(last.0.is_initialized() && !last.1.is_locked());
+    });
+    Ok(())
+}
+
+/// With PyO3 before 0.29, a thread that comes back from a `detach` of the user's own aborts the process at exit, on Python before 3.14.
+fn an_older_pyo3_aborts(py: Python<'_>) -> Option<String> {
+    (cfg!(pyo3_before_0_29) && py.version_info() < (3, 14)).then(|| {
+        "PyO3 before 0.29 aborts at exit on Python before 3.14 where a thread comes back from `detach`".to_owned()
+    })
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(five_hundred_processes_end)
+            .limit(300)
+            .unless(an_older_pyo3_aborts),
+        test!(drops_after_finalisation_are_harmless),
+    ],
+    scenarios: &[
+        scenario!(ends_amid_everything),
+        scenario!(drops_after_finalisation),
+    ],
+};

@@ -1,0 +1,208 @@
+//! Ctrl-C while a thread waits.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::prelude::*;
+use pyo3_sync::{PyMutex, PyOnceLock};
+
+use crate::callback::Callback;
+use crate::harness::{child, finish, wait_until_detached};
+use crate::registry::Module;
+use crate::{scenario, test};
+
+const CHILD_LIMIT: Duration = Duration::from_secs(8);
+
+fn run_child(py: Python<'_>, scenario: &str) -> PyResult<()> {
+    finish(py, child(py, scenario)?, CHILD_LIMIT)?.expect_success();
+    Ok(())
+}
+
+fn ctrl_c_ends_the_wait_for_a_mutex(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_interrupted_in_a_mutex")
+}
+
+fn ctrl_c_ends_the_wait_for_a_cell(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_interrupted_in_a_cell")
+}
+
+fn handlers_that_do_not_raise_do_not_end_the_wait(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::handles_signals_in_a_mutex")
+}
+
+fn only_the_main_thread_is_interrupted(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_not_interrupted_in_another_thread")
+}
+
+fn expect_ctrl_c(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let handler = signal.getattr("default_int_handler")?;
+    let set = signal.call_method1("signal", (signal.getattr("SIGINT")?, handler));
+    set.map(drop)
+}
+
+/// Sends this process what Ctrl-C sends, from a thread that is not attached.
+fn press_ctrl_c() {
+    let pid = std::process::id().to_string();
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(kill.expect("there is a `kill`").success());
+}
+
+/// Runs `wait` five times on this thread, with Ctrl-C pressed a little later each time, and gives the shortest latency. The others
+/// only show how busy the machine is.
+fn interrupted<R>(py: Python<'_>, wait: impl Fn() -> PyResult<R>) -> Duration {
+    (0..5)
+        .map(|_| {
+            let pressed = thread::spawn(|| {
+                thread::sleep(Duration::from_millis(120));
+                let time = Instant::now();
+                press_ctrl_c();
+                time
+            });
+            let error = wait().err().expect("the wait was ended");
+            let ended = Instant::now();
+            assert!(error.is_instance_of::<PyKeyboardInterrupt>(py), "{error}");
+            let pressed = py.detach(|| pressed.join().expect("it has pressed"));
+            ended.saturating_duration_since(pressed)
+        })
+        .min()
+        .expect("five latencies")
+}
+
+fn is_interrupted_in_a_mutex(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let mutex = PyMutex::new(0);
+    let (locked, leave) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Python::attach(|py| {
+                let mut guard = mutex.lock(py);
+                let value = &mut *guard;
+                locked.store(true, SeqCst);
+                py.detach(|| {
+                    wait_until_detached("told to leave", || leave.load(SeqCst));
+                    *value += 1;
+                });
+            });
+        });
+        py.detach(|| wait_until_detached("it is locked", || locked.load(SeqCst)));
+        let latency = interrupted(py, || mutex.lock_interruptible(py).map(drop));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        leave.store(true, SeqCst);
+        // Nothing is left of the waits that were ended: the mutex is handed to nobody else.
+        *mutex.lock_interruptible(py).expect("it becomes free") += 1;
+    });
+    assert!(format!("{mutex:?}").contains("locked: false"));
+    assert_eq!(mutex.into_inner(), 2);
+    Ok(())
+}
+
+fn is_interrupted_in_a_cell(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let cell = PyOnceLock::new();
+    let (inside, leave) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Python::attach(|py| {
+                cell.get_or_init(py, || {
+                    inside.store(true, SeqCst);
+                    py.detach(|| wait_until_detached("told to leave", || leave.load(SeqCst)));
+                    1
+                });
+            });
+        });
+        py.detach(|| wait_until_detached("the initialiser runs", || inside.load(SeqCst)));
+        let latency = interrupted(py, || cell.get_or_try_init_py(py, || Ok(2)));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        let latency = interrupted(py, || cell.wait_interruptible(py));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        leave.store(true, SeqCst);
+        assert_eq!(cell.wait_interruptible(py).expect("it is filled"), &1);
+    });
+    Ok(())
+}
+
+fn handles_signals_in_a_mutex(py: Python<'_>) -> PyResult<()> {
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    static MUTEX: PyMutex<i32> = PyMutex::new(0);
+    let handle = Callback::new(|py| {
+        // A handler may use other locks, and finds the one that it interrupts as anybody does.
+        PyMutex::new(0).lock_interruptible(py).map(drop)?;
+        assert!(MUTEX.try_lock(py).is_none());
+        HANDLED.fetch_add(1, SeqCst);
+        Ok(())
+    });
+    let code = c"
+import signal
+signal.signal(signal.SIGINT, lambda number, frame: handle())
+";
+    let names = pyo3::types::PyDict::new(py);
+    names.set_item("handle", handle)?;
+    py.run(code, Some(&names), None)?;
+    let locked = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Python::attach(|py| {
+                let mut guard = MUTEX.lock(py);
+                let value = &mut *guard;
+                locked.store(true, SeqCst);
+                py.detach(|| {
+                    for number in 1..=3 {
+                        press_ctrl_c();
+                        wait_until_detached("it was handled", || HANDLED.load(SeqCst) == number);
+                    }
+                    *value += 1;
+                });
+            });
+        });
+        py.detach(|| wait_until_detached("it is locked", || locked.load(SeqCst)));
+        assert_eq!(*MUTEX.lock_interruptible(py).expect("it becomes free"), 1);
+    });
+    assert_eq!(HANDLED.load(SeqCst), 3);
+    Ok(())
+}
+
+fn is_not_interrupted_in_another_thread(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let mutex = PyMutex::new(0);
+    let waiting = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let guard = mutex.lock(py);
+        let other = scope.spawn(|| {
+            Python::attach(|py| {
+                waiting.store(true, SeqCst);
+                mutex.lock_interruptible(py).map(drop)
+            })
+        });
+        py.detach(|| {
+            wait_until_detached("it waits", || waiting.load(SeqCst));
+            press_ctrl_c();
+            thread::sleep(Duration::from_millis(100));
+        });
+        let error = py
+            .check_signals()
+            .expect_err("the signal is for this thread");
+        assert!(error.is_instance_of::<PyKeyboardInterrupt>(py));
+        drop(guard);
+        py.detach(|| other.join().expect("it ends"))
+    })
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(ctrl_c_ends_the_wait_for_a_mutex),
+        test!(ctrl_c_ends_the_wait_for_a_cell),
+        test!(handlers_that_do_not_raise_do_not_end_the_wait),
+        test!(only_the_main_thread_is_interrupted),
+    ],
+    scenarios: &[
+        scenario!(is_interrupted_in_a_mutex),
+        scenario!(is_interrupted_in_a_cell),
+        scenario!(handles_signals_in_a_mutex),
+        scenario!(is_not_interrupted_in_another_thread),
+    ],
+};

@@ -1,0 +1,92 @@
+//! One of the workspace's libraries as an extension module for one interpreter.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+use xshell::{Shell, cmd};
+
+/// The folder of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .with_file_name("")
+        .components()
+        .collect()
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target() -> io::Result<PathBuf> {
+    std::path::absolute(
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from),
+    )
+}
+
+/// What to build, and for whom.
+pub(crate) struct ExtensionModule<'a> {
+    /// The folder of the workspace: this one, or a copy.
+    pub(crate) workspace: &'a Path,
+    pub(crate) package: &'a str,
+    pub(crate) interpreter: &'a Path,
+    /// Each interpreter has a folder of its own, or the next one would build everything anew.
+    pub(crate) target: &'a Path,
+    pub(crate) optimised: bool,
+    /// For the compiler, besides what the environment says.
+    pub(crate) rust_flags: &'a str,
+}
+
+impl ExtensionModule<'_> {
+    /// Builds the module and returns the folder to put on the interpreter's module path.
+    pub(crate) fn build(&self) -> anyhow::Result<PathBuf> {
+        self.cargo_build()?;
+        let module = self.package.replace('-', "_");
+        let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+        let profile = if self.optimised { "release" } else { "debug" };
+        let library = self
+            .target
+            .join(format!("{profile}/{prefix}{module}{suffix}"));
+        ensure!(library.exists(), "cargo did not make {}", library.display());
+
+        let modules = self.target.join("modules");
+        fs::create_dir_all(&modules)?;
+        replace(&library, &modules.join(format!("{module}.so")))
+            .with_context(|| format!("cannot copy {}", library.display()))?;
+        Ok(modules)
+    }
+
+    fn cargo_build(&self) -> anyhow::Result<()> {
+        let Self {
+            package,
+            interpreter,
+            target,
+            ..
+        } = self;
+        let shell = Shell::new()?;
+        shell.change_dir(self.workspace);
+        let release = self.optimised.then_some("--release");
+        let mut build = cmd!(
+            shell,
+            "cargo build --quiet --package {package} --lib --target-dir {target} {release...}"
+        );
+        for (key, _) in env::vars_os() {
+            if key.to_string_lossy().starts_with("PYO3_") {
+                build = build.env_remove(key);
+            }
+        }
+        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        build
+            .env("PYO3_BUILD_EXTENSION_MODULE", "1")
+            .env("PYO3_PYTHON", interpreter)
+            .env("RUSTFLAGS", format!("{flags} {}", self.rust_flags).trim())
+            .run()
+            .with_context(|| format!("cannot build {package}"))
+    }
+}
+
+/// Copies to a new file that takes the name of the old one, which a process that is still running may have loaded.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    let new = to.with_extension("new");
+    fs::copy(from, &new)?;
+    fs::rename(new, to)
+}

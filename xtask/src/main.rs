@@ -1,0 +1,45 @@
+//! `cargo xtask`: the project's own tasks, in Rust so that a machine with Rust and Python can run them all.
+
+mod bench;
+mod build;
+mod python;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the pyo3-sync workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the benchmarks inside real interpreters, beside our peers
+    Bench(bench::Args),
+    /// Print the path of an interpreter, getting it first if this machine has none
+    Python(python::Args),
+    /// Run the behaviour tests inside real interpreters and print one table
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Bench(args) => bench::run(args),
+        Task::Python(args) => python::run(args),
+        Task::Test(args) => test::run(args),
+    }
+}

@@ -1,0 +1,37 @@
+//! uv: what it can install, and uv itself.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use xshell::{Shell, cmd};
+
+use super::{Interpreter, cache, command, discover, name::Name, pip};
+
+/// Has uv install the interpreter, if there is a uv and it can.
+pub(super) fn install(name: Name) -> anyhow::Result<Interpreter> {
+    let Name::Version(version) = name else {
+        bail!("installs versions, not the machine's own")
+    };
+    let uv = on_path().context("no uv on PATH")?;
+    let release = version.to_string();
+    let shell = Shell::new()?;
+    eprintln!("asking uv for Python {release}");
+    // Few retries, since without its server the interpreter is assembled.
+    command::run(
+        cmd!(shell, "{uv} python install --no-progress {release}").env("UV_HTTP_RETRIES", "1"),
+    )?;
+    discover::in_uv(name)
+}
+
+/// Returns the path of uv, the machine's or one from PyPI. It makes environments for any interpreter and fills them.
+#[expect(dead_code, reason = "for the tasks that need environments")]
+pub(crate) fn uv() -> anyhow::Result<PathBuf> {
+    if let Some(uv) = on_path() {
+        return Ok(uv);
+    }
+    Ok(cache::obtain("uv", |folder| pip::unpack("uv", folder))?.join("bin/uv"))
+}
+
+fn on_path() -> Option<PathBuf> {
+    discover::all_on_path("uv").into_iter().next()
+}

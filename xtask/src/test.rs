@@ -1,0 +1,138 @@
+//! `cargo xtask test`: the suite inside each interpreter, and one table of what came of it.
+//!
+//! For each interpreter the suite is built as an extension module, and `suite_runner` runs its tests, each in a process of
+//! its own. An interpreter that is not to be had does not keep the others from being tested, but the task fails: a run that
+//! silently left out the free-threaded builds would be worth little.
+
+mod report;
+mod workspace;
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use suite_runner::{Arguments, Launcher, Summary};
+
+use crate::build::ExtensionModule;
+use crate::python;
+use workspace::Workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated. All, unless told
+    #[arg(short, long = "interpreter", value_name = "NAME")]
+    interpreters: Vec<String>,
+
+    /// Build with optimisations
+    #[arg(long)]
+    release: bool,
+
+    /// The version of PyO3 to build with, such as 0.26.0; otherwise what cargo chose for this workspace
+    #[arg(long, value_name = "VERSION")]
+    pyo3: Option<String>,
+
+    /// Run only the tests whose name contains this
+    filter: Option<String>,
+
+    /// Passed on to the test runner: `-- --test-threads 1`, `-- --help`
+    #[arg(last = true)]
+    libtest: Vec<String>,
+}
+
+/// What came of the suite in one interpreter; an error means that it did not run at all.
+struct Run {
+    interpreter: String,
+    result: anyhow::Result<Summary>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let arguments = args.for_the_runner();
+    let workspace = Workspace::new(args.pyo3.as_deref())?;
+    let runs: Vec<Run> = args
+        .names()
+        .into_iter()
+        .map(|interpreter| Run {
+            result: run_in(&interpreter, &workspace, args.release, &arguments),
+            interpreter,
+        })
+        .collect();
+    if arguments.list {
+        return Ok(());
+    }
+
+    print!("{}", report::report(&runs));
+    let failed = runs.iter().filter(|run| !run.succeeded()).count();
+    ensure!(
+        failed == 0,
+        "the suite did not pass in {failed} of {} interpreters",
+        runs.len()
+    );
+    ensure!(
+        runs.iter().any(Run::ran_something),
+        "no test was run: does the filter match one?"
+    );
+    Ok(())
+}
+
+fn run_in(
+    name: &str,
+    workspace: &Workspace,
+    release: bool,
+    arguments: &Arguments,
+) -> anyhow::Result<Summary> {
+    eprintln!("\n=== {name} ===");
+    let result = python::find(name)
+        .with_context(|| format!("there is no Python {name} to be had"))
+        .and_then(|interpreter| {
+            let modules = ExtensionModule {
+                workspace: &workspace.root,
+                package: "pyo3-sync-suite",
+                interpreter: &interpreter.path,
+                target: &workspace.target.join(name),
+                optimised: release,
+                rust_flags: "",
+            }
+            .build()?;
+            suite_runner::run(&launcher(name, &interpreter.path, &modules), arguments)
+        });
+    if let Err(error) = &result {
+        eprintln!("{error:#}");
+    }
+    result
+}
+
+/// Starts the interpreter as a child of the suite, which is in the folder `modules`.
+fn launcher(name: &str, interpreter: &Path, modules: &Path) -> Launcher {
+    Launcher::new(name, interpreter)
+        .environment("PYTHONPATH", modules)
+        .argument("-X")
+        .argument("faulthandler")
+        .argument("-c")
+        .argument("import sys, pyo3_sync_suite; sys.exit(pyo3_sync_suite.main(sys.argv[1:]))")
+}
+
+impl Args {
+    fn names(&self) -> Vec<String> {
+        if !self.interpreters.is_empty() {
+            return self.interpreters.clone();
+        }
+        let all = ["python3"].into_iter().chain(python::WANTED);
+        all.map(str::to_owned).collect()
+    }
+
+    fn for_the_runner(&self) -> Arguments {
+        let program = "cargo xtask test --".to_owned();
+        Arguments::from_iter([program].iter().chain(&self.filter).chain(&self.libtest))
+    }
+}
+
+impl Run {
+    fn succeeded(&self) -> bool {
+        self.result
+            .as_ref()
+            .is_ok_and(|summary| summary.failed.is_empty())
+    }
+
+    fn ran_something(&self) -> bool {
+        self.result.as_ref().is_ok_and(|summary| summary.passed > 0)
+    }
+}
