@@ -3,15 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::{PyMutex, PyOnceLock};
 
 use crate::callback::Callback;
-use crate::harness::{on_threads, wait_until, wait_until_detached};
-use crate::panics::panic_of;
+use crate::harness::{Barrier, on_threads, wait_until, wait_until_detached};
+use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
 use crate::test;
 
@@ -21,6 +21,9 @@ struct Forked(i32);
 impl Forked {
     /// Forks as Python does, runs `body` in the child, and ends it: well, or with code 1 after a panic, or by the signal of an alarm
     /// clock if it hangs.
+    ///
+    /// No thread may be attaching for the first time meanwhile: CPython 3.11 makes the state of a new thread under a lock, without the
+    /// GIL, and a child that inherits that lock waits for it in `_PyThreadState_DeleteExcept`, before any of our code runs.
     fn running(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<Self> {
         let os = py.import("os")?;
         let child: i32 = os.call_method0("fork")?.extract()?;
@@ -37,15 +40,23 @@ impl Forked {
     }
 
     fn expect_success(self, py: Python<'_>) -> PyResult<()> {
-        let status = py
-            .import("os")?
-            .call_method1("waitpid", (self.0, 0))?
-            .get_item(1)?;
-        assert_eq!(
-            status.extract::<i32>()?,
-            0,
-            "how the child ended, as a wait status"
-        );
+        let os = py.import("os")?;
+        let no_hang = os.getattr("WNOHANG")?;
+        // Longer than the alarm clock, which is for what hangs in our code: a child may also hang before it is set.
+        let start = Instant::now();
+        let status = loop {
+            let (child, status): (i32, i32) =
+                os.call_method1("waitpid", (self.0, &no_hang))?.extract()?;
+            if child == self.0 {
+                break status;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(12),
+                "a child hangs, and not where its alarm clock ends it"
+            );
+            py.detach(|| thread::sleep(Duration::from_micros(200)));
+        };
+        assert_eq!(status, 0, "how the child ended, as a wait status");
         Ok(())
     }
 }
@@ -301,8 +312,11 @@ fn a_thousand_forks_with_sleepers(py: Python<'_>) -> PyResult<()> {
 fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
     let (mutexes, done) = ([PyMutex::new(0), PyMutex::new(0)], AtomicBool::new(false));
+    let all_are_attached = Barrier::new(17);
     let results = on_threads(py, 17, |py, number| {
+        all_are_attached.meet(py);
         if number == 0 {
+            let _done = OnDrop(|| done.store(true, SeqCst)); // Also after a panic: the others end with this one.
             let result = (0..FORKS).try_for_each(|_| {
                 Forked::running(py, |py| {
                     everything_works(py);
@@ -317,7 +331,6 @@ fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
                 })?
                 .expect_success(py)
             });
-            done.store(true, SeqCst);
             return result;
         }
         let mutex = &mutexes[number % 2];
