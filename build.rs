@@ -10,7 +10,9 @@ use std::{collections::HashMap, env};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PYO3_BUILD_EXTENSION_MODULE");
-    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy)");
+    println!(
+        "cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy, PyCriticalSection_BeginMutex)"
+    );
 
     let config = env::var("DEP_PYTHON_PYO3_CONFIG")
         .expect("pyo3-ffi 0.26 to 0.30 passes its configuration on to this build script");
@@ -29,6 +31,9 @@ fn main() {
     if python.minor >= 13 {
         println!("cargo::rustc-cfg=Py_3_13");
     }
+    if python.has_sections_on_mutexes() {
+        println!("cargo::rustc-cfg=PyCriticalSection_BeginMutex");
+    }
 }
 
 /// What this crate needs to know of the Python that PyO3 targets.
@@ -39,6 +44,10 @@ struct Python {
     pypy: bool,
     /// Whether several threads can be attached at once. True of `abi3t`, which loads in both kinds.
     free_threaded: bool,
+    /// Whether only the stable ABI may be used.
+    limited: bool,
+    /// Whether PyO3 is 0.29 or later.
+    recent_pyo3: bool,
     /// The folder of its shared library, if it is linked with.
     library: Option<String>,
 }
@@ -55,10 +64,17 @@ impl Python {
         let kind = target_abi.next();
         let version = target_abi.next().or(values.get("version").copied());
         let build_flags = values.get("build_flags").copied().unwrap_or("");
+        let has_flag = |flag| build_flags.split(',').any(|other| other == flag);
         let is_linked = values.get("shared") == Some(&"true")
             && env::var_os("CARGO_CFG_UNIX").is_some()
             && env::var_os("PYO3_BUILD_EXTENSION_MODULE").is_none();
         Python {
+            limited: match kind {
+                Some(kind) => kind.starts_with("abi3"),
+                // On a free-threaded Python older versions of PyO3 take `abi3` for a wish that cannot be fulfilled.
+                None => values.get("abi3") == Some(&"true") && !has_flag("Py_GIL_DISABLED"),
+            },
+            recent_pyo3: kind.is_some(),
             library: values
                 .get("lib_dir")
                 .filter(|_| is_linked)
@@ -70,9 +86,17 @@ impl Python {
                 .expect("PyO3's configuration names a Python 3 version"),
             free_threaded: match kind {
                 Some(kind) => kind == "free_threaded" || kind == "abi3t",
-                None => build_flags.split(',').any(|flag| flag == "Py_GIL_DISABLED"),
+                None => has_flag("Py_GIL_DISABLED"),
             },
         }
+    }
+
+    /// Whether a critical section can be held on a mutex that belongs to no object: `PyCriticalSection_BeginMutex`, public from
+    /// Python 3.14 on. PyO3 declares it from 0.28 on; we can do without its declaration everywhere but on Windows, where
+    /// it matters how PyO3 was told to link.
+    fn has_sections_on_mutexes(&self) -> bool {
+        let is_declared = env::var_os("CARGO_CFG_UNIX").is_some() || self.recent_pyo3;
+        self.free_threaded && !self.limited && self.minor >= 14 && is_declared
     }
 }
 

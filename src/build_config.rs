@@ -51,3 +51,101 @@ unsafe extern "C-unwind" {
 /// Elsewhere a thread is ended without unwinding, and PyO3's declaration links as PyO3 was told to link.
 #[cfg(not(unix))]
 pub(crate) use ffi::PyEval_RestoreThread;
+
+// Critical sections, as the free-threaded build has them.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) use ffi::{
+    PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_End, PyCriticalSection2,
+    PyCriticalSection2_Begin, PyCriticalSection2_End,
+};
+
+/// Critical sections where there is a GIL: nothing, as in C, where they are macros that expand to nothing.
+#[cfg(not(Py_GIL_DISABLED))]
+mod no_critical_sections {
+    use super::ffi::PyObject;
+
+    pub(crate) struct PyCriticalSection;
+    pub(crate) struct PyCriticalSection2;
+
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection_Begin(_: *mut PyCriticalSection, _: *mut PyObject) {}
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection_End(_: *mut PyCriticalSection) {}
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection2_Begin(
+        _: *mut PyCriticalSection2,
+        _: *mut PyObject,
+        _: *mut PyObject,
+    ) {
+    }
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection2_End(_: *mut PyCriticalSection2) {}
+}
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) use no_critical_sections::*;
+
+/// Begins a section on a mutex that belongs to no object; declared here because PyO3 does so only from 0.28 on.
+#[cfg(all(PyCriticalSection_BeginMutex, unix))]
+unsafe extern "C" {
+    pub(crate) fn PyCriticalSection_BeginMutex(section: *mut PyCriticalSection, mutex: *mut u8);
+    pub(crate) fn PyCriticalSection2_BeginMutex(
+        section: *mut PyCriticalSection2,
+        first: *mut u8,
+        second: *mut u8,
+    );
+}
+
+/// With PyO3's declaration, which links as PyO3 was told to link. Its mutex is a byte, as CPython's.
+#[cfg(all(PyCriticalSection_BeginMutex, not(unix)))]
+mod sections_on_mutexes {
+    use super::{PyCriticalSection, PyCriticalSection2, ffi};
+
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection_BeginMutex(
+        section: *mut PyCriticalSection,
+        mutex: *mut u8,
+    ) {
+        // SAFETY: as the caller promises for the function of the same name.
+        unsafe { ffi::PyCriticalSection_BeginMutex(section, mutex.cast()) }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn PyCriticalSection2_BeginMutex(
+        section: *mut PyCriticalSection2,
+        first: *mut u8,
+        second: *mut u8,
+    ) {
+        // SAFETY: as above.
+        unsafe { ffi::PyCriticalSection2_BeginMutex(section, first.cast(), second.cast()) }
+    }
+}
+#[cfg(all(PyCriticalSection_BeginMutex, not(unix)))]
+pub(crate) use sections_on_mutexes::*;
+
+/// For builds that lack the functions, and whose `SectionLock` is none that would call them.
+#[cfg(not(PyCriticalSection_BeginMutex))]
+mod no_sections_on_mutexes {
+    use super::{PyCriticalSection, PyCriticalSection2};
+
+    pub(crate) unsafe fn PyCriticalSection_BeginMutex(_: *mut PyCriticalSection, _: *mut u8) {
+        unreachable!("this Python has no critical sections on mutexes")
+    }
+
+    pub(crate) unsafe fn PyCriticalSection2_BeginMutex(
+        _: *mut PyCriticalSection2,
+        _: *mut u8,
+        _: *mut u8,
+    ) {
+        unreachable!("this Python has no critical sections on mutexes")
+    }
+}
+#[cfg(not(PyCriticalSection_BeginMutex))]
+pub(crate) use no_sections_on_mutexes::*;
+
+#[cfg(all(Py_GIL_DISABLED, PyCriticalSection_BeginMutex))]
+pub(crate) use crate::critical_section::lock::MutexLock as SectionLock;
+/// What the critical section of a `PyProtected` is held on.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) use crate::critical_section::lock::NoLock as SectionLock;
+#[cfg(all(Py_GIL_DISABLED, not(PyCriticalSection_BeginMutex)))]
+pub(crate) use crate::critical_section::lock::ObjectLock as SectionLock;

@@ -4,7 +4,10 @@ use std::{error, fmt, panic::Location};
 
 use pyo3::{PyErr, prelude::*};
 
-use crate::wait::{self, Awaited, Link, ThreadId, exception_aside, loaded_module};
+use crate::{
+    thread_label::ThreadLabel,
+    wait::{Awaited, Link, exception_aside},
+};
 
 /// The exception that Python code sees in place of a deadlock.
 pub mod exceptions {
@@ -256,41 +259,5 @@ impl fmt::Display for LockKind {
             LockKind::Mutex => "PyMutex",
             LockKind::OnceLock => "PyOnceLock",
         })
-    }
-}
-
-/// A thread as people know it: the name it has in Python or Rust, and the number that `faulthandler` prints.
-struct ThreadLabel {
-    name: Option<String>,
-    ident: Option<u64>,
-}
-
-impl ThreadLabel {
-    fn of(py: Python<'_>, thread: ThreadId) -> Self {
-        let known = wait::known(thread);
-        let ident = known.as_ref().and_then(|known| known.ident);
-        let python_name = ident.and_then(|ident| python_name(py, ident).ok());
-        let rust_name = || known.as_ref()?.rust_name().map(str::to_owned);
-        ThreadLabel {
-            name: python_name.or_else(rust_name),
-            ident,
-        }
-    }
-}
-
-/// The name of a thread that `threading` knows. It is looked up where `threading` keeps it. To ask for it would run Python
-/// code, and with it signal handlers, whose exceptions would be lost here.
-fn python_name(py: Python<'_>, ident: u64) -> PyResult<String> {
-    let threads = loaded_module(py, "threading")?.getattr("_active")?;
-    threads.get_item(ident)?.getattr("_name")?.extract()
-}
-
-impl fmt::Display for ThreadLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.name.as_deref().unwrap_or("<unnamed>"))?;
-        match self.ident {
-            Some(ident) => write!(f, " ({ident:#018x})"),
-            None => Ok(()),
-        }
     }
 }

@@ -72,10 +72,13 @@
 #![warn(missing_docs)]
 
 mod build_config;
+pub mod critical_section;
 mod deadlock;
 mod mutex;
 mod once_lock;
+mod protected;
 mod single_interpreter;
+mod thread_label;
 mod wait;
 
 #[doc = include_str!("../docs/deadlocks.md")]
@@ -87,4 +90,5 @@ pub mod deadlocks {
 pub use deadlock::{DeadlockError, add_exceptions, exceptions};
 pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
 pub use once_lock::PyOnceLock;
+pub use protected::{ProtectedBorrowError, PyProtected};
 pub use single_interpreter::ensure_single_interpreter;

@@ -38,6 +38,7 @@
 
 mod fork;
 mod graph;
+pub(crate) mod ident;
 mod import_lock;
 mod interpreter;
 mod park;
@@ -58,7 +59,7 @@ pub(crate) use self::{
     interpreter::{exception_aside, loaded_module},
     park::{unpark_all, unpark_one},
     thread_id::ThreadId,
-    threads::known,
+    threads::{known, with_ident},
     word::{FLAG, PARKED, UNOWNED, Word},
 };
 use self::{

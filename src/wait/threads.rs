@@ -9,7 +9,7 @@ use std::{
     thread::{self, Thread},
 };
 
-use super::ThreadId;
+use super::{ThreadId, ident};
 
 /// A thread as the outside world knows it.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl KnownThread {
     fn current() -> Self {
         KnownThread {
             handle: thread::current(),
-            ident: current_ident(),
+            ident: ident::python_ident(ident::current()),
         }
     }
 
@@ -31,19 +31,6 @@ impl KnownThread {
     pub(crate) fn rust_name(&self) -> Option<&str> {
         self.handle.name()
     }
-}
-
-/// CPython identifies a thread by its `pthread_t`, turned into a number.
-#[cfg(unix)]
-fn current_ident() -> Option<u64> {
-    // SAFETY: `pthread_self` has no preconditions.
-    Some(unsafe { libc::pthread_self() } as u64)
-}
-
-/// Elsewhere the messages do without the number, and the look at import locks does not happen.
-#[cfg(not(unix))]
-fn current_ident() -> Option<u64> {
-    None
 }
 
 pub(super) type Registry = HashMap<ThreadId, KnownThread>;
@@ -89,7 +76,7 @@ pub(crate) fn known(id: ThreadId) -> Option<KnownThread> {
 }
 
 /// The thread with this `threading.get_ident`, if it has ever touched a lock of ours.
-pub(super) fn with_ident(ident: u64) -> Option<ThreadId> {
+pub(crate) fn with_ident(ident: u64) -> Option<ThreadId> {
     lock_registry()
         .as_ref()?
         .iter()

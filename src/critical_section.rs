@@ -1,0 +1,312 @@
+#![doc = include_str!("../docs/critical_sections.md")]
+
+pub(crate) mod lock;
+pub(crate) mod section;
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    panic::Location,
+};
+
+use pyo3::prelude::*;
+
+use crate::protected::{Exclusive, ProtectedBorrowError, PyProtected, Shared, Wanted};
+
+/// Runs `f` inside the critical section of an object: what CPython itself enters for most operations on a list or a dictionary.
+///
+/// Where there is a GIL this only calls `f`.
+///
+/// ```
+/// use pyo3::{prelude::*, types::PyList};
+/// use pyo3_sync::critical_section::with_critical_section;
+///
+/// /// Nobody adds to the list between the two steps.
+/// #[pyfunction]
+/// fn push_length(list: &Bound<'_, PyList>) -> PyResult<()> {
+///     with_critical_section(list, || list.append(list.len()))
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| push_length(&PyList::empty(py))).unwrap();
+/// ```
+///
+/// It keeps out other sections of the same object, and nothing else: most functions of the C API on built-in types enter one, but
+/// not all, and reading an item of a list does not. And it is suspended by whatever detaches, [as told
+/// above](self#suspension).
+#[inline]
+pub fn with_critical_section<R>(object: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> R {
+    section::on_object(object, f)
+}
+
+/// Runs `f` inside the critical sections of two objects, which are entered together: there is no order to get wrong, and the two may
+/// be one and the same.
+///
+/// Two nested calls of [`with_critical_section`] are not the same: while the inner one waits, the outer one is suspended.
+///
+/// ```
+/// use pyo3::{prelude::*, types::PyList};
+/// use pyo3_sync::critical_section::with_critical_section2;
+///
+/// #[pyfunction]
+/// fn swap_last(a: &Bound<'_, PyList>, b: &Bound<'_, PyList>) -> PyResult<()> {
+///     with_critical_section2(a, b, || {
+///         let (last_of_a, last_of_b) = (a.get_item(a.len() - 1)?, b.get_item(b.len() - 1)?);
+///         a.set_item(a.len() - 1, last_of_b)?;
+///         b.set_item(b.len() - 1, last_of_a)
+///     })
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| {
+/// #     let (a, b) = (PyList::new(py, [1]).unwrap(), PyList::new(py, [2]).unwrap());
+/// #     swap_last(&a, &b).unwrap();
+/// # });
+/// ```
+#[inline]
+pub fn with_critical_section2<R>(
+    a: &Bound<'_, PyAny>,
+    b: &Bound<'_, PyAny>,
+    f: impl FnOnce() -> R,
+) -> R {
+    section::on_objects(a, b, f)
+}
+
+/// Runs `f` inside the critical section of a [`PyProtected`], without borrowing its data: `f` borrows them when it likes.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
+///
+/// static QUEUE: PyProtected<Vec<Py<PyAny>>> = PyProtected::new(Vec::new());
+///
+/// /// Calls may add further calls, and do: the data are not borrowed meanwhile.
+/// #[pyfunction]
+/// fn run_all(py: Python<'_>) -> PyResult<()> {
+///     with_critical_section_mutex(py, &QUEUE, |queue| {
+///         loop {
+///             let Some(next) = queue.borrow_mut()?.pop() else { return Ok(()) };
+///             next.call0(py)?; // Suspends the section, perhaps.
+///         }
+///     })
+/// }
+/// # Python::initialize();
+/// # Python::attach(run_all).unwrap();
+/// ```
+#[inline]
+pub fn with_critical_section_mutex<'py, T: ?Sized, R>(
+    py: Python<'py>,
+    cell: &PyProtected<T>,
+    f: impl for<'s> FnOnce(EnteredCriticalSection<'s, T>) -> R,
+) -> R {
+    section::on_lock(py, cell.lock(), || f(EnteredCriticalSection { cell, py }))
+}
+
+/// Runs `f` inside the critical sections of two cells, which are entered together.
+///
+/// The second is `None` if the two are one cell, so that nobody gets two views of one value.
+#[inline]
+pub fn with_critical_section_mutex2<T: ?Sized, U: ?Sized, R>(
+    py: Python<'_>,
+    a: &PyProtected<T>,
+    b: &PyProtected<U>,
+    f: impl for<'s> FnOnce(EnteredCriticalSection<'s, T>, Option<EnteredCriticalSection<'s, U>>) -> R,
+) -> R {
+    if a.is_same(b) {
+        return with_critical_section_mutex(py, a, |entered| f(entered, None));
+    }
+    section::on_locks(py, a.lock(), b.lock(), || {
+        f(
+            EnteredCriticalSection { cell: a, py },
+            Some(EnteredCriticalSection { cell: b, py }),
+        )
+    })
+}
+
+/// A [`PyProtected`] whose critical section this thread has entered: see [`with_critical_section_mutex`].
+///
+/// The section may be suspended at the moment, by a section inside it. So borrowing enters it once more, and so does the end of a
+/// borrow; that is quick if it is not suspended.
+pub struct EnteredCriticalSection<'s, T: ?Sized> {
+    cell: &'s PyProtected<T>,
+    /// Keeps this on its thread, and out of closures that run detached.
+    py: Python<'s>,
+}
+
+impl<T: ?Sized> EnteredCriticalSection<'_, T> {
+    /// Borrows the data, until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If they are mutably borrowed.
+    #[inline]
+    #[track_caller]
+    pub fn borrow(&self) -> Result<ProtectedRef<'_, T>, ProtectedBorrowError>
+    where
+        T: Sync,
+    {
+        let (cell, py, asked_at) = (self.cell, self.py, Location::caller());
+        section::on_lock(py, cell.lock(), || {
+            // SAFETY: in the section of this cell. `ProtectedRef` enters it again to end the borrow.
+            match unsafe { cell.flag().share(asked_at) } {
+                Some(borrow) => Ok(ProtectedRef {
+                    borrow: Some(borrow),
+                    cell,
+                    py,
+                }),
+                // SAFETY: in the section of this cell.
+                None => Err(unsafe { cell.error(py, Wanted::Shared, asked_at) }),
+            }
+        })
+    }
+
+    /// Borrows the data mutably, until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If they are borrowed in any way.
+    #[inline]
+    #[track_caller]
+    pub fn borrow_mut(&self) -> Result<ProtectedRefMut<'_, T>, ProtectedBorrowError>
+    where
+        T: Send,
+    {
+        let (cell, py, asked_at) = (self.cell, self.py, Location::caller());
+        section::on_lock(py, cell.lock(), || {
+            // SAFETY: in the section of this cell. `ProtectedRefMut` enters it again to end the borrow.
+            match unsafe { cell.flag().borrow_exclusively(asked_at) } {
+                Some(borrow) => Ok(ProtectedRefMut {
+                    borrow: Some(borrow),
+                    cell,
+                    py,
+                }),
+                // SAFETY: in the section of this cell.
+                None => Err(unsafe { cell.error(py, Wanted::Exclusive, asked_at) }),
+            }
+        })
+    }
+
+    /// The data, without a borrow: at no cost, and with nobody to see to it that they are not being changed.
+    ///
+    /// # Safety
+    ///
+    /// For as long as the reference lives, and beginning with this call:
+    ///
+    /// - the section is not suspended: this thread does not detach, enters no other section, calls nothing of Python's that
+    ///   might (drop no reference, allocate no Python object: a collection may run), and is not inside such a section now;
+    /// - nobody has borrowed the data mutably, further up the stack or suspended, and there is no reference from
+    ///   [`get_mut`](Self::get_mut).
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
+    /// static TOTAL: PyProtected<u64> = PyProtected::new(0);
+    ///
+    /// #[pyfunction]
+    /// fn total(py: Python<'_>) -> u64 {
+    ///     // SAFETY: everything that uses TOTAL is in this module, never borrows it, and copies it in one step, as here.
+    ///     with_critical_section_mutex(py, &TOTAL, |total| unsafe { *total.get() })
+    /// }
+    /// ```
+    #[inline(always)]
+    pub unsafe fn get(&self) -> &T {
+        // SAFETY: in the section, which stays unsuspended, says the caller, so no other thread is in a section of this cell; and
+        // no `&mut T` is left from a borrow.
+        unsafe { &*self.cell.data() }
+    }
+
+    /// The data, mutably, without a borrow: at no cost, and with nobody to see to it that they are not being used.
+    ///
+    /// # Safety
+    ///
+    /// As [`get`](Self::get); and nobody has borrowed the data in any way, further up the stack or suspended, and there is no
+    /// other reference from here.
+    #[inline(always)]
+    pub unsafe fn get_mut(&mut self) -> &mut T {
+        // SAFETY: as in `get`; and there is no `&T` left either.
+        unsafe { &mut *self.cell.data() }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for EnteredCriticalSection<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnteredCriticalSection")
+            .finish_non_exhaustive()
+    }
+}
+
+/// A shared borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow`].
+///
+/// If it is forgotten ([`std::mem::forget`]) the data stay borrowed for ever, as with [`RefCell`](std::cell::RefCell).
+#[must_use = "if unused the borrow ends at once"]
+pub struct ProtectedRef<'b, T: ?Sized> {
+    /// `None` only while it is dropped.
+    borrow: Option<Shared<'b>>,
+    cell: &'b PyProtected<T>,
+    py: Python<'b>,
+}
+
+impl<T: ?Sized> Deref for ProtectedRef<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: borrowed, until this is dropped.
+        unsafe { &*self.cell.data() }
+    }
+}
+
+impl<T: ?Sized> Drop for ProtectedRef<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // The flag may be changed in the section only, and it may be suspended by one that was entered since.
+        section::on_lock(self.py, self.cell.lock(), || drop(self.borrow.take()));
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for ProtectedRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// An exclusive borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow_mut`].
+///
+/// If it is forgotten ([`std::mem::forget`]) the data stay borrowed for ever, as with [`RefCell`](std::cell::RefCell).
+#[must_use = "if unused the borrow ends at once"]
+pub struct ProtectedRefMut<'b, T: ?Sized> {
+    /// `None` only while it is dropped.
+    borrow: Option<Exclusive<'b>>,
+    cell: &'b PyProtected<T>,
+    py: Python<'b>,
+}
+
+impl<T: ?Sized> Deref for ProtectedRefMut<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: exclusively borrowed, until this is dropped.
+        unsafe { &*self.cell.data() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for ProtectedRefMut<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: exclusively borrowed, until this is dropped.
+        unsafe { &mut *self.cell.data() }
+    }
+}
+
+impl<T: ?Sized> Drop for ProtectedRefMut<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // As for `ProtectedRef`.
+        section::on_lock(self.py, self.cell.lock(), || drop(self.borrow.take()));
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for ProtectedRefMut<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

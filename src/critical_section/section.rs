@@ -1,0 +1,96 @@
+//! Critical sections as closures: begun before, ended after, whatever becomes of the closure.
+//!
+//! A section is a link of a list that CPython keeps for each thread, through the thread's own stack, so it must not move, and
+//! must end in the order it began in. The functions here see to both: they keep it in their own frame.
+
+use std::mem::MaybeUninit;
+
+use pyo3::prelude::*;
+
+use crate::build_config::{
+    PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_End, PyCriticalSection2,
+    PyCriticalSection2_Begin, PyCriticalSection2_End, SectionLock,
+};
+
+/// Ends a section when it is dropped.
+struct End<'a>(&'a mut MaybeUninit<PyCriticalSection>);
+
+impl Drop for End<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: `around` has had it begun on this thread, and whatever began after it has ended, being closures too. The thread
+        // is attached, as it was then: what detaches attaches again before it returns or unwinds.
+        unsafe { PyCriticalSection_End(self.0.as_mut_ptr()) }
+    }
+}
+
+/// Runs `f` between `begin` and the end of the section.
+#[inline(always)]
+fn around<R>(begin: impl FnOnce(*mut PyCriticalSection), f: impl FnOnce() -> R) -> R {
+    let mut section = MaybeUninit::uninit();
+    begin(section.as_mut_ptr());
+    // Not before: if `begin` panics there is nothing to end.
+    let _end = End(&mut section);
+    f()
+}
+
+/// Ends a section on two locks or objects.
+struct End2<'a>(&'a mut MaybeUninit<PyCriticalSection2>);
+
+impl Drop for End2<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: as for `End`.
+        unsafe { PyCriticalSection2_End(self.0.as_mut_ptr()) }
+    }
+}
+
+/// [`around`] for a section on two.
+#[inline(always)]
+fn around2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R) -> R {
+    let mut section = MaybeUninit::uninit();
+    begin(section.as_mut_ptr());
+    let _end = End2(&mut section);
+    f()
+}
+
+#[inline(always)]
+pub(super) fn on_object<R>(object: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> R {
+    // SAFETY: attached, since there is a `Bound`; `around` gives the section room and ends it; the object is borrowed for longer.
+    around(
+        |section| unsafe { PyCriticalSection_Begin(section, object.as_ptr()) },
+        f,
+    )
+}
+
+#[inline(always)]
+pub(super) fn on_objects<R>(
+    a: &Bound<'_, PyAny>,
+    b: &Bound<'_, PyAny>,
+    f: impl FnOnce() -> R,
+) -> R {
+    // SAFETY: as in `on_object`, for both. They may be one and the same.
+    around2(
+        |section| unsafe { PyCriticalSection2_Begin(section, a.as_ptr(), b.as_ptr()) },
+        f,
+    )
+}
+
+/// Runs `f` with a section on `lock`. It is held when `f` begins and when `f` ends; in between, whatever detaches suspends it.
+#[inline(always)]
+pub(crate) fn on_lock<R>(py: Python<'_>, lock: &SectionLock, f: impl FnOnce() -> R) -> R {
+    // SAFETY: `around` gives the section room, and ends it on this thread, in order; the lock is borrowed for longer.
+    around(|section| unsafe { lock.begin(py, section) }, f)
+}
+
+/// [`on_lock`] for two, which are not the same lock: both are held when `f` begins and when it ends.
+#[inline(always)]
+pub(crate) fn on_locks<R>(
+    py: Python<'_>,
+    a: &SectionLock,
+    b: &SectionLock,
+    f: impl FnOnce() -> R,
+) -> R {
+    // SAFETY: as in `on_lock`, for both.
+    around2(|section| unsafe { a.begin_two(b, py, section) }, f)
+}
