@@ -84,7 +84,7 @@ mod no_critical_sections {
 #[cfg(not(Py_GIL_DISABLED))]
 pub(crate) use no_critical_sections::*;
 
-/// Begins a section on a mutex that belongs to no object; declared here because PyO3 does so only from 0.28 on.
+// Sections on a mutex that belongs to no object; declared here because PyO3 does so only from 0.28 on.
 #[cfg(all(PyCriticalSection_BeginMutex, unix))]
 unsafe extern "C" {
     pub(crate) fn PyCriticalSection_BeginMutex(section: *mut PyCriticalSection, mutex: *mut u8);

@@ -68,6 +68,8 @@ pub(crate) enum Peer {
     Named(&'static str),
     /// The fastest of them.
     Best,
+    /// The clock: the ratio is the figure itself.
+    Nanosecond,
 }
 
 /// What our own subject is called everywhere.
@@ -195,15 +197,18 @@ impl Outcome {
         self.subjects.iter().find(|subject| subject.name == name)
     }
 
-    pub(crate) fn peer(&self, peer: &Peer) -> Option<&Figures> {
-        match peer {
+    /// The name and the figure of a peer.
+    pub(crate) fn peer(&self, peer: &Peer) -> Option<(&'static str, f64)> {
+        let subject = match peer {
+            Peer::Nanosecond => return Some(("ns", 1.0)),
             Peer::Named(name) => self.named(name),
             Peer::Best => self
                 .subjects
                 .iter()
                 .filter(|subject| ![OURS, EMPTY_LOOP].contains(&subject.name))
                 .min_by(|a, b| self.figure(a).total_cmp(&self.figure(b))),
-        }
+        };
+        subject.map(|subject| (subject.name, self.figure(subject)))
     }
 }
 

@@ -18,6 +18,7 @@
 mod harness;
 mod mutex;
 mod once_lock;
+mod protected;
 mod report;
 
 use std::{
@@ -30,7 +31,7 @@ use pyo3::prelude::*;
 use harness::Group;
 
 /// Every file of benchmarks.
-const GROUPS: &[Group] = &[once_lock::GROUP, mutex::GROUP];
+const GROUPS: &[Group] = &[once_lock::GROUP, mutex::GROUP, protected::GROUP];
 
 /// Whether threads are attached side by side.
 const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);

@@ -81,9 +81,9 @@ fn milliseconds(time: Duration) -> String {
 
 /// The ratio that a target is about.
 fn reached(outcome: &Outcome, target: &Target) -> Option<(&'static str, f64)> {
-    let peer = outcome.peer(&target.peer)?;
+    let (peer, figure) = outcome.peer(&target.peer)?;
     let ours = outcome.named(OURS)?;
-    Some((peer.name, outcome.figure(ours) / outcome.figure(peer)))
+    Some((peer, outcome.figure(ours) / figure))
 }
 
 fn verdict(outcome: &Outcome, target: &Target) -> Option<String> {
@@ -96,7 +96,7 @@ fn verdict(outcome: &Outcome, target: &Target) -> Option<String> {
         "MISS"
     };
     let best = match target.peer {
-        Peer::Named(_) => "",
+        Peer::Named(_) | Peer::Nanosecond => "",
         Peer::Best => "best: ",
     };
     let at_most = target.at_most;

@@ -1,0 +1,210 @@
+//! `PyProtected` and its critical section beside PyO3's section on a mutex, which has no borrow flag.
+
+use std::{cell::RefCell, hint::black_box};
+
+use pyo3::Python;
+use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
+
+use crate::{
+    FREE_THREADED,
+    harness::{Group, OURS, Outcome, Peer, Subject, compare},
+};
+
+pub(crate) const GROUP: Group = Group {
+    name: "protected",
+    benchmarks: &[
+        ("with", with),
+        ("with_mut", with_mut),
+        ("with_mut, in a function", with_mut_in_function),
+        ("with2_mut", with2_mut),
+        ("section without a borrow", section),
+        ("section, borrow_mut", borrow_mut),
+    ],
+};
+
+#[cfg(Py_3_14)]
+const PYO3: &str = "pyo3, section on a mutex";
+const REF_CELL: &str = "RefCell, no section";
+
+/// In a cache line of its own, with the one behind it that some processors fetch along.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// Shows a subject to the compiler as one that others know, so that no change to its flag can be left out.
+fn known_to_others<T>(subject: T) -> Box<Apart<T>> {
+    let subject = Box::new(Apart(subject));
+    black_box(&*subject);
+    subject
+}
+
+/// Those that every benchmark compares with.
+fn peers(py: Python<'_>) -> Vec<Subject<'_>> {
+    vec![
+        #[cfg(Py_3_14)]
+        pyo3_section(py),
+        std_mutex(),
+        Subject::empty_loop(),
+    ]
+}
+
+#[cfg(Py_3_14)]
+fn pyo3_section(py: Python<'_>) -> Subject<'_> {
+    use pyo3::sync::{critical_section::with_critical_section_mutex, nonpoison::PyMutex};
+    let mutex = known_to_others(PyMutex::new(0_u64));
+    Subject::repeated(PYO3, move || {
+        with_critical_section_mutex(py, &mutex.0, |mut data| {
+            // SAFETY: nothing is called with the reference.
+            black_box(unsafe { data.get_mut() });
+        });
+    })
+}
+
+fn std_mutex<'a>() -> Subject<'a> {
+    let mutex = known_to_others(std::sync::Mutex::new(0_u64));
+    Subject::repeated("std::sync::Mutex", move || {
+        black_box(&mut *mutex.0.lock().expect("nothing panics"));
+    })
+}
+
+fn compare_with_peers<'py>(py: Python<'py>, mut subjects: Vec<Subject<'py>>) -> Outcome {
+    subjects.extend(peers(py));
+    compare(31, subjects)
+}
+
+/// The limits for a borrow in a section of its own.
+fn with_targets(outcome: Outcome) -> Outcome {
+    #[cfg(Py_3_14)]
+    if FREE_THREADED {
+        return outcome.target(Peer::Named(PYO3), 1.15);
+    }
+    outcome.target(Peer::Nanosecond, 1.0)
+}
+
+fn with(py: Python<'_>) -> Outcome {
+    let ours = known_to_others(PyProtected::new(0_u64));
+    let cell = known_to_others(RefCell::new(0_u64));
+    let subjects = vec![
+        Subject::repeated(OURS, || {
+            ours.0.with(py, |data| {
+                black_box(data);
+            });
+        }),
+        Subject::repeated(REF_CELL, || {
+            black_box(&*cell.0.borrow());
+        }),
+    ];
+    with_targets(compare_with_peers(py, subjects))
+}
+
+fn with_mut(py: Python<'_>) -> Outcome {
+    let ours = known_to_others(PyProtected::new(0_u64));
+    let cell = known_to_others(RefCell::new(0_u64));
+    let subjects = vec![
+        Subject::repeated(OURS, || {
+            ours.0.with_mut(py, |data| {
+                black_box(data);
+            });
+        }),
+        Subject::repeated(REF_CELL, || {
+            black_box(&mut *cell.0.borrow_mut());
+        }),
+    ];
+    with_targets(compare_with_peers(py, subjects))
+}
+
+/// Where the compiler cannot move anything out of the loop.
+fn with_mut_in_function(py: Python<'_>) -> Outcome {
+    #[inline(never)]
+    fn call(py: Python<'_>, ours: &PyProtected<u64>) {
+        ours.with_mut(py, |data| {
+            black_box(data);
+        });
+    }
+    #[inline(never)]
+    fn call_cell(cell: &RefCell<u64>) {
+        black_box(&mut *cell.borrow_mut());
+    }
+    let ours = known_to_others(PyProtected::new(0_u64));
+    let cell = known_to_others(RefCell::new(0_u64));
+    #[allow(unused_mut, reason = "not in every build")]
+    let mut subjects = vec![
+        Subject::repeated(OURS, || call(py, &ours.0)),
+        Subject::repeated(REF_CELL, || call_cell(&cell.0)),
+        Subject::empty_loop(),
+    ];
+    #[cfg(Py_3_14)]
+    {
+        use pyo3::sync::{critical_section::with_critical_section_mutex, nonpoison::PyMutex};
+        #[inline(never)]
+        fn call_pyo3(py: Python<'_>, mutex: &PyMutex<u64>) {
+            with_critical_section_mutex(py, mutex, |mut data| {
+                // SAFETY: nothing is called with the reference.
+                black_box(unsafe { data.get_mut() });
+            });
+        }
+        let mutex = known_to_others(PyMutex::new(0_u64));
+        subjects.push(Subject::repeated(PYO3, move || call_pyo3(py, &mutex.0)));
+    }
+    let outcome = compare(31, subjects);
+    #[cfg(Py_3_14)]
+    if FREE_THREADED {
+        return outcome.target(Peer::Named(PYO3), 1.15);
+    }
+    outcome.target(Peer::Named(REF_CELL), 1.0)
+}
+
+fn with2_mut(py: Python<'_>) -> Outcome {
+    let ours = known_to_others((PyProtected::new(0_u64), PyProtected::new(0_u64)));
+    let mutexes = Apart((std::sync::Mutex::new(0_u64), std::sync::Mutex::new(0_u64)));
+    #[allow(unused_mut, reason = "not in every build")]
+    let mut subjects = vec![
+        Subject::repeated(OURS, || {
+            ours.0.0.with2_mut(py, &ours.0.1, |a, b| {
+                black_box((a, b));
+            });
+        }),
+        Subject::repeated("std::sync::Mutex, two", || {
+            let (a, b) = (mutexes.0.0.lock(), mutexes.0.1.lock());
+            black_box((a.as_deref().ok(), b.as_deref().ok()));
+        }),
+        Subject::empty_loop(),
+    ];
+    #[cfg(Py_3_14)]
+    {
+        use pyo3::sync::{critical_section::with_critical_section_mutex2, nonpoison::PyMutex};
+        let pair = known_to_others((PyMutex::new(0_u64), PyMutex::new(0_u64)));
+        subjects.push(Subject::repeated(PYO3, move || {
+            with_critical_section_mutex2(py, &pair.0.0, &pair.0.1, |mut a, b| {
+                // SAFETY: nothing is called with the references.
+                black_box(unsafe { (a.get_mut(), b.map(|mut b| *b.get_mut())) });
+            });
+        }));
+    }
+    compare(31, subjects)
+}
+
+/// The section alone, and the data without a borrow: the very thing that PyO3's is.
+fn section(py: Python<'_>) -> Outcome {
+    let ours = known_to_others(PyProtected::new(0_u64));
+    let subjects = vec![Subject::repeated(OURS, || {
+        with_critical_section_mutex(py, &ours.0, |mut data| {
+            // SAFETY: nothing is called with the reference, and nothing else uses the data.
+            black_box(unsafe { data.get_mut() });
+        });
+    })];
+    let outcome = compare_with_peers(py, subjects);
+    #[cfg(Py_3_14)]
+    let outcome = outcome.target(Peer::Named(PYO3), 1.0);
+    outcome
+}
+
+/// A borrow with a guard, which enters the section three times.
+fn borrow_mut(py: Python<'_>) -> Outcome {
+    let ours = known_to_others(PyProtected::new(0_u64));
+    let subjects = vec![Subject::repeated(OURS, || {
+        with_critical_section_mutex(py, &ours.0, |data| {
+            black_box(&mut *data.borrow_mut().expect("it is free"));
+        });
+    })];
+    compare_with_peers(py, subjects)
+}
