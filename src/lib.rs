@@ -35,8 +35,11 @@
 //! | a value that is made once, and whose making calls into Python | [`PyOnceLock`] |
 //! | the attribute of a module, imported when first needed | [`PyOnceLock::import`] |
 //! | data that threads change, with something that must be true of all of it between changes | [`PyMutex`] |
-//! | the same, used from `Clone` or `Serialize`, without a token | [`PyMutex::try_with_attached`] |
-//! | Python objects behind a lock, in a class of yours | [`PyMutex::traverse`], [`PyOnceLock::traverse`] in `__traverse__` |
+//! | data that threads touch in small steps, with calls into Python in between; a `GILProtected` | [`PyProtected`] |
+//! | all the global state of an extension that relied on the GIL | one [`PyProtected`]: [a local GIL](critical_section#a-local-gil) |
+//! | several operations on a list or dictionary that belong together | [`with_critical_section`](critical_section::with_critical_section) |
+//! | data behind a lock, used from `Clone` or `Serialize`, without a token | [`PyMutex::try_with_attached`] |
+//! | Python objects behind a lock, in a class of yours | [`PyMutex::traverse`], [`PyOnceLock::traverse`], [`PyProtected::traverse`] in `__traverse__` |
 //! | data that threads use which are never attached to Python | `std` or `parking_lot`: these locks are for attached threads |
 //! | statics that two interpreters of one process must not share | [`ensure_single_interpreter`] |
 //!
@@ -60,6 +63,7 @@
 //! |---|---|
 //! | CPython 3.9 to 3.15, with and without a GIL | everything |
 //! | `abi3` | everything, as on a GIL build |
+//! | `abi3t` | everything, as on a free-threaded build |
 //! | fork | unix |
 //! | numbers of threads in messages, and the look at import locks | unix |
 //! | one interpreter in a process | required: [`ensure_single_interpreter`] |
