@@ -6,7 +6,7 @@ use pyo3::{PyErr, prelude::*};
 
 use crate::{
     thread_label::ThreadLabel,
-    wait::{Awaited, Link, exception_aside},
+    wait::{Awaited, Holders, Link, exception_aside},
 };
 
 /// The exception that Python code sees in place of a deadlock.
@@ -81,7 +81,9 @@ struct Step {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockKind {
     Mutex,
+    RwLock,
     OnceLock,
+    Condvar,
 }
 
 /// Why the wait could never have ended.
@@ -186,28 +188,43 @@ fn since(taken_at: Option<&Location<'_>>) -> String {
 impl Awaited {
     /// Says what `owner` has to do with it.
     fn owned_by(&self, owner: &str) -> String {
-        match self {
-            Awaited::Lock { kind, taken_at, .. } => {
-                let since = since(*taken_at);
-                match kind {
-                    LockKind::Mutex => format!("held{since} by {owner}"),
-                    LockKind::OnceLock => format!("whose initialiser is run{since} by {owner}"),
-                }
-            }
-            Awaited::Import { .. } => format!("which is being imported by {owner}"),
+        let Awaited::Lock {
+            kind,
+            holders,
+            taken_at,
+            ..
+        } = self
+        else {
+            return format!("which is being imported by {owner}");
+        };
+        let since = since(*taken_at);
+        match (kind, holders) {
+            (LockKind::OnceLock, _) => format!("whose initialiser is run{since} by {owner}"),
+            (LockKind::Condvar, _) => format!("to be notified by {owner}"),
+            (LockKind::RwLock, Holders::Readers(_)) => format!("locked for reading by {owner}"),
+            (LockKind::RwLock, _) => format!("locked for writing{since} by {owner}"),
+            (LockKind::Mutex, _) => format!("held{since} by {owner}"),
         }
     }
 
     fn owned_by_itself(&self) -> String {
-        match self {
-            Awaited::Lock { kind, taken_at, .. } => {
-                let since = since(*taken_at);
-                match kind {
-                    LockKind::Mutex => format!("which it already holds{since}"),
-                    LockKind::OnceLock => format!("whose initialiser it is running{since}"),
-                }
+        let Awaited::Lock {
+            kind,
+            holders,
+            taken_at,
+            ..
+        } = self
+        else {
+            return "which it is importing".to_owned();
+        };
+        let since = since(*taken_at);
+        match (kind, holders) {
+            (LockKind::OnceLock, _) => format!("whose initialiser it is running{since}"),
+            (LockKind::RwLock, Holders::Readers(_)) => {
+                "to write to it, while it reads it itself".to_owned()
             }
-            Awaited::Import { .. } => "which it is importing".to_owned(),
+            (LockKind::RwLock, _) => format!("which it has locked for writing{since}"),
+            (LockKind::Mutex | LockKind::Condvar, _) => format!("which it already holds{since}"),
         }
     }
 
@@ -218,6 +235,10 @@ impl Awaited {
                 kind: LockKind::OnceLock,
                 ..
             } => "which no other thread can fill any more".to_owned(),
+            Awaited::Lock {
+                kind: LockKind::Condvar,
+                ..
+            } => "which no other thread can notify any more".to_owned(),
             _ => self.owned_by("a thread that cannot run any more"),
         }
     }
@@ -230,6 +251,13 @@ impl Awaited {
             } => {
                 "compute what the initialiser needs before asking for the cell, and let no code that it calls \
                  ask for the same cell"
+            }
+            Awaited::Lock {
+                holders: Holders::Readers(_),
+                ..
+            } => {
+                "copy what is needed out of what it reads, and drop that guard, before asking to write: the two may be \
+                 in one statement"
             }
             _ => {
                 "drop the guard before calling code that may come back here (a Python callback, a `__del__`), \
@@ -257,6 +285,8 @@ impl fmt::Display for LockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             LockKind::Mutex => "PyMutex",
+            LockKind::RwLock => "PyRwLock",
+            LockKind::Condvar => "PyCondvar",
             LockKind::OnceLock => "PyOnceLock",
         })
     }

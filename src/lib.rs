@@ -75,12 +75,15 @@
 //! interpreter *stops the world* now and then, waiting until all of them are detached or at a safe point.
 #![warn(missing_docs)]
 
+mod barrier;
 mod build_config;
+mod condvar;
 pub mod critical_section;
 mod deadlock;
 mod mutex;
 mod once_lock;
 mod protected;
+mod rwlock;
 mod single_interpreter;
 mod thread_label;
 mod wait;
@@ -91,8 +94,14 @@ pub mod deadlocks {
     use crate::{DeadlockError, PyMutex, PyMutexGuard, PyOnceLock, TryAttachedError, exceptions};
 }
 
+pub use barrier::{PyBarrier, PyBarrierWaitResult};
+pub use condvar::{PyCondvar, WaitTimeoutResult};
 pub use deadlock::{DeadlockError, add_exceptions, exceptions};
 pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
 pub use once_lock::PyOnceLock;
 pub use protected::{ProtectedBorrowError, PyProtected};
+pub use rwlock::{
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyRwLockReadGuard,
+    MappedPyRwLockWriteGuard, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+};
 pub use single_interpreter::ensure_single_interpreter;

@@ -188,6 +188,27 @@ impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
     }
 }
 
+impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
+    /// Unlocks for as long as `sleep` takes, which does not panic, and locks again. If that fails the guard is disarmed.
+    #[track_caller]
+    pub(crate) fn wait_unlocked<R>(
+        &mut self,
+        asked_at: &'static Location<'static>,
+        sleep: impl FnOnce(Python<'a>) -> R,
+    ) -> (R, Result<(), Refusal>) {
+        self.held.assert_armed();
+        // SAFETY: as in `unlocked`.
+        unsafe { self.held.raw.unlock(self.held.py) };
+        self.held.disarmed = true;
+        let result = sleep(self.held.py);
+        (result, self.held.lock_again(asked_at))
+    }
+
+    pub(crate) fn is_disarmed(&self) -> bool {
+        self.held.disarmed
+    }
+}
+
 /// Locks a mutex again if the closure that was to run without it panics.
 struct LockAgainOnPanic<'g, 'a> {
     held: &'g mut Held<'a>,

@@ -207,8 +207,8 @@ impl Running<'_> {
         write();
         raw.word.publish(py, COMPLETE);
         if bits & PARKED != 0 {
-            wait::unpark_all(raw.turn_address());
-            wait::unpark_all(raw.completion_address());
+            wait::unpark_all(raw.turn_address(), || {});
+            wait::unpark_all(raw.completion_address(), || {});
         }
         true
     }

@@ -19,24 +19,41 @@
 //! owner either, and the walk ends; if a third thread has taken it meanwhile, the woken thread will have to wait for that
 //! one, as the edge says.
 //!
+//! A wait may be for more than one thread: who wants to write to a lock waits for all its readers. It never ends if *one* of them
+//! waits, over however many others, for the thread itself; so the walk goes to each of them. That they read is known from the
+//! slots of their threads ([`readers`]). A slot may be filled by a thread that is about to withdraw, which is awake, and has
+//! no edge.
+//!
 //! Waits with a time limit end by themselves and are not entered.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::Location,
     ptr::NonNull,
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
-use super::{ThreadId, Word};
+use super::{ThreadId, Word, readers, readers::LockId};
 use crate::deadlock::LockKind;
 
 /// A word that a thread waits for.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'word> {
     pub(crate) word: &'word Word,
+    pub(crate) holders: Holders,
     pub(crate) kind: LockKind,
     pub(crate) asked_at: &'static Location<'static>,
+}
+
+/// For whom the thread waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holders {
+    /// The owner in the word.
+    Owner,
+    /// The threads that read the lock with this id, all of them.
+    Readers(LockId),
+    /// Any thread, which may do something that this one waits for.
+    Anybody,
 }
 
 /// A thread that waits, and what for: a link of a chain that leads from thread to thread.
@@ -49,6 +66,7 @@ pub(crate) enum Awaited {
     Lock {
         kind: LockKind,
         address: usize,
+        holders: Holders,
         asked_at: &'static Location<'static>,
         /// Where its owner took it, in builds with debug assertions.
         taken_at: Option<&'static Location<'static>>,
@@ -74,21 +92,45 @@ impl Wanted<'_> {
             awaited: Awaited::Lock {
                 kind: self.kind,
                 address: self.word.address(),
+                holders: self.holders,
                 asked_at: self.asked_at,
-                taken_at: self.word.taken_at(),
+                taken_at: match self.holders {
+                    Holders::Owner => self.word.taken_at(),
+                    Holders::Readers(_) | Holders::Anybody => None,
+                },
             },
         }
     }
 
-    fn owner(&self) -> Option<ThreadId> {
-        // Relaxed: whoever owns a word whose sleepers are asleep has owned it for long, and nothing else of its is read.
-        Word::owner(self.word.load(Ordering::Relaxed))
+    /// Calls `visit` with each thread that must let go, until it gives false.
+    pub(super) fn for_each_holder(&self, mut visit: impl FnMut(ThreadId) -> bool) {
+        match self.holders {
+            Holders::Owner => {
+                // Relaxed: whoever owns a word whose sleepers are asleep has owned it for long, and nothing else of its is read.
+                if let Some(owner) = Word::owner(self.word.load(Ordering::Relaxed)) {
+                    visit(owner);
+                }
+            }
+            Holders::Readers(lock) => readers::for_each_reader(lock, visit),
+            Holders::Anybody => {}
+        }
+    }
+
+    /// One of the threads that must let go.
+    fn holder(&self) -> Option<ThreadId> {
+        let mut first = None;
+        self.for_each_holder(|holder| {
+            first = Some(holder);
+            false
+        });
+        first
     }
 }
 
 /// A [`Wanted`] without its lifetime, as the graph keeps it.
 struct Edge {
     word: NonNull<Word>,
+    holders: Holders,
     kind: LockKind,
     asked_at: &'static Location<'static>,
 }
@@ -130,13 +172,12 @@ impl Drop for Published<'_> {
 pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<'_>, Vec<Link>> {
     let mut graph = lock_graph();
     let mut links = vec![wanted.link(thread)];
-    if let Some(owner) = wanted.owner() {
-        if graph.follow(owner, thread, &mut links) == Some(thread) {
-            return Err(links);
-        }
+    if graph.leads_to(thread, wanted, &mut links) {
+        return Err(links);
     }
     let edge = Edge {
         word: NonNull::from(wanted.word),
+        holders: wanted.holders,
         kind: wanted.kind,
         asked_at: wanted.asked_at,
     };
@@ -149,7 +190,8 @@ pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<
 }
 
 /// Adds to `links` the waits that lead from `owner`, a thread, to one that waits for no lock of ours, or to `goal`.
-/// Gives that thread, or `None` if the chain ends at a lock without an owner, or in a cycle of others.
+/// Gives that thread, or `None` if the chain ends at a lock without an owner, or in a cycle of others. Where a thread waits for
+/// several this goes on with one of them.
 pub(super) fn follow(owner: ThreadId, goal: ThreadId, links: &mut Vec<Link>) -> Option<ThreadId> {
     lock_graph().follow(owner, goal, links)
 }
@@ -158,7 +200,7 @@ impl Wanted<'_> {
     /// Adds the wait of `thread` for this to `links`, and then as [`follow`] from its owner.
     pub(super) fn follow(&self, thread: ThreadId, links: &mut Vec<Link>) -> Option<ThreadId> {
         links.push(self.link(thread));
-        follow(self.owner()?, thread, links)
+        follow(self.holder()?, thread, links)
     }
 }
 
@@ -170,9 +212,39 @@ impl Graph {
             // SAFETY: the word was borrowed for the `Published` that made this edge, and whose drop, which needs the
             // lock of the graph, removes it. The lock is held for as long as `self` is borrowed.
             word: unsafe { edge.word.as_ref() },
+            holders: edge.holders,
             kind: edge.kind,
             asked_at: edge.asked_at,
         })
+    }
+
+    /// Whether `wanted` cannot be had before `goal`, a thread, lets go of something. Then the waits on the way there are added to
+    /// `links`.
+    fn leads_to(&self, goal: ThreadId, wanted: Wanted<'_>, links: &mut Vec<Link>) -> bool {
+        let mut seen = HashSet::new();
+        // Threads to look at, each with the number of links that lead to it.
+        let mut open = Vec::new();
+        let holders_of = |wanted: Wanted<'_>, links: usize, open: &mut Vec<_>| {
+            wanted.for_each_holder(|holder| {
+                open.push((holder, links));
+                true
+            });
+        };
+        let start = links.len();
+        holders_of(wanted, start, &mut open);
+        while let Some((thread, length)) = open.pop() {
+            links.truncate(length);
+            if thread == goal {
+                return true;
+            }
+            // A thread that was seen before led nowhere, or to a cycle that others are in: one of them has been told.
+            if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.insert(thread)) {
+                links.push(wanted.link(thread));
+                holders_of(wanted, links.len(), &mut open);
+            }
+        }
+        links.truncate(start);
+        false
     }
 
     fn follow(
@@ -189,7 +261,7 @@ impl Graph {
                 return None; // A cycle that others are in: one of them has been told.
             }
             links.push(wanted.link(owner));
-            owner = wanted.owner()?;
+            owner = wanted.holder()?;
         }
         Some(owner)
     }

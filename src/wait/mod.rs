@@ -42,6 +42,7 @@ pub(crate) mod ident;
 mod import_lock;
 mod interpreter;
 mod park;
+pub(crate) mod readers;
 mod thread_id;
 mod threads;
 mod word;
@@ -55,9 +56,9 @@ use std::{
 use pyo3::{PyErr, Python};
 
 pub(crate) use self::{
-    graph::{Awaited, Link},
+    graph::{Awaited, Holders, Link},
     interpreter::{exception_aside, loaded_module},
-    park::{unpark_all, unpark_one},
+    park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
     thread_id::ThreadId,
     threads::{known, with_ident},
     word::{FLAG, PARKED, UNOWNED, Word},
@@ -156,6 +157,7 @@ impl<'word> Waiter<'word> {
         Waiter {
             wanted: Wanted {
                 word,
+                holders: Holders::Owner,
                 kind,
                 asked_at,
             },
@@ -166,6 +168,11 @@ impl<'word> Waiter<'word> {
             is_importing: None,
             suspected: None,
         }
+    }
+
+    /// Waits for other threads than the owner in the word from here on.
+    pub(crate) fn wait_for(&mut self, holders: Holders) {
+        self.wanted.holders = holders;
     }
 
     /// Steps 3 to 7 of the protocol: sleeps at `address` as long as the word is `blocked`, but no longer than the patience
@@ -265,15 +272,18 @@ impl<'word> Waiter<'word> {
             .map_err(|cycle| Refusal::Deadlock(DeadlockError::new(py, Cause::Cycle, cycle)))
     }
 
-    /// Whether the owner is one that can run again.
+    /// Whether those that the thread waits for can run again.
     fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
-        let owner = Word::owner(self.wanted.word.load(Ordering::Relaxed));
+        let (mut someone_is_gone, mut it_is_me) = (false, false);
+        self.wanted.for_each_holder(|holder| {
+            someone_is_gone |= holder.is_gone();
+            it_is_me |= holder == self.thread;
+            true
+        });
         // A cell whose owner is gone counts as empty, and somebody else may fill it.
-        let is_abandoned =
-            self.wanted.kind == LockKind::Mutex && owner.is_some_and(ThreadId::is_gone);
-        let cause = if is_abandoned {
+        let cause = if someone_is_gone && self.wanted.kind != LockKind::OnceLock {
             Cause::Abandoned
-        } else if owner != Some(self.thread) && interpreter::is_finalizing(py) {
+        } else if !it_is_me && interpreter::is_finalizing(py) {
             Cause::Finalizing
         } else {
             return Ok(());

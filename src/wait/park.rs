@@ -51,6 +51,13 @@ pub(crate) struct Front {
     pub(crate) others: bool,
 }
 
+/// The threads that wait at an address, as [`unpark_all_and_one`] shows them.
+pub(crate) struct Crowd {
+    pub(crate) size: u32,
+    /// Whether one of them has waited for so long that it should be let in before others.
+    pub(crate) is_due: bool,
+}
+
 /// A thread that sleeps, or is about to.
 struct Sleeper {
     /// Set, once, by the thread that takes the sleeper off its queue.
@@ -134,11 +141,11 @@ impl Queue {
         self.entries.iter().any(|entry| entry.address == address)
     }
 
-    /// Whether `entry`, the first of its address, is to be let in before others now.
-    fn is_due(&mut self, entry: &Entry) -> bool {
+    /// Whether a thread that has waited since then, the first of its address, is to be let in before others now.
+    fn is_due(&mut self, since: Instant) -> bool {
         let now = Instant::now();
         let is_long_ago = |time| now.saturating_duration_since(time) >= TIME_TO_BE_FAIR;
-        let is_due = is_long_ago(entry.since) && self.last_fair.is_none_or(is_long_ago);
+        let is_due = is_long_ago(since) && self.last_fair.is_none_or(is_long_ago);
         if is_due {
             self.last_fair = Some(now);
         }
@@ -159,7 +166,9 @@ const SHARDS: usize = 64;
 static TABLE: [CachePadded<Mutex<Queue>>; SHARDS] =
     [const { CachePadded::new(Mutex::new(Queue::new())) }; SHARDS];
 
+/// Addresses that differ in their last three bits only have the same queue: a word can have as many kinds of sleepers.
 fn lock_queue(address: usize) -> MutexGuard<'static, Queue> {
+    let address = address >> 3;
     // Fibonacci hashing (Knuth, The Art of Computer Programming 6.4): the high bits of the product depend on all
     // bits of the address.
     let hash = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -230,7 +239,7 @@ pub(crate) fn unpark_one(address: usize, release: impl FnOnce(Option<Front>)) {
     let first = queue.take_first(address);
     let front = first.as_ref().map(|entry| Front {
         thread: entry.thread,
-        is_due: queue.is_due(entry),
+        is_due: queue.is_due(entry.since),
         others: queue.contains(address),
     });
     release(front);
@@ -240,10 +249,48 @@ pub(crate) fn unpark_one(address: usize, release: impl FnOnce(Option<Front>)) {
     }
 }
 
-/// Wakes all threads that wait at `address`.
-pub(crate) fn unpark_all(address: usize) {
-    let taken = lock_queue(address).take_all(address);
+/// Wakes all threads that wait at `address`. `release` runs first, as in [`unpark_one`].
+pub(crate) fn unpark_all(address: usize, release: impl FnOnce()) {
+    let mut queue = lock_queue(address);
+    let taken = queue.take_all(address);
+    release();
+    drop(queue);
     for sleeper in taken {
         sleeper.wake();
+    }
+}
+
+/// Wakes all threads that wait at `all`, and the one that has waited longest at `one`, an address with the same queue.
+///
+/// `release` runs first, as in [`unpark_one`], and is told who will be woken.
+pub(crate) fn unpark_all_and_one(
+    all: usize,
+    one: usize,
+    release: impl FnOnce(Crowd, Option<Front>),
+) {
+    debug_assert_eq!(all >> 3, one >> 3, "the two have one queue");
+    let mut queue = lock_queue(one);
+    let eldest = queue.entries.iter().position(|entry| entry.address == all);
+    // The one that has waited longest stands before the others.
+    let eldest = eldest.map(|place| queue.entries[place].since);
+    let is_due = eldest.is_some_and(|since| queue.is_due(since));
+    let everybody = queue.take_all(all);
+    let crowd = Crowd {
+        size: u32::try_from(everybody.len()).expect("fewer than 2^32 threads"),
+        is_due,
+    };
+    let first = queue.take_first(one);
+    let front = first.as_ref().map(|entry| Front {
+        thread: entry.thread,
+        is_due: !is_due && queue.is_due(entry.since),
+        others: queue.contains(one),
+    });
+    release(crowd, front);
+    drop(queue);
+    for sleeper in everybody {
+        sleeper.wake();
+    }
+    if let Some(entry) = first {
+        entry.sleeper.wake();
     }
 }

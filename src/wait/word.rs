@@ -111,6 +111,13 @@ impl Word {
         self.compare_exchange(py, current, new, Ordering::Acquire)
     }
 
+    /// [`acquire`](Self::acquire), and in one order with whatever else is sequentially consistent: for an owner that then looks who
+    /// is reading ([`readers`](super::readers)).
+    #[inline]
+    pub(crate) fn claim(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange(py, current, new, Ordering::SeqCst)
+    }
+
     /// Changes `current` to `new` and passes on, with it, all that this thread wrote.
     #[inline]
     pub(crate) fn release(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
@@ -134,6 +141,13 @@ impl Word {
                 Err(now) => bits = now,
             }
         }
+    }
+
+    /// Makes the bits others than they were, the flags excepted: for a word that is no lock's, and which detached threads write too.
+    /// So it is one operation on every build, and no other method may write such a word.
+    pub(crate) fn advance(&self) {
+        // Relaxed: it is read under the lock of the queue, as it is written.
+        self.bits.fetch_add(FLAG << 1, Ordering::Relaxed);
     }
 
     /// Stores `bits`, passing on what this thread wrote, where no other thread can be writing.

@@ -1,0 +1,326 @@
+//! [`PyCondvar`]: waiting, detached, until another thread says that something has changed.
+
+use std::{
+    fmt,
+    panic::Location,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use pyo3::prelude::*;
+
+use crate::{
+    deadlock::{DeadlockError, LockKind},
+    mutex::PyMutexGuard,
+    wait::{self, Holders, Patience, Refusal, Waiter, Word},
+};
+
+/// A condition variable: attached threads wait for a change to the data of a [`PyMutex`](crate::PyMutex).
+///
+/// As [`std::sync::Condvar`], but with our mutex, and detached while it waits. The mutex is unlocked meanwhile and locked again, by the
+/// attached thread, before any of the methods returns, with an error too. Any thread may notify, attached or not.
+///
+/// A wait may also end for no reason. Wait in a loop, or with the `_while` forms, until what is waited for has come true.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::{PyCondvar, PyMutex};
+/// use std::collections::VecDeque;
+///
+/// /// A queue between Python threads.
+/// #[pyclass(frozen)]
+/// struct Queue {
+///     items: PyMutex<VecDeque<Py<PyAny>>>,
+///     added: PyCondvar,
+/// }
+///
+/// #[pymethods]
+/// impl Queue {
+///     fn put(&self, py: Python<'_>, item: Py<PyAny>) {
+///         self.items.lock(py).push_back(item);
+///         self.added.notify_one();
+///     }
+///
+///     /// Waits until there is something. Ctrl-C ends the wait.
+///     fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+///         let mut items = self.items.lock_interruptible(py)?;
+///         self.added.wait_while_interruptible(&mut items, |items| items.is_empty())?;
+///         Ok(items.pop_front().expect("it is not empty"))
+///     }
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| {
+/// #     let queue = Queue { items: PyMutex::default(), added: PyCondvar::new() };
+/// #     queue.put(py, py.None());
+/// #     assert!(queue.get(py).unwrap().is_none(py));
+/// # });
+/// ```
+///
+/// # Deadlocks
+///
+/// A thread that waits to be notified waits for nobody in particular, so that is no part of a cycle that could be reported. Two things are:
+/// that the interpreter is shutting down, when no other thread can notify any more; and that the mutex cannot be locked again. In the
+/// second case the guard is *disarmed*: it unlocks nothing when it is dropped, and using it panics. A notification that the
+/// thread had got is passed on.
+///
+/// # Not here
+///
+/// `wait` with a guard of a part of the data: wait with the guard of all of it, and map it afterwards. Waiting with the guard of
+/// another lock ([`PyRwLock`](crate::PyRwLock), or those of `std` and `parking_lot`, which have condition variables of their own).
+pub struct PyCondvar {
+    /// How many threads wait, or are about to: notifying nobody costs a look at this.
+    ///
+    /// Incremented under the mutex of the thread that begins to wait, so whoever locks that mutex later, changes
+    /// something, and notifies, sees it.
+    waiting: AtomicU32,
+    /// Another number after each notification. Changed under the lock of its queue, so that a thread that is on its way into the
+    /// queue notices.
+    sequence: Word,
+}
+
+/// Whether a wait ended because its time was up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether the time was up before there was a notification.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl PyCondvar {
+    /// A condition variable that nobody waits for.
+    pub const fn new() -> Self {
+        PyCondvar {
+            waiting: AtomicU32::new(0),
+            sequence: Word::new(0),
+        }
+    }
+
+    /// Waits until there is a notification, with the mutex unlocked.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::{PyCondvar, PyMutex};
+    /// static READY: PyMutex<bool> = PyMutex::new(false);
+    /// static CHANGED: PyCondvar = PyCondvar::new();
+    ///
+    /// fn wait_until_ready(py: Python<'_>) {
+    ///     let mut ready = READY.lock(py);
+    ///     while !*ready {
+    ///         CHANGED.wait(&mut ready);
+    ///     }
+    /// }
+    /// # Python::initialize();
+    /// # Python::attach(|py| { *READY.lock(py) = true; wait_until_ready(py) });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the wait could never end, [see above](Self#deadlocks).
+    #[track_caller]
+    pub fn wait<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) {
+        self.wait_checked(guard)
+            .unwrap_or_else(|error| error.panic());
+    }
+
+    /// [`wait`](Self::wait), with an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeadlockError`] if the wait could never end, [see above](Self#deadlocks).
+    #[track_caller]
+    pub fn wait_checked<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+    ) -> Result<(), DeadlockError> {
+        self.wait_patiently(guard, Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`wait`](Self::wait), and lets Ctrl-C end the wait, as
+    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raised, or a [`DeadlockError`] where [`wait`](Self::wait) panics. After the exception of a signal handler
+    /// the mutex is locked, as after a notification.
+    #[track_caller]
+    pub fn wait_interruptible<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) -> PyResult<()> {
+        Ok(self.wait_patiently(guard, Patience::Interruptible, Location::caller())?)
+    }
+
+    /// Waits until there is a notification, at most for that long.
+    ///
+    /// The mutex is locked again in any case, for which it may have to wait longer.
+    ///
+    /// # Panics
+    ///
+    /// If the mutex cannot be locked again, [see above](Self#deadlocks).
+    #[track_caller]
+    pub fn wait_for<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        limit: Duration,
+    ) -> WaitTimeoutResult {
+        let patience = Patience::for_duration(limit);
+        in_time(self.wait_patiently(guard, patience, Location::caller()))
+    }
+
+    /// Waits until there is a notification, at most until `limit`, as [`wait_for`](Self::wait_for).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait_for`](Self::wait_for).
+    #[track_caller]
+    pub fn wait_until<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        limit: Instant,
+    ) -> WaitTimeoutResult {
+        in_time(self.wait_patiently(guard, Patience::Until(limit), Location::caller()))
+    }
+
+    /// Waits for as long as `condition` holds. It is asked with the mutex locked, once before the first wait and after each
+    /// notification.
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait), and if `condition` does.
+    #[track_caller]
+    pub fn wait_while<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) {
+        while condition(guard) {
+            self.wait(guard);
+        }
+    }
+
+    /// [`wait_while`](Self::wait_while), and lets Ctrl-C end the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_interruptible`](Self::wait_interruptible).
+    #[track_caller]
+    pub fn wait_while_interruptible<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> PyResult<()> {
+        while condition(guard) {
+            self.wait_interruptible(guard)?;
+        }
+        Ok(())
+    }
+
+    /// [`wait_while`](Self::wait_while), at most for that long. The result tells whether `condition` still held when the time was up.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::{PyCondvar, PyMutex};
+    /// # use std::time::Duration;
+    /// # Python::initialize();
+    /// # Python::attach(|py| {
+    /// let (jobs, changed) = (PyMutex::new(1), PyCondvar::new());
+    /// let mut guard = jobs.lock(py);
+    /// let result = changed.wait_while_for(&mut guard, |jobs| *jobs > 0, Duration::from_millis(1));
+    /// assert!(result.timed_out());
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`wait_for`](Self::wait_for), and if `condition` does.
+    #[track_caller]
+    pub fn wait_while_for<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+        limit: Duration,
+    ) -> WaitTimeoutResult {
+        let asked_at = Location::caller();
+        // Once: the limit is for all waits together.
+        let patience = Patience::for_duration(limit);
+        while condition(guard) {
+            if in_time(self.wait_patiently(guard, patience, asked_at)).timed_out() {
+                return WaitTimeoutResult(condition(guard));
+            }
+        }
+        WaitTimeoutResult(false)
+    }
+
+    /// Ends the wait of one thread, of those that wait now the one that has waited longest.
+    ///
+    /// Whoever notifies without having locked the mutex since the change may be too early: a thread that has seen the old data, and
+    /// not begun to wait yet, does not hear it.
+    pub fn notify_one(&self) {
+        if self.has_waiting() {
+            wait::unpark_one(self.sequence.address(), |_| self.sequence.advance());
+        }
+    }
+
+    /// Ends the waits of all threads that wait now.
+    pub fn notify_all(&self) {
+        if self.has_waiting() {
+            wait::unpark_all(self.sequence.address(), || self.sequence.advance());
+        }
+    }
+
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        // Relaxed: the mutex orders it, as told at the field.
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    fn wait_patiently<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        // Both before the mutex is unlocked.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let before = self.sequence.load(Ordering::Relaxed);
+        let (waited, locked_again) = guard.wait_unlocked(asked_at, |py| {
+            let mut waiter = Waiter::new(&self.sequence, LockKind::Condvar, patience, asked_at);
+            waiter.wait_for(Holders::Anybody);
+            // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
+            while self.sequence.load(Ordering::Relaxed) == before {
+                waiter.sleep(py, self.sequence.address(), None, |now| now == before)?;
+            }
+            Ok(())
+        });
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if locked_again.is_err() && waited.is_ok() {
+            // Whoever notified wanted a thread to go on, and this one will not.
+            self.notify_one();
+        }
+        locked_again.and(waited)
+    }
+}
+
+/// The outcome of a wait with a limit.
+#[track_caller]
+fn in_time(waited: Result<(), Refusal>) -> WaitTimeoutResult {
+    match waited {
+        Ok(()) => WaitTimeoutResult(false),
+        Err(Refusal::TimedOut) => WaitTimeoutResult(true),
+        // The limit was none, or the mutex could not be locked again.
+        Err(refusal) => refusal.into_deadlock().panic(),
+    }
+}
+
+impl Default for PyCondvar {
+    fn default() -> Self {
+        PyCondvar::new()
+    }
+}
+
+impl fmt::Debug for PyCondvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PyCondvar").finish_non_exhaustive()
+    }
+}

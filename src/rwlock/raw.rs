@@ -1,0 +1,523 @@
+//! The state machine of the read-write lock, without the data that it guards.
+//!
+//! A word for the writers, as that of a mutex; the readers are in the slots of their threads
+//! ([`readers`]). To write is to become the owner of the word, which keeps new readers out, and then to wait until the
+//! readers that there are have left. So a writer waits for the readers it found, and for none that come after it.
+
+use std::{
+    panic::Location,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use pyo3::Python;
+
+use crate::{
+    build_config::FREE_THREADED,
+    deadlock::LockKind,
+    wait::{
+        self, Crowd, FLAG, Front, Holders, PARKED, Patience, RESERVATION, Refusal, ThreadId,
+        UNOWNED, Waiter, Word,
+        readers::{self, Entry, LockId},
+    },
+};
+
+/// A thread panicked while it was the owner.
+const POISONED: u64 = FLAG;
+
+/// The bits that say who may become the owner.
+const RIGHT: u64 = !(POISONED | PARKED);
+
+/// For how long a thread looks again before it sleeps, giving its processor away in between. It is attached meanwhile, and the
+/// world cannot be stopped.
+const SPIN_TIME: Duration = Duration::from_micros(100);
+
+/// How long a writer that waits for readers sleeps at first. The reason is told in [`readers`]; any time is enough in which a
+/// processor writes back what it has stored.
+const FIRST_SLEEP: Duration = Duration::from_millis(1);
+
+/// Sleepers of three kinds, at three addresses that have one queue.
+#[derive(Clone, Copy)]
+enum Sleepers {
+    /// Threads that want to be the owner.
+    Writers = 0,
+    /// Threads that want to read, and wait until there is no owner.
+    Readers = 1,
+    /// The owner, who waits until the readers have left.
+    Owner = 2,
+}
+
+pub(super) struct RawRwLock {
+    /// | id | `UNOWNED` | meaning | who moves it there |
+    /// |---|---|---|---|
+    /// | 0 | 0 | no owner; there may be readers | the owner, who unlocks; the last reader of a reservation |
+    /// | thread | 0 | that thread is the owner: it writes, or waits until those who read have left | that thread, attached |
+    /// | thread | 1 | *reserved*: no owner, and of those who want to write only that thread may be the next | the owner, who unlocks with a writer asleep that has waited for a millisecond |
+    /// | 0 | 1 | *reserved for readers*: no owner, and nobody becomes it before `awaited_readers` have come | the owner, who unlocks with a reader asleep that has waited for a millisecond |
+    ///
+    /// Readers come in whenever there is no owner. A reservation that is not used within [`RESERVATION`] may be passed over by
+    /// any thread that saw it all that time.
+    ///
+    /// | flag | meaning | set | cleared |
+    /// |---|---|---|---|
+    /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread about to sleep | by whoever takes the last one off the queue |
+    /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
+    word: Word,
+    /// The [`LockId`], or 0 before somebody reads or writes for the first time.
+    id: AtomicU64,
+    /// Of the readers that a reservation is for, those that have not come yet.
+    awaited_readers: AtomicU32,
+}
+
+/// What a word says to a thread that wants to write.
+enum Look {
+    Available,
+    Reserved,
+    Owned,
+}
+
+impl RawRwLock {
+    pub(super) const fn new() -> Self {
+        RawRwLock {
+            word: Word::new(0),
+            id: AtomicU64::new(0),
+            awaited_readers: AtomicU32::new(0),
+        }
+    }
+
+    #[inline]
+    fn id(&self) -> LockId {
+        // Relaxed: the number stands for itself.
+        match LockId::from_bits(self.id.load(Ordering::Relaxed)) {
+            Some(id) => id,
+            None => self.assign_id(),
+        }
+    }
+
+    #[cold]
+    fn assign_id(&self) -> LockId {
+        let id = LockId::new();
+        let stored = self
+            .id
+            .compare_exchange(0, id.bits(), Ordering::Relaxed, Ordering::Relaxed);
+        match stored {
+            Ok(_) => id,
+            Err(first) => LockId::from_bits(first).expect("it was not 0"),
+        }
+    }
+
+    fn address(&self, sleepers: Sleepers) -> usize {
+        self.word.address() + sleepers as usize
+    }
+
+    /// Whether the calling thread may read, having just entered that it does.
+    #[inline]
+    fn may_read(&self, entry: &Entry) -> bool {
+        // Sequentially consistent: see `readers`. And it takes over what the last owner wrote.
+        entry.is_nested() || Word::owner(self.word.load(Ordering::SeqCst)).is_none()
+    }
+
+    /// Begins to read.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        py: Python<'_>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<Entry, Refusal> {
+        let entry = Entry::new(self.id());
+        if self.may_read(&entry) {
+            return Ok(entry);
+        }
+        self.read_slow(py, entry, patience(), asked_at)
+    }
+
+    #[cold]
+    fn read_slow(
+        &self,
+        py: Python<'_>,
+        entry: Entry,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<Entry, Refusal> {
+        self.leave(entry);
+        let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience, asked_at);
+        let start = Instant::now();
+        let mut has_slept = false;
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            if Word::owner(bits).is_none() {
+                let entry = Entry::new(self.id());
+                let may_read = self.may_read(&entry);
+                if has_slept {
+                    self.reader_has_come(py);
+                }
+                if may_read {
+                    return Ok(entry);
+                }
+                has_slept = false;
+                self.leave(entry);
+                continue;
+            }
+            if FREE_THREADED && bits & PARKED == 0 && start.elapsed() < SPIN_TIME {
+                thread::yield_now();
+                continue;
+            }
+            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+                continue;
+            }
+            let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, |now| {
+                now & PARKED != 0 && Word::owner(now).is_some()
+            });
+            if let Err(refusal) = slept {
+                // Perhaps it was woken at the same time, and is waited for.
+                self.reader_has_come(py);
+                return Err(refusal);
+            }
+            has_slept = true;
+        }
+    }
+
+    /// Begins to read if that needs no waiting.
+    #[inline]
+    pub(super) fn try_read(&self, _py: Python<'_>) -> Option<Entry> {
+        let entry = Entry::new(self.id());
+        if self.may_read(&entry) {
+            return Some(entry);
+        }
+        self.leave(entry);
+        None
+    }
+
+    /// Counts a reader that was woken. It may not be one that the reservation is for, or may have come already: then the
+    /// reservation ends a little early.
+    fn reader_has_come(&self, py: Python<'_>) {
+        // Relaxed: the count guards no data.
+        if self.word.load(Ordering::Relaxed) & RIGHT != UNOWNED {
+            return;
+        }
+        let left =
+            self.awaited_readers
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |awaited| {
+                    awaited.checked_sub(1)
+                });
+        if left == Ok(1) {
+            self.end_reservation(py);
+        }
+    }
+
+    /// Lets writers in again after the readers.
+    #[cold]
+    fn end_reservation(&self, py: Python<'_>) {
+        wait::unpark_one(self.address(Sleepers::Writers), |first| {
+            let next = for_writer(first);
+            self.word.update(py, |bits| {
+                if bits & RIGHT == UNOWNED {
+                    // Readers may be asleep too, from before the reservation: `PARKED` stays.
+                    next | bits & (POISONED | PARKED)
+                } else {
+                    bits
+                }
+            });
+        });
+    }
+
+    /// Ends reading.
+    ///
+    /// # Safety
+    ///
+    /// No reference to what the lock guards is used any more that `entry` was for.
+    #[inline]
+    pub(super) unsafe fn unlock_read(&self, _py: Python<'_>, entry: Entry) {
+        self.leave(entry);
+    }
+
+    #[inline]
+    fn leave(&self, entry: Entry) {
+        // Relaxed: `readers` tells what this look is worth. An owner can only be one that waits for readers to leave.
+        if entry.leave() && Word::owner(self.word.load(Ordering::Relaxed)).is_some() {
+            self.wake_owner();
+        }
+    }
+
+    #[cold]
+    fn wake_owner(&self) {
+        wait::unpark_all(self.address(Sleepers::Owner), || {});
+    }
+
+    /// Becomes the one that writes.
+    #[inline]
+    pub(super) fn write(
+        &self,
+        py: Python<'_>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        let me = ThreadId::current();
+        if self.word.claim(py, 0, me.bits()).is_ok() {
+            self.word.note_taken(asked_at);
+            if !readers::is_read(self.id()) {
+                return Ok(());
+            }
+            let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience(), asked_at);
+            return self.wait_for_readers(py, &mut waiter);
+        }
+        self.write_slow(py, patience(), asked_at)
+    }
+
+    #[cold]
+    fn write_slow(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience, asked_at);
+        let me = waiter.thread;
+        let start = Instant::now();
+        // The right that this thread has watched for the whole length of a reservation.
+        let mut expired = None;
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            let look = look(bits, me, expired);
+            if let Look::Available = look {
+                if self.take(py, bits, me, asked_at) {
+                    break;
+                }
+                continue;
+            }
+            if FREE_THREADED && bits & PARKED == 0 && start.elapsed() < SPIN_TIME {
+                thread::yield_now();
+                continue;
+            }
+            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+                continue;
+            }
+            let reserved = matches!(look, Look::Reserved);
+            let pause = reserved.then_some(RESERVATION);
+            let pause_is_over =
+                waiter.sleep(py, self.address(Sleepers::Writers), pause, |now| {
+                    now & PARKED != 0
+                        && !matches!(self::look(now, me, expired), Look::Available)
+                        && (now & UNOWNED != 0) == reserved
+                })?;
+            expired = pause_is_over.then_some(bits & RIGHT);
+        }
+        self.wait_for_readers(py, &mut waiter)
+    }
+
+    /// Waits as the owner until nobody reads any more, or stops being the owner.
+    fn wait_for_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
+        let id = self.id();
+        waiter.wait_for(Holders::Readers(id));
+        let start = Instant::now();
+        let mut pause = Some(FIRST_SLEEP);
+        while readers::is_read(id) {
+            if FREE_THREADED && start.elapsed() < SPIN_TIME {
+                thread::yield_now();
+                continue;
+            }
+            let slept = waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
+                readers::is_read(id)
+            });
+            if let Err(refusal) = slept {
+                // SAFETY: this thread owns the word, and has made no reference to the data.
+                unsafe { self.unlock_write(py) };
+                return Err(refusal);
+            }
+            pause = None;
+        }
+        Ok(())
+    }
+
+    /// Becomes the one that writes if that needs no waiting.
+    #[inline]
+    pub(super) fn try_write(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+        let me = ThreadId::current();
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            match look(bits, me, None) {
+                Look::Available if self.take(py, bits, me, asked_at) => break,
+                Look::Available => continue,
+                Look::Reserved | Look::Owned => return false,
+            }
+        }
+        let succeeded = !readers::is_read(self.id());
+        if !succeeded {
+            // SAFETY: this thread owns the word, and has made no reference to the data.
+            unsafe { self.unlock_write(py) };
+        }
+        succeeded
+    }
+
+    /// Makes `me` the owner of a lock that was seen as `bits`, keeping the flags.
+    fn take(
+        &self,
+        py: Python<'_>,
+        bits: u64,
+        me: ThreadId,
+        asked_at: &'static Location<'static>,
+    ) -> bool {
+        let owned = me.bits() | bits & (PARKED | POISONED);
+        let taken = self.word.claim(py, bits, owned).is_ok();
+        if taken {
+            self.word.note_taken(asked_at);
+        }
+        taken
+    }
+
+    /// Stops writing.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread owns the word, and no reference to what the lock guards is used any more.
+    #[inline]
+    pub(super) unsafe fn unlock_write(&self, py: Python<'_>) {
+        let mine = ThreadId::current().bits();
+        if self.word.release(py, mine, 0).is_err() {
+            self.unlock_write_slow(py);
+        }
+    }
+
+    /// Gives the word up with sleepers to look after, or a flag to keep.
+    #[cold]
+    fn unlock_write_slow(&self, py: Python<'_>) {
+        let mine = self.word.load(Ordering::Relaxed);
+        if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
+            return;
+        }
+        let (readers, writers) = (
+            self.address(Sleepers::Readers),
+            self.address(Sleepers::Writers),
+        );
+        // All readers, since they can all go on, and one writer, which goes on after them.
+        wait::unpark_all_and_one(readers, writers, |crowd, first| {
+            let next = self.after_writing(crowd, first);
+            self.word.update(py, |bits| next | bits & POISONED);
+        });
+    }
+
+    /// What the word is, without `POISONED`, when the owner lets go.
+    fn after_writing(&self, readers: Crowd, writer: Option<Front>) -> u64 {
+        if readers.is_due {
+            // Relaxed: it guards no data, and is read by those that see the word which is stored next.
+            self.awaited_readers.store(readers.size, Ordering::Relaxed);
+            // That writer sleeps on, for the length of the reservation, and must not be forgotten.
+            return UNOWNED | PARKED;
+        }
+        for_writer(writer)
+    }
+
+    /// Goes from writing to reading, with no writer in between.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread owns the word, and uses no exclusive reference to what the lock guards any more.
+    pub(super) unsafe fn downgrade(&self, py: Python<'_>) -> Entry {
+        // Before the word is given up: the next writer sees the slot filled.
+        let entry = Entry::new(self.id());
+        // SAFETY: as the caller promises.
+        unsafe { self.unlock_write(py) };
+        entry
+    }
+
+    /// [`unlock_write`](Self::unlock_write) by a guard, which poisons the lock if its thread has begun to panic since it was
+    /// locked.
+    ///
+    /// # Safety
+    ///
+    /// As for `unlock_write`.
+    #[inline]
+    pub(super) unsafe fn unlock_write_poisoning(&self, py: Python<'_>, was_panicking: bool) {
+        if !was_panicking && thread::panicking() {
+            self.poison(py);
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.unlock_write(py) }
+    }
+
+    /// Becomes the one that writes where a fork left behind the owner, or readers, and nobody else reads; and poisons the lock.
+    pub(super) fn take_abandoned(
+        &self,
+        py: Python<'_>,
+        asked_at: &'static Location<'static>,
+    ) -> bool {
+        let (mut gone_readers, mut readers) = (false, false);
+        readers::for_each_reader(self.id(), |thread| {
+            gone_readers |= thread.is_gone();
+            readers |= !thread.is_gone();
+            true
+        });
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            let owner = Word::owner(bits);
+            let is_abandoned = owner.map_or(gone_readers, ThreadId::is_gone);
+            if readers || !is_abandoned {
+                return false;
+            }
+            // Fails if another thread marks the word on its way to being told.
+            if self.take(py, bits, ThreadId::current(), asked_at) {
+                break;
+            }
+        }
+        readers::forget_gone_readers(self.id());
+        self.poison(py);
+        if readers::is_read(self.id()) {
+            // Somebody came in before this thread took the lock.
+            // SAFETY: this thread owns the word, and has made no reference to the data.
+            unsafe { self.unlock_write(py) };
+            return false;
+        }
+        true
+    }
+
+    #[cold]
+    fn poison(&self, py: Python<'_>) {
+        self.word.update(py, |bits| bits | POISONED);
+    }
+
+    pub(super) fn clear_poison(&self, py: Python<'_>) {
+        self.word.update(py, |bits| bits & !POISONED);
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & POISONED != 0
+    }
+
+    pub(super) fn has_owner(&self) -> bool {
+        // Acquire: the garbage collector reads the data after a negative answer.
+        Word::owner(self.word.load(Ordering::Acquire)).is_some()
+    }
+
+    pub(super) fn has_readers(&self) -> bool {
+        // Relaxed: the number stands for itself.
+        LockId::from_bits(self.id.load(Ordering::Relaxed)).is_some_and(readers::is_read)
+    }
+}
+
+/// The word of a lock without an owner whose next one is to be `first`, if it is due.
+fn for_writer(first: Option<Front>) -> u64 {
+    first.map_or(0, |first| {
+        let more = if first.others { PARKED } else { 0 };
+        if first.is_due {
+            first.thread.bits() | UNOWNED | more
+        } else {
+            more
+        }
+    })
+}
+
+fn look(bits: u64, me: ThreadId, expired: Option<u64>) -> Look {
+    if Word::owner(bits).is_some() {
+        return Look::Owned;
+    }
+    let right = bits & RIGHT;
+    let is_mine = ThreadId::from_bits(bits).is_none_or(|other| other == me || other.is_gone());
+    let is_for_readers = right == UNOWNED;
+    if Some(right) == expired || is_mine && !is_for_readers {
+        Look::Available
+    } else {
+        Look::Reserved
+    }
+}
