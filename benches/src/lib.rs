@@ -20,6 +20,7 @@ mod mutex;
 mod once_lock;
 mod protected;
 mod report;
+mod rwlock;
 
 use std::{
     io::{Write, stdout},
@@ -31,7 +32,12 @@ use pyo3::prelude::*;
 use harness::Group;
 
 /// Every file of benchmarks.
-const GROUPS: &[Group] = &[once_lock::GROUP, mutex::GROUP, protected::GROUP];
+const GROUPS: &[Group] = &[
+    once_lock::GROUP,
+    mutex::GROUP,
+    protected::GROUP,
+    rwlock::GROUP,
+];
 
 /// Whether threads are attached side by side.
 const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
