@@ -101,7 +101,7 @@ pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryA
 pub use once_lock::PyOnceLock;
 pub use protected::{ProtectedBorrowError, PyProtected};
 pub use rwlock::{
-    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyRwLockReadGuard,
-    MappedPyRwLockWriteGuard, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard,
+    PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
 };
 pub use single_interpreter::ensure_single_interpreter;

@@ -8,7 +8,10 @@ use pyo3::{prelude::*, pyclass::PyVisit};
 
 pub use self::borrow::ProtectedBorrowError;
 pub(crate) use self::borrow::{BorrowFlag, Exclusive, Shared, Wanted};
-use crate::{build_config::SectionLock, critical_section::section};
+use crate::{
+    build_config::SectionLock,
+    critical_section::section::{self, GenerationCheck},
+};
 
 /// A cell that attached threads share: its data are reached one thread at a time, inside a critical section, and
 /// borrowed as those of a [`RefCell`](std::cell::RefCell). What replaces `GILProtected<RefCell<T>>`.
@@ -69,7 +72,9 @@ use crate::{build_config::SectionLock, critical_section::section};
 ///
 /// # Fork
 ///
-/// In the child of a fork, what another thread had borrowed stays borrowed, and asking for it is an error.
+/// In the child of a fork, what another thread had borrowed stays borrowed, and asking for it is an error. A section that the forking
+/// thread had entered before lets others in, as a suspended one does; what it had borrowed in there is its own until it gives it
+/// back.
 ///
 /// # Not here
 ///
@@ -236,12 +241,13 @@ impl<T: ?Sized> PyProtected<T> {
     {
         let asked_at = Location::caller();
         section::on_lock(py, &self.lock, || {
-            // SAFETY: in the section of this cell, now and when the borrow ends, which is before the section does. The data are
+            // SAFETY: in the section of this cell, now and when the borrow ends, which `GenerationCheck` sees to. The data are
             // borrowed for as long as the reference lives.
             unsafe {
-                let Some(_borrow) = self.flag.share(asked_at) else {
+                let Some(borrow) = self.flag.share(asked_at) else {
                     return Err(self.error(py, Wanted::Shared, asked_at));
                 };
+                let _borrow = GenerationCheck::new(borrow, py, &self.lock);
                 Ok(f(&*self.data.get()))
             }
         })
@@ -276,12 +282,13 @@ impl<T: ?Sized> PyProtected<T> {
     {
         let asked_at = Location::caller();
         section::on_lock(py, &self.lock, || {
-            // SAFETY: in the section of this cell, now and when the borrow ends, which is before the section does. The data are
+            // SAFETY: in the section of this cell, now and when the borrow ends, which `GenerationCheck` sees to. The data are
             // borrowed exclusively for as long as the reference lives.
             unsafe {
-                let Some(_borrow) = self.flag.borrow_exclusively(asked_at) else {
+                let Some(borrow) = self.flag.borrow_exclusively(asked_at) else {
                     return Err(self.error(py, Wanted::Exclusive, asked_at));
                 };
+                let _borrow = GenerationCheck::new(borrow, py, &self.lock);
                 Ok(f(&mut *self.data.get()))
             }
         })
@@ -330,15 +337,17 @@ impl<T: ?Sized> PyProtected<T> {
     {
         let asked_at = Location::caller();
         self.in_both_sections(py, other, || {
-            // SAFETY: in the sections of both cells, now and when the borrows end, which is before the sections do. The data
+            // SAFETY: in the sections of both cells, now and when the borrows end, which `GenerationCheck` sees to. The data
             // are borrowed for as long as the references live.
             unsafe {
-                let Some(_mine) = self.flag.share(asked_at) else {
+                let Some(mine) = self.flag.share(asked_at) else {
                     return Err(self.error(py, Wanted::Shared, asked_at));
                 };
-                let Some(_other) = other.flag.share(asked_at) else {
+                let _mine = GenerationCheck::new(mine, py, &self.lock);
+                let Some(borrow) = other.flag.share(asked_at) else {
                     return Err(other.error(py, Wanted::Shared, asked_at));
                 };
+                let _other = GenerationCheck::new(borrow, py, &other.lock);
                 Ok(f(&*self.data.get(), &*other.data.get()))
             }
         })
@@ -396,15 +405,17 @@ impl<T: ?Sized> PyProtected<T> {
     {
         let asked_at = Location::caller();
         self.in_both_sections(py, other, || {
-            // SAFETY: in the sections of both cells, now and when the borrows end, which is before the sections do. The data
+            // SAFETY: in the sections of both cells, now and when the borrows end, which `GenerationCheck` sees to. The data
             // are borrowed exclusively for as long as the references live; if the cells are one, the second borrow fails.
             unsafe {
-                let Some(_mine) = self.flag.borrow_exclusively(asked_at) else {
+                let Some(mine) = self.flag.borrow_exclusively(asked_at) else {
                     return Err(self.error(py, Wanted::Exclusive, asked_at));
                 };
-                let Some(_other) = other.flag.borrow_exclusively(asked_at) else {
+                let _mine = GenerationCheck::new(mine, py, &self.lock);
+                let Some(borrow) = other.flag.borrow_exclusively(asked_at) else {
                     return Err(other.error(py, Wanted::Exclusive, asked_at));
                 };
+                let _other = GenerationCheck::new(borrow, py, &other.lock);
                 Ok(f(&mut *self.data.get(), &mut *other.data.get()))
             }
         })

@@ -3,7 +3,7 @@
 //! A section is a link of a list that CPython keeps for each thread, through the thread's own stack, so it must not move, and
 //! must end in the order it began in. The functions here see to both: they keep it in their own frame.
 
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 use pyo3::prelude::*;
 
@@ -76,7 +76,8 @@ pub(super) fn on_objects<R>(
     )
 }
 
-/// Runs `f` with a section on `lock`. It is held when `f` begins and when `f` ends; in between, whatever detaches suspends it.
+/// Runs `f` with a section on `lock`. It is held when `f` begins and when `f` ends; in between, whatever detaches suspends it. (After
+/// a fork in `f`, it excludes nobody in the child who enters later: see [`lock`](super::lock).)
 #[inline(always)]
 pub(crate) fn on_lock<R>(py: Python<'_>, lock: &SectionLock, f: impl FnOnce() -> R) -> R {
     // SAFETY: `around` gives the section room, and ends it on this thread, in order; the lock is borrowed for longer.
@@ -93,4 +94,45 @@ pub(crate) fn on_locks<R>(
 ) -> R {
     // SAFETY: as in `on_lock`, for both.
     around2(|section| unsafe { a.begin_two(b, py, section) }, f)
+}
+
+/// What ends while its thread is in a section of the present generation of processes: dropped inside of the section it was made
+/// in, which is one, or after a fork in there, one that is entered for the purpose.
+pub(crate) struct GenerationCheck<'a, B> {
+    borrow: ManuallyDrop<B>,
+    lock: &'a SectionLock,
+    py: Python<'a>,
+    generation: usize,
+}
+
+impl<'a, B> GenerationCheck<'a, B> {
+    #[inline(always)]
+    pub(crate) fn new(borrow: B, py: Python<'a>, lock: &'a SectionLock) -> Self {
+        GenerationCheck {
+            borrow: ManuallyDrop::new(borrow),
+            lock,
+            py,
+            generation: SectionLock::generation(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_after_fork(&mut self) {
+        // SAFETY: called once, by `drop`.
+        let borrow = unsafe { ManuallyDrop::take(&mut self.borrow) };
+        on_lock(self.py, self.lock, || drop(borrow));
+    }
+}
+
+impl<B> Drop for GenerationCheck<'_, B> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.generation == SectionLock::generation() {
+            // SAFETY: not dropped otherwise, and this runs once.
+            unsafe { ManuallyDrop::drop(&mut self.borrow) };
+        } else {
+            self.drop_after_fork();
+        }
+    }
 }

@@ -21,7 +21,9 @@ use crate::{
 /// ends, whatever became of the section in between. The collector reads it with the world stopped, when no thread is
 /// amid a move: there is no call into Python in one.
 pub(crate) struct BorrowFlag {
-    count: Cell<isize>,
+    /// Half as long as its neighbour: of two alike the compiler makes one vector, and to read that after two single writes stalls
+    /// the processor, for as long as the whole section takes.
+    count: Cell<i32>,
     /// The sum of the numbers ([`ident`]) of the threads that have borrowed, which tells them apart as far as messages need it:
     /// of one borrow it is the thread, and of more it tells whether they are all this thread's.
     borrowers: Cell<u64>,
@@ -30,7 +32,7 @@ pub(crate) struct BorrowFlag {
     borrowed_at: Cell<Option<&'static Location<'static>>>,
 }
 
-const EXCLUSIVE: isize = -1;
+const EXCLUSIVE: i32 = -1;
 
 /// A shared borrow, until it is dropped.
 pub(crate) struct Shared<'a> {
@@ -140,7 +142,7 @@ impl Drop for Exclusive<'_> {
 /// A copy of the flag, from which the error is made outside of the critical section: that looks up names in Python.
 #[derive(Clone, Copy)]
 pub(crate) struct Holders {
-    count: isize,
+    count: i32,
     borrowers: u64,
     borrowed_at: Option<&'static Location<'static>>,
 }
@@ -196,7 +198,7 @@ impl ProtectedBorrowError {
         asked_at: &'static Location<'static>,
     ) -> Self {
         let this = ident::current();
-        let number_of_borrows = holders.count.unsigned_abs() as u64;
+        let number_of_borrows = u64::from(holders.count.unsigned_abs());
         let is_by_this_thread = holders.borrowers == this.wrapping_mul(number_of_borrows);
         exception_aside(py, || {
             let is_by_another = number_of_borrows == 1 && !is_by_this_thread;

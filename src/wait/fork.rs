@@ -16,6 +16,8 @@
 //! for a few instructions of others at most; and nobody holds two of them, so their order does not matter. The child
 //! frees memory: C libraries keep their allocator whole across a fork, and Python relies on it before we do.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 #[cfg(unix)]
 mod handlers {
     use std::{
@@ -80,6 +82,12 @@ mod handlers {
 
     extern "C" fn in_child() {
         let Some(mut held) = take_held() else { return };
+        let generation = super::GENERATION.load(Ordering::Relaxed);
+        if generation != super::NO_HANDLERS {
+            // One that is not reached stays below `NO_HANDLERS`.
+            let next = (generation + 1).min(super::NO_HANDLERS - 1);
+            super::GENERATION.store(next, Ordering::Relaxed);
+        }
         ThreadId::forget_all_but_current();
         for queue in &mut held.queues {
             queue.clear();
@@ -89,6 +97,38 @@ mod handlers {
             registry.retain(|id, _| !id.is_gone());
         }
     }
+}
+
+/// How often this process was forked off, since the handlers are there: its generation. [`NO_HANDLERS`] before.
+static GENERATION: AtomicU32 = AtomicU32::new(NO_HANDLERS);
+
+const NO_HANDLERS: u32 = u32::MAX;
+
+/// A number below `COUNT` that is another one in the child of a fork than in its parent: for what each process must have of its own.
+/// From the last on they have the same.
+#[inline(always)]
+pub(crate) fn generation<const COUNT: u32>() -> usize {
+    // Relaxed: it was written before this process had a second thread.
+    let generation = GENERATION.load(Ordering::Relaxed);
+    if generation < COUNT {
+        generation as usize
+    } else {
+        unusual_generation(COUNT)
+    }
+}
+
+#[cold]
+fn unusual_generation(count: u32) -> usize {
+    install_handlers();
+    // Relaxed: as above. What another thread has stored meanwhile is the same.
+    let generation = match GENERATION.load(Ordering::Relaxed) {
+        NO_HANDLERS => {
+            GENERATION.store(0, Ordering::Relaxed);
+            0
+        }
+        generation => generation,
+    };
+    generation.min(count - 1) as usize
 }
 
 #[cfg(unix)]

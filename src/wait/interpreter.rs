@@ -49,7 +49,7 @@ impl Drop for Hang {
 ///
 /// If it is, the calling thread is the one that does it, and no other thread will ever attach again: CPython stops
 /// all attached threads before it says so, and lets none back in.
-pub(super) fn is_finalizing(py: Python<'_>) -> bool {
+pub(crate) fn is_finalizing(py: Python<'_>) -> bool {
     // SAFETY: the token proves that this thread is attached.
     exception_aside(py, || unsafe { Py_IsFinalizing() != 0 })
 }

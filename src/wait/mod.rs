@@ -36,7 +36,7 @@
 //! it is importing a module, and if so looks again, as often, whether its wait is part of a cycle that runs through the lock
 //! of that module ([`import_lock`]).
 
-mod fork;
+pub(crate) mod fork;
 mod graph;
 pub(crate) mod ident;
 mod import_lock;
@@ -57,7 +57,7 @@ use pyo3::{PyErr, Python};
 
 pub(crate) use self::{
     graph::{Awaited, Holders, Link},
-    interpreter::{exception_aside, loaded_module},
+    interpreter::{exception_aside, is_finalizing, loaded_module},
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
     thread_id::ThreadId,
     threads::{known, with_ident},
@@ -283,7 +283,7 @@ impl<'word> Waiter<'word> {
         // A cell whose owner is gone counts as empty, and somebody else may fill it.
         let cause = if someone_is_gone && self.wanted.kind != LockKind::OnceLock {
             Cause::Abandoned
-        } else if !it_is_me && interpreter::is_finalizing(py) {
+        } else if !it_is_me && is_finalizing(py) {
             Cause::Finalizing
         } else {
             return Ok(());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyMutex, PyOnceLock};
+use pyo3_sync::{PyMutex, PyOnceLock, PyProtected};
 
 use crate::callback::Callback;
 use crate::harness::{Barrier, on_threads, wait_until, wait_until_detached};
@@ -350,6 +350,72 @@ fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
     results.into_iter().collect()
 }
 
+/// The data that a thread which is not there had borrowed stay borrowed: an error, and no hang.
+fn borrowed_data_stay_borrowed(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let cell = PyProtected::new(1);
+    let (inside, leave) = (AtomicBool::new(false), AtomicBool::new(false));
+    let results = on_threads(py, 2, |py, number| {
+        if number == 0 {
+            cell.with_mut(py, |_| {
+                inside.store(true, SeqCst);
+                py.detach(|| wait_until_detached("told to leave", || leave.load(SeqCst)));
+            });
+            return Ok(());
+        }
+        wait_until(py, "it is borrowed", || inside.load(SeqCst));
+        let child = Forked::running(py, |py| {
+            assert!(cell.try_with(py, |_| ()).is_err());
+            assert!(
+                !cell
+                    .try_with_mut(py, |_| ())
+                    .unwrap_err()
+                    .is_by_this_thread()
+            );
+        })?;
+        leave.store(true, SeqCst);
+        child.expect_success(py)
+    });
+    results.into_iter().collect()
+}
+
+/// The owner of a section keeps others waiting for so long that CPython hands its mutex on, and forks.
+fn a_section_that_was_fought_for_can_be_entered(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (cell, done) = (PyProtected::new(0), AtomicBool::new(false));
+    let all_are_attached = Barrier::new(4);
+    let results = on_threads(py, 4, |py, number| {
+        all_are_attached.meet(py);
+        if number != 0 {
+            while !done.load(SeqCst) {
+                cell.with_mut(py, |value| *value += 1);
+                py.detach(thread::yield_now); // Or the world could not be stopped for the fork.
+            }
+            return Ok(());
+        }
+        let _done = OnDrop(|| done.store(true, SeqCst));
+        (0..200).try_for_each(|_| {
+            cell.with_mut(py, |value| {
+                *value += 1;
+                thread::sleep(Duration::from_millis(3));
+            });
+            Forked::running(py, |py| {
+                on_threads(py, 2, |py, _| cell.with_mut(py, |value| *value += 1));
+                cell.with_mut(py, |value| {
+                    // What was entered before a fork and is left after it.
+                    let grandchild = Forked::running(py, |_| *value += 1);
+                    grandchild
+                        .and_then(|it| it.expect_success(py))
+                        .expect("it ends well");
+                });
+                cell.with_mut(py, |value| *value += 1);
+            })?
+            .expect_success(py)
+        })
+    });
+    results.into_iter().collect()
+}
+
 /// As `multiprocessing` does it.
 fn processes_of_multiprocessing_work(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
@@ -427,6 +493,10 @@ pub(crate) const MODULE: Module = Module {
             .unless(without_fork),
         test!(a_thousand_forks_with_busy_threads)
             .limit(240)
+            .unless(without_fork),
+        test!(borrowed_data_stay_borrowed).unless(without_fork),
+        test!(a_section_that_was_fought_for_can_be_entered)
+            .limit(60)
             .unless(without_fork),
         test!(processes_of_multiprocessing_work)
             .limit(30)

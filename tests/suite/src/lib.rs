@@ -22,6 +22,7 @@
 mod callback;
 mod child;
 mod collector;
+mod critical_section;
 mod deadlock;
 mod fork;
 mod ground;
@@ -29,6 +30,7 @@ mod interpreter;
 mod mutex;
 mod once_lock;
 mod panics;
+mod protected;
 mod random;
 mod shutdown;
 mod signals;
@@ -46,6 +48,8 @@ const MODULES: &[Module] = &[
     ground::MODULE,
     once_lock::MODULE,
     mutex::MODULE,
+    critical_section::MODULE,
+    protected::MODULE,
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,
