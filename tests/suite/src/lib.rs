@@ -22,6 +22,7 @@
 mod callback;
 mod child;
 mod collector;
+mod condvar;
 mod critical_section;
 mod deadlock;
 mod fork;
@@ -32,6 +33,7 @@ mod once_lock;
 mod panics;
 mod protected;
 mod random;
+mod rwlock;
 mod shutdown;
 mod signals;
 mod single_interpreter;
@@ -50,6 +52,8 @@ const MODULES: &[Module] = &[
     mutex::MODULE,
     critical_section::MODULE,
     protected::MODULE,
+    rwlock::MODULE,
+    condvar::MODULE,
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,

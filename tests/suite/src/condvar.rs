@@ -1,0 +1,259 @@
+//! `PyCondvar` and `PyBarrier`: no notification lost, and the mutex locked again whatever happens.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex};
+
+use crate::callback::Callback;
+use crate::harness::{Sleeper, child, finish, on_threads, on_two_threads, wait_until};
+use crate::interpreter::collect;
+use crate::panics::panic_of;
+use crate::registry::Module;
+use crate::{scenario, test};
+
+/// A bounded queue that many fill and many empty, each change told to one thread.
+fn no_notification_is_lost(py: Python<'_>) -> PyResult<()> {
+    const EACH: usize = 2000;
+    let queue = PyMutex::new(VecDeque::new());
+    let (added, removed) = (PyCondvar::new(), PyCondvar::new());
+    let sum = AtomicUsize::new(0);
+    on_threads(py, 6, |py, number| {
+        for item in 0..EACH {
+            let mut items = queue.lock(py);
+            if number % 2 == 0 {
+                removed.wait_while(&mut items, |items| items.len() >= 2);
+                items.push_back(item);
+                drop(items);
+                added.notify_one();
+            } else {
+                added.wait_while(&mut items, |items| items.is_empty());
+                let item = items.pop_front().expect("it is not empty");
+                drop(items);
+                removed.notify_one();
+                sum.fetch_add(item, SeqCst);
+            }
+        }
+    });
+    assert_eq!(sum.into_inner(), 3 * EACH * (EACH - 1) / 2);
+    assert!(queue.into_inner().is_empty());
+    Ok(())
+}
+
+fn all_are_notified_by_a_detached_thread(py: Python<'_>) -> PyResult<()> {
+    let (ready, changed, waiting) = (PyMutex::new(false), PyCondvar::new(), AtomicUsize::new(0));
+    on_threads(py, 5, |py, number| {
+        if number == 0 {
+            wait_until(py, "four wait", || waiting.load(SeqCst) == 4);
+            *ready.lock(py) = true;
+            py.detach(|| changed.notify_all());
+            return;
+        }
+        let mut guard = ready.lock(py);
+        waiting.fetch_add(1, SeqCst);
+        while !*guard {
+            changed.wait(&mut guard);
+        }
+        assert!(ready.is_locked());
+    });
+    changed.notify_one();
+    Ok(())
+}
+
+fn time_limits(py: Python<'_>) -> PyResult<()> {
+    let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
+    let mut guard = mutex.lock(py);
+    let (start, limit) = (Instant::now(), Duration::from_millis(30));
+    assert!(changed.wait_for(&mut guard, limit).timed_out());
+    assert!(start.elapsed() >= limit);
+    assert!(changed.wait_until(&mut guard, Instant::now()).timed_out());
+    assert!(
+        changed
+            .wait_while_for(&mut guard, |_| true, limit)
+            .timed_out()
+    );
+    assert!(
+        !changed
+            .wait_while_for(&mut guard, |_| false, limit)
+            .timed_out()
+    );
+    assert!(mutex.try_lock(py).is_none());
+    drop(guard);
+    on_two_threads(
+        py,
+        |py| {
+            let mut guard = mutex.lock(py);
+            while *guard == 0 {
+                assert!(!changed.wait_for(&mut guard, Duration::MAX).timed_out());
+            }
+        },
+        |py| {
+            *mutex.lock(py) = 1;
+            changed.notify_one();
+        },
+    );
+    Ok(())
+}
+
+/// Others attach, and the world can be stopped.
+fn a_waiter_holds_nobody_up(py: Python<'_>) -> PyResult<()> {
+    let (mutex, changed, waiter) = (PyMutex::new(false), PyCondvar::new(), Sleeper::default());
+    on_two_threads(
+        py,
+        |py| {
+            let mut guard = mutex.lock(py);
+            waiter.announce();
+            changed.wait_while(&mut guard, |ready| !*ready);
+        },
+        |py| {
+            wait_until(py, "it waits", || {
+                waiter.is_asleep() && mutex.try_lock(py).is_some()
+            });
+            collect(py);
+            *mutex.lock(py) = true;
+            changed.notify_one();
+        },
+    );
+    Ok(())
+}
+
+/// Ctrl-C ends the wait, with the mutex locked again.
+fn a_signal_ends_the_wait(py: Python<'_>) -> PyResult<()> {
+    let (mutex, changed, waiting) = (PyMutex::new(0), PyCondvar::new(), AtomicBool::new(false));
+    let signal = py.import("signal")?;
+    let interrupt: i32 = signal.getattr("SIGINT")?.extract()?;
+    signal.call_method1(
+        "signal",
+        (interrupt, signal.getattr("default_int_handler")?),
+    )?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Python::attach(|py| {
+                wait_until(py, "it waits", || {
+                    waiting.load(SeqCst) && mutex.try_lock(py).is_some()
+                });
+                let os = py.import("os").expect("it is there");
+                let this = os.call_method0("getpid").expect("a number");
+                os.call_method1("kill", (this, interrupt))
+                    .expect("it is sent");
+            });
+        });
+        let mut guard = mutex.lock(py);
+        waiting.store(true, SeqCst);
+        let error = changed
+            .wait_while_interruptible(&mut guard, |_| true)
+            .unwrap_err();
+        assert!(error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py));
+        *guard += 1;
+        assert!(mutex.is_locked());
+    });
+    assert_eq!(mutex.into_inner(), 1);
+    Ok(())
+}
+
+/// Invariant I9: the mutex cannot be locked again, since its new owner waits for what this thread holds. The guard is disarmed, and the
+/// notification goes on to another thread.
+fn a_mutex_that_cannot_be_locked_again(py: Python<'_>) -> PyResult<()> {
+    let (held, mutex, changed) = (PyMutex::new(()), PyMutex::new(0), PyCondvar::new());
+    let waiting = AtomicUsize::new(0);
+    let told = AtomicUsize::new(0);
+    on_threads(py, 3, |py, number| match number {
+        0 => {
+            let held = held.lock(py);
+            let mut guard = mutex.lock(py);
+            waiting.fetch_add(1, SeqCst);
+            if changed.wait_checked(&mut guard).is_err() {
+                told.fetch_add(1, SeqCst);
+                assert!(panic_of(|| *guard).contains("this guard holds nothing"));
+                assert_eq!(format!("{guard:?}"), "<disarmed>");
+            }
+            drop((guard, held));
+        }
+        1 => {
+            wait_until(py, "the first waits", || waiting.load(SeqCst) == 1);
+            let mut guard = mutex.lock(py);
+            waiting.fetch_add(1, SeqCst);
+            changed.wait_while(&mut guard, |value| *value == 0);
+        }
+        _ => {
+            wait_until(py, "both wait", || {
+                waiting.load(SeqCst) == 2 && mutex.try_lock(py).is_some()
+            });
+            let mut guard = mutex.lock(py);
+            *guard = 1;
+            changed.notify_one();
+            // The first thread is told, or this one: whoever comes second.
+            if held.lock_checked(py).is_err() {
+                told.fetch_add(1, SeqCst);
+                drop(guard);
+                changed.notify_one();
+            }
+        }
+    });
+    assert_eq!(told.into_inner(), 1);
+    assert!(!mutex.is_locked() && !held.is_locked());
+    Ok(())
+}
+
+fn barriers_let_all_go_on_together(py: Python<'_>) -> PyResult<()> {
+    const THREADS: usize = 5;
+    let (barrier, come, leaders) = (
+        PyBarrier::new(THREADS),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    on_threads(py, THREADS, |py, _| {
+        for generation in 1..=200 {
+            come.fetch_add(1, SeqCst);
+            if barrier.wait(py).is_leader() {
+                leaders.fetch_add(1, SeqCst);
+            }
+            assert!(come.load(SeqCst) >= generation * THREADS);
+        }
+    });
+    assert_eq!(leaders.into_inner(), 200);
+    assert!(PyBarrier::new(0).wait(py).is_leader());
+    assert!(PyBarrier::new(1).wait_interruptible(py)?.is_leader());
+    Ok(())
+}
+
+/// On the finalising thread nobody else can notify, or come.
+fn waiting_at_exit_is_reported(py: Python<'_>) -> PyResult<()> {
+    let command = child(py, "condvar::waits_at_exit")?;
+    let finished = finish(py, command, Duration::from_secs(8))?;
+    finished.expect_success();
+    let output = &finished.output;
+    assert!(
+        output.contains("which no other thread can notify any more"),
+        "{output}"
+    );
+    assert!(output.contains("shutting down"), "{output}");
+    Ok(())
+}
+
+fn waits_at_exit(py: Python<'_>) -> PyResult<()> {
+    Callback::new(|py| {
+        let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
+        let result = changed.wait_checked(&mut mutex.lock(py));
+        assert!(PyBarrier::new(2).wait_checked(py).is_err());
+        Ok(result?)
+    })
+    .at_finalisation(py)
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(no_notification_is_lost).limit(30),
+        test!(all_are_notified_by_a_detached_thread),
+        test!(time_limits),
+        test!(a_waiter_holds_nobody_up),
+        test!(a_signal_ends_the_wait),
+        test!(a_mutex_that_cannot_be_locked_again),
+        test!(barriers_let_all_go_on_together).limit(30),
+        test!(waiting_at_exit_is_reported).limit(20),
+    ],
+    scenarios: &[scenario!(waits_at_exit)],
+};

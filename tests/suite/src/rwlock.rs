@@ -1,0 +1,585 @@
+//! `PyRwLock`: readers together, writers alone, nobody starved, and waits that cannot end reported.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use pyo3_sync::{ArcPyRwLockWriteGuard, PyMutex, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard};
+
+use crate::harness::{
+    Barrier, Sleeper, on_threads, on_two_threads, wait_until, wait_until_detached,
+};
+use crate::interpreter::{collect, without_letting_go};
+use crate::panics::panic_of;
+use crate::random::Random;
+use crate::registry::Module;
+use crate::test;
+
+fn readers_are_together(py: Python<'_>) -> PyResult<()> {
+    let (lock, all_inside) = (PyRwLock::new(7), Barrier::new(4));
+    on_threads(py, 4, |py, _| {
+        let guard = lock.read(py);
+        all_inside.meet(py);
+        assert_eq!(*guard, 7);
+    });
+    assert!(!lock.is_locked());
+    Ok(())
+}
+
+/// Writers and readers that stay attached, and that detach with what is guarded lent to detached code.
+fn writers_are_alone(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new((0_usize, 0_usize));
+    on_threads(py, 6, |py, number| {
+        for round in 0..400 {
+            if number % 3 == 0 {
+                let mut guard = lock.write(py);
+                let (a, b) = &mut *guard;
+                *a += 1;
+                if round % 2 == 0 {
+                    py.detach(thread::yield_now);
+                } else {
+                    thread::yield_now();
+                }
+                *b += 1;
+            } else {
+                let guard = lock.read(py);
+                let data = &*guard;
+                let read = || {
+                    let before = *data;
+                    thread::yield_now();
+                    assert_eq!(before.0, before.1, "a writer is in the middle");
+                    assert_eq!(before, *data, "a writer came in");
+                };
+                if round % 2 == 0 {
+                    py.detach(read)
+                } else {
+                    read()
+                }
+            }
+        }
+    });
+    assert_eq!(lock.into_inner(), (800, 800));
+    Ok(())
+}
+
+/// A second read by a thread that reads does not wait for a writer that waits for it.
+fn reading_again_does_not_wait(py: Python<'_>) -> PyResult<()> {
+    let (lock, reading, writer) = (PyRwLock::new(1), AtomicBool::new(false), Sleeper::default());
+    on_two_threads(
+        py,
+        |py| {
+            let first = lock.read(py);
+            reading.store(true, SeqCst);
+            wait_until(py, "the writer sleeps", || {
+                lock.is_write_locked() && writer.is_asleep()
+            });
+            assert!(lock.try_write(py).is_none());
+            let second = lock.read(py);
+            drop(first);
+            assert_eq!(*lock.try_read(py).expect("it reads already"), *second);
+        },
+        |py| {
+            wait_until(py, "the other reads", || reading.load(SeqCst));
+            writer.announce();
+            *lock.write(py) = 2;
+        },
+    );
+    assert_eq!(lock.into_inner(), 2);
+    Ok(())
+}
+
+/// More locks than a record of the thread has places for.
+fn many_locks_are_read_at_once(py: Python<'_>) -> PyResult<()> {
+    let locks: Vec<_> = (0..40).map(PyRwLock::new).collect();
+    let mut random = Random::announced().stream(0);
+    for _ in 0..20 {
+        let mut guards: Vec<_> = locks.iter().map(|lock| lock.read(py)).collect();
+        assert!(locks.iter().all(|lock| lock.try_write(py).is_none()));
+        while !guards.is_empty() {
+            let guard = guards.swap_remove(random.below(guards.len()));
+            let lock = &locks[*guard];
+            drop(guard);
+            assert!(lock.try_write(py).is_some());
+        }
+    }
+    Ok(())
+}
+
+/// The story of a tokenizer that was published and hung on `seq[0] = seq[0]`: the guard of what is read lives until the statement ends,
+/// which is after what is written.
+fn writing_while_reading_is_reported(py: Python<'_>) -> PyResult<()> {
+    #[pyclass(frozen)]
+    struct Sequence(PyRwLock<Vec<i32>>);
+    impl Sequence {
+        fn get<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, Vec<i32>> {
+            self.0.read(py)
+        }
+        fn set(&self, py: Python<'_>, place: usize, value: i32) -> PyResult<()> {
+            self.0.write_checked(py)?[place] = value;
+            Ok(())
+        }
+    }
+    let sequence = Sequence(PyRwLock::new(vec![1]));
+    let error = match sequence.get(py).first() {
+        Some(first) => sequence.set(py, 0, *first).unwrap_err().to_string(),
+        None => unreachable!(),
+    };
+    assert!(
+        error.contains("PyRwLock") && error.contains("rwlock.rs"),
+        "{error}"
+    );
+    assert!(
+        error.contains("while it reads it itself") && error.contains("copy what is needed"),
+        "{error}"
+    );
+    assert!(!sequence.0.is_locked());
+    let first = sequence.get(py)[0];
+    sequence.set(py, 0, first + 1)?;
+
+    let lock = sequence.0;
+    let reading = lock.read(py);
+    assert!(panic_of(|| drop(lock.write(py))).contains("while it reads it itself"));
+    assert!(lock.try_write(py).is_none());
+    assert!(lock.try_write_for(py, Duration::from_millis(1)).is_none());
+    assert_eq!(*reading, [2]);
+    drop(reading);
+    let writing = lock.write(py);
+    for error in [
+        lock.read_checked(py).map(drop),
+        lock.write_checked(py).map(drop),
+    ] {
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("which it has locked for writing"), "{text}");
+    }
+    assert!(lock.try_read(py).is_none());
+    drop(writing);
+    assert!(!lock.is_locked());
+    Ok(())
+}
+
+/// A reader waits for a mutex whose owner wants to write: the cycle runs through the reader.
+fn a_cycle_through_a_reader_is_reported(py: Python<'_>) -> PyResult<()> {
+    for _ in 0..50 {
+        let (lock, mutex, both) = (PyRwLock::new(0), PyMutex::new(0), Barrier::new(2));
+        let told = AtomicUsize::new(0);
+        on_threads(py, 2, |py, number| {
+            let told = || told.fetch_add(1, SeqCst);
+            if number == 0 {
+                let _reading = lock.read(py);
+                both.meet(py);
+                if mutex.lock_checked(py).is_err() {
+                    told();
+                }
+            } else {
+                let _guard = mutex.lock(py);
+                both.meet(py);
+                if lock.write_checked(py).is_err() {
+                    told();
+                }
+            }
+        });
+        assert_eq!(told.into_inner(), 1);
+        assert!(!lock.is_locked() && !mutex.is_locked());
+    }
+    Ok(())
+}
+
+/// Neither of two readers can become the writer before the other one leaves.
+fn two_readers_that_want_to_write(py: Python<'_>) -> PyResult<()> {
+    for _ in 0..50 {
+        let (lock, both, told) = (PyRwLock::new(0), Barrier::new(2), AtomicUsize::new(0));
+        on_threads(py, 2, |py, _| {
+            let reading = lock.read(py);
+            both.meet(py);
+            // Each waits for itself in the first place.
+            if lock.write_checked(py).is_err() {
+                told.fetch_add(1, SeqCst);
+            }
+            drop(reading);
+        });
+        assert_eq!(told.into_inner(), 2);
+        assert!(!lock.is_locked());
+    }
+    Ok(())
+}
+
+/// Each thread has a lock, for reading or writing, and wants to write to the next one's: exactly one is told.
+fn random_cycles_are_reported_once(py: Python<'_>) -> PyResult<()> {
+    let mut random = Random::announced().stream(0);
+    for _ in 0..300 {
+        let count = 2 + random.below(6);
+        let reads: Vec<bool> = (0..count).map(|_| random.below(2) == 0).collect();
+        let locks: Vec<_> = (0..count).map(|_| PyRwLock::new(0)).collect();
+        let (all, told) = (Barrier::new(count), AtomicUsize::new(0));
+        on_threads(py, count, |py, number| {
+            let reading = reads[number].then(|| locks[number].read(py));
+            let writing = (!reads[number]).then(|| locks[number].write(py));
+            all.meet(py);
+            if locks[(number + 1) % count].write_checked(py).is_err() {
+                told.fetch_add(1, SeqCst);
+            }
+            drop((reading, writing));
+        });
+        assert_eq!(told.into_inner(), 1);
+        assert!(locks.iter().all(|lock| !lock.is_locked()));
+    }
+    Ok(())
+}
+
+/// Locks that everybody takes in the same order: nothing to report, however they meet.
+fn nothing_is_reported_without_reason(py: Python<'_>) -> PyResult<()> {
+    let locks = [PyRwLock::new(0), PyRwLock::new(0), PyRwLock::new(0)];
+    let random = Random::announced();
+    on_threads(py, 6, |py, number| {
+        let mut random = random.stream(number as u64);
+        for _ in 0..500 {
+            let mut order = Vec::new();
+            for lock in &locks {
+                match random.below(3) {
+                    0 => order.push((Some(lock.read(py)), None)),
+                    1 => order.push((None, Some(lock.write(py)))),
+                    _ => {}
+                }
+                if random.below(4) == 0 {
+                    py.detach(thread::yield_now);
+                }
+            }
+            drop(order);
+        }
+    });
+    assert!(locks.iter().all(|lock| !lock.is_locked()));
+    Ok(())
+}
+
+fn time_limits_leave_nothing_behind(py: Python<'_>) -> PyResult<()> {
+    let (lock, reading, leave) = (
+        PyRwLock::new(0),
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+    );
+    let behind = Sleeper::default();
+    on_threads(py, 3, |py, number| match number {
+        0 => {
+            let _reading = lock.read(py);
+            reading.store(true, SeqCst);
+            wait_until(py, "told to leave", || leave.load(SeqCst));
+        }
+        1 => {
+            wait_until(py, "it is read", || reading.load(SeqCst));
+            let start = Instant::now();
+            let limit = Duration::from_millis(200);
+            assert!(lock.try_write_for(py, limit).is_none());
+            assert!(start.elapsed() >= limit);
+            assert!(lock.try_write_until(py, Instant::now()).is_none());
+        }
+        _ => {
+            // A reader behind that writer is let in when its time is up.
+            wait_until(py, "the writer waits", || lock.is_write_locked());
+            behind.announce();
+            drop(lock.read(py));
+            assert!(!leave.load(SeqCst));
+            leave.store(true, SeqCst);
+        }
+    });
+    let writing = lock.write(py);
+    on_threads(py, 1, |py, _| {
+        assert!(lock.try_read_for(py, Duration::from_millis(20)).is_none());
+        assert!(lock.try_read_until(py, Instant::now()).is_none());
+    });
+    drop(writing);
+    assert!(lock.try_write(py).is_some());
+    Ok(())
+}
+
+/// Readers that come and go all the time do not keep a writer out, nor writers a reader.
+fn nobody_starves(py: Python<'_>) -> PyResult<()> {
+    for writer in [true, false] {
+        let (lock, done) = (PyRwLock::new(0_u64), AtomicBool::new(false));
+        on_threads(py, 5, |py, number| {
+            if number == 0 {
+                let deadline = Instant::now() + Duration::from_secs(6);
+                for _ in 0..20 {
+                    if writer {
+                        *lock.write(py) += 1;
+                    } else {
+                        drop(lock.read(py));
+                    }
+                    assert!(Instant::now() < deadline, "it starves");
+                    py.detach(thread::yield_now);
+                }
+                done.store(true, SeqCst);
+            }
+            while !done.load(SeqCst) {
+                if writer {
+                    let data = lock.read(py);
+                    py.detach(thread::yield_now);
+                    drop(data);
+                } else {
+                    let data = lock.write(py);
+                    py.detach(thread::yield_now);
+                    drop(data);
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// No writer comes in between, and readers that waited come in.
+fn downgrading(py: Python<'_>) -> PyResult<()> {
+    let (lock, written, read) = (
+        Arc::new(PyRwLock::new(0)),
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+    );
+    on_threads(py, 3, |py, number| match number {
+        0 => {
+            let mut guard = lock.write(py);
+            written.store(true, SeqCst);
+            *guard = 1;
+            let guard = PyRwLockWriteGuard::downgrade(guard);
+            wait_until(py, "another one reads", || read.load(SeqCst));
+            assert_eq!(*guard, 1);
+            drop(guard);
+            let mut guard = PyRwLock::write_arc(&lock, py);
+            *guard = 3;
+            let guard = ArcPyRwLockWriteGuard::downgrade(guard);
+            assert!(lock.try_write(py).is_none() && *lock.read(py) == 3);
+            drop(guard);
+        }
+        1 => {
+            wait_until(py, "it is written", || written.load(SeqCst));
+            assert_ne!(*PyRwLock::read_arc(&lock, py), 0);
+            read.store(true, SeqCst);
+        }
+        _ => {
+            wait_until(py, "it is written", || written.load(SeqCst));
+            let mut guard = lock.write(py);
+            assert!(read.load(SeqCst) || *guard == 3, "a writer came in between");
+            *guard += 1;
+        }
+    });
+    assert!(!lock.is_locked());
+    assert_eq!(Arc::strong_count(&lock), 1);
+    Ok(())
+}
+
+fn guards_of_parts_and_pauses(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new((1, 2));
+    assert_eq!(*PyRwLockReadGuard::map(lock.read(py), |data| &data.1), 2);
+    *PyRwLockWriteGuard::map(lock.write(py), |data| &mut data.1) = 3;
+    assert!(PyRwLockReadGuard::try_map(lock.read(py), |_| None::<&i32>).is_err());
+    assert!(PyRwLockWriteGuard::try_map(lock.write(py), |_| None::<&mut i32>).is_err());
+    assert!(!lock.is_locked());
+    let mut reading = lock.read(py);
+    PyRwLockReadGuard::unlocked(&mut reading, || lock.write(py).0 = 4);
+    assert_eq!(*reading, (4, 3));
+    // It cannot be locked again: this thread writes.
+    let mut writing = None;
+    let message = panic_of(|| {
+        PyRwLockReadGuard::unlocked(&mut reading, || writing = Some(lock.write(py)));
+    });
+    assert!(message.contains("deadlock"), "{message}");
+    assert!(panic_of(|| reading.0).contains("this guard holds nothing"));
+    assert_eq!(format!("{reading:?}"), "<disarmed>");
+    drop(reading);
+    assert!(lock.is_write_locked());
+    let mut writing = writing.expect("it was locked");
+    PyRwLockWriteGuard::unlocked(&mut writing, || drop(lock.read(py)));
+    let mut again = None;
+    let message = panic_of(|| {
+        PyRwLockWriteGuard::unlocked(&mut writing, || again = Some(lock.read(py)));
+    });
+    assert!(message.contains("deadlock"), "{message}");
+    assert!(panic_of(|| writing.0).contains("this guard holds nothing"));
+    drop(writing);
+    assert!(lock.is_locked() && !lock.is_write_locked());
+    drop(again);
+    assert!(!lock.is_locked());
+    Ok(())
+}
+
+fn poison_is_told_by_writers_only(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(0);
+    panic_of(|| -> () {
+        let _reading = lock.read(py);
+        panic!("reading")
+    });
+    assert!(!lock.is_poisoned() && lock.read_poisonable(py).is_ok());
+    panic_of(|| -> () {
+        let _writing = lock.write(py);
+        panic!("writing")
+    });
+    assert!(lock.is_poisoned() && !lock.is_locked());
+    assert!(lock.read_poisonable(py).is_err() && lock.write_poisonable(py).is_err());
+    drop((lock.read(py), 0));
+    lock.clear_poison(py);
+    assert!(lock.write_poisonable(py).is_ok());
+    Ok(())
+}
+
+/// A guard that is forgotten locks for ever, and no other lock than its own.
+fn forgotten_guards(py: Python<'_>) -> PyResult<()> {
+    let mut place = PyRwLock::new(0);
+    on_threads(py, 1, |py, _| std::mem::forget(place.read(py)));
+    assert!(place.try_read(py).is_some() && place.try_write(py).is_none());
+    place = PyRwLock::new(1);
+    assert!(place.try_write(py).is_some());
+    for _ in 0..10 {
+        on_threads(py, 3, |py, _| drop(place.read(py)));
+    }
+    std::mem::forget(place.write(py));
+    assert!(place.try_read(py).is_none() && place.read_checked(py).is_err());
+    Ok(())
+}
+
+/// Invariant I2.
+fn free_locks_leave_the_interpreter_alone(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(0);
+    without_letting_go(py, |py| {
+        for _ in 0..100 {
+            *lock.write(py) += 1;
+            drop((lock.read(py), lock.read(py)));
+            assert!(lock.try_read(py).is_some() && lock.try_write(py).is_some());
+        }
+    })
+}
+
+/// Others attach, and the world can be stopped, while readers and writers wait.
+fn waiters_hold_nobody_up(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(0);
+    let sleepers = [Sleeper::default(), Sleeper::default()];
+    let locked = AtomicBool::new(false);
+    on_threads(py, 3, |py, number| match number {
+        0 => {
+            let guard = lock.write(py);
+            locked.store(true, SeqCst);
+            wait_until(py, "both wait", || sleepers.iter().all(Sleeper::is_asleep));
+            collect(py);
+            py.detach(|| thread::scope(|scope| scope.spawn(|| Python::attach(collect)).join()))
+                .expect("no panic");
+            drop(guard);
+        }
+        _ => {
+            wait_until(py, "it is locked", || locked.load(SeqCst));
+            sleepers[number - 1].announce();
+            if number == 1 {
+                drop(lock.read(py));
+            } else {
+                *lock.write(py) += 1;
+            }
+        }
+    });
+    assert_eq!(lock.into_inner(), 1);
+    Ok(())
+}
+
+#[pyclass(frozen)]
+struct Witness {
+    lock: PyRwLock<i32>,
+    seen: Mutex<Option<i32>>,
+}
+
+#[pymethods]
+impl Witness {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        *self.seen.lock().expect("no panic") = self.lock.traverse(&visit).copied();
+        Ok(())
+    }
+}
+
+fn the_collector_sees_what_nobody_writes(py: Python<'_>) -> PyResult<()> {
+    let witness = Witness {
+        lock: PyRwLock::new(1),
+        seen: Mutex::default(),
+    };
+    let witness = Py::new(py, witness)?;
+    let Witness { lock, seen } = witness.get();
+    let sees = |py: Python<'_>| {
+        collect(py);
+        *seen.lock().expect("no panic")
+    };
+    assert_eq!(sees(py), Some(1));
+    let (writer, reading) = (Sleeper::default(), AtomicBool::new(false));
+    on_two_threads(
+        py,
+        |py| {
+            wait_until(py, "the other reads", || reading.load(SeqCst));
+            writer.announce();
+            *lock.write(py) = 2;
+        },
+        |py| {
+            let guard = lock.read(py);
+            assert_eq!(sees(py), Some(1));
+            reading.store(true, SeqCst);
+            wait_until(py, "the writer waits", || {
+                lock.is_write_locked() && writer.is_asleep()
+            });
+            assert_eq!(sees(py), None);
+            drop(guard);
+        },
+    );
+    let writing = lock.write(py);
+    assert_eq!(sees(py), None);
+    drop(writing);
+    assert_eq!(sees(py), Some(2));
+    Ok(())
+}
+
+fn without_a_token(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(1);
+    py.detach(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                lock.try_write_attached(|_, value| *value = 2)
+                    .expect("it attaches");
+                assert_eq!(
+                    lock.try_read_attached(|_, value| *value)
+                        .expect("it attaches"),
+                    2
+                );
+            });
+        });
+    });
+    let _writing = lock.write(py);
+    assert!(lock.try_read_attached(|_, _| ()).is_err());
+    Ok(())
+}
+
+fn unsized_data(py: Python<'_>) -> PyResult<()> {
+    let lock: Arc<PyRwLock<[i32]>> = Arc::new(PyRwLock::new([1, 2]));
+    lock.with_mut(py, |values| values.reverse());
+    assert_eq!(lock.with(py, |values| values.to_vec()), [2, 1]);
+    wait_until_detached("at once", || true);
+    assert!(format!("{lock:?}").starts_with("PyRwLock { locked: false"));
+    Ok(())
+}
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(readers_are_together),
+        test!(writers_are_alone),
+        test!(reading_again_does_not_wait),
+        test!(many_locks_are_read_at_once),
+        test!(writing_while_reading_is_reported),
+        test!(a_cycle_through_a_reader_is_reported),
+        test!(two_readers_that_want_to_write),
+        test!(random_cycles_are_reported_once).limit(30),
+        test!(nothing_is_reported_without_reason).limit(30),
+        test!(time_limits_leave_nothing_behind),
+        test!(nobody_starves).limit(30),
+        test!(downgrading),
+        test!(guards_of_parts_and_pauses),
+        test!(poison_is_told_by_writers_only),
+        test!(forgotten_guards),
+        test!(free_locks_leave_the_interpreter_alone),
+        test!(waiters_hold_nobody_up),
+        test!(the_collector_sees_what_nobody_writes),
+        test!(without_a_token),
+        test!(unsized_data),
+    ],
+    scenarios: &[],
+};
