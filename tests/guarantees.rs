@@ -13,8 +13,11 @@ use std::{
 
 use pyo3::prelude::*;
 use pyo3_sync::{
-    ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, PyMutex, PyMutexGuard, PyOnceLock,
-    TryAttachedError,
+    ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, DeadlockError,
+    MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ProtectedBorrowError,
+    PyBarrier, PyCondvar, PyMutex, PyMutexGuard, PyOnceLock, PyProtected, PyRwLock,
+    PyRwLockReadGuard, PyRwLockWriteGuard, TryAttachedError,
+    critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
 
@@ -136,3 +139,39 @@ fn data_may_be_unsized() {
         assert_eq!(borrowed.with(py, |service| service.ask()), 6);
     });
 }
+
+// A `PyProtected` passes its data from thread to thread, and shares them only in methods that ask for `Sync`.
+assert_impl_all!(PyProtected<Vec<Py<PyAny>>>: Send, Sync);
+assert_impl_all!(PyProtected<NotSync>: Send, Sync);
+assert_not_impl_any!(PyProtected<NotSend>: Send, Sync);
+assert_not_impl_any!(PyProtected<Neither>: Send, Sync);
+assert_impl_all!(PyProtected<dyn Debug + Send>: Send, Sync);
+// What was entered or borrowed stays on its thread.
+assert_not_impl_any!(EnteredCriticalSection<'static, i32>: Send, Sync);
+assert_not_impl_any!(ProtectedRef<'static, i32>: Send, Sync);
+assert_not_impl_any!(ProtectedRefMut<'static, i32>: Send, Sync);
+assert_impl_all!(ProtectedBorrowError: Send, Sync, std::error::Error);
+
+// A read-write lock shares its data between readers, and passes them from writer to writer.
+assert_impl_all!(PyRwLock<Vec<Py<PyAny>>>: Send, Sync, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyRwLock<NotSync>: Send);
+assert_not_impl_any!(PyRwLock<NotSync>: Sync);
+assert_not_impl_any!(PyRwLock<NotSend>: Send, Sync);
+assert_not_impl_any!(PyRwLock<Neither>: Send, Sync);
+assert_impl_all!(PyRwLockReadGuard<'static, i32>: Sync);
+assert_impl_all!(PyRwLockWriteGuard<'static, i32>: Sync);
+assert_impl_all!(MappedPyRwLockReadGuard<'static, NotSend>: Sync);
+assert_impl_all!(MappedPyRwLockWriteGuard<'static, NotSend>: Sync);
+assert_not_impl_any!(PyRwLockReadGuard<'static, i32>: Send);
+assert_not_impl_any!(PyRwLockWriteGuard<'static, i32>: Send);
+assert_not_impl_any!(MappedPyRwLockReadGuard<'static, i32>: Send);
+assert_not_impl_any!(MappedPyRwLockWriteGuard<'static, i32>: Send);
+assert_not_impl_any!(ArcPyRwLockReadGuard<'static, i32>: Send);
+assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, i32>: Send);
+assert_not_impl_any!(ArcPyRwLockReadGuard<'static, NotSend>: Sync);
+assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, NotSend>: Sync);
+assert_not_impl_any!(PyRwLockReadGuard<'static, NotSync>: Sync);
+assert_not_impl_any!(PyRwLockWriteGuard<'static, NotSync>: Sync);
+
+assert_impl_all!(PyCondvar: Send, Sync, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyBarrier: Send, Sync, UnwindSafe, RefUnwindSafe);

@@ -141,13 +141,18 @@ fn after_an_inner_section_the_outer_one_is_held(py: Python<'_>) -> PyResult<()> 
 }
 
 fn cells_in_opposite_order(py: Python<'_>) -> PyResult<()> {
-    let (a, b) = (PyProtected::new(0), PyProtected::new(0));
+    let (a, b, alone) = (PyProtected::new(0), PyProtected::new(0), Alone::default());
     on_threads(py, 4, |py, number| {
+        let add_one = |a: &mut i32, b: &mut i32| {
+            alone.check();
+            (*a, *b) = (*a + 1, *b + 1);
+        };
         for _ in 0..500 {
             match number {
-                0 => a.with2_mut(py, &b, |a, b| (*a, *b) = (*a + 1, *b + 1)),
-                1 => b.with2_mut(py, &a, |b, a| (*a, *b) = (*a + 1, *b + 1)),
+                0 => a.with2_mut(py, &b, add_one),
+                1 => b.with2_mut(py, &a, add_one),
                 2 => with_critical_section_mutex2(py, &a, &b, |mut a, b| {
+                    alone.check();
                     // SAFETY: nobody borrows across a suspension, and nothing of Python's is called.
                     unsafe { *a.get_mut() += 1 };
                     // SAFETY: as above.
