@@ -35,6 +35,9 @@
 //! | a value that is made once, and whose making calls into Python | [`PyOnceLock`] |
 //! | the attribute of a module, imported when first needed | [`PyOnceLock::import`] |
 //! | data that threads change, with something that must be true of all of it between changes | [`PyMutex`] |
+//! | data that are read often and changed seldom | [`PyRwLock`] |
+//! | a thread that waits until another one has changed something | [`PyCondvar`], with a [`PyMutex`] |
+//! | threads that go on together | [`PyBarrier`] |
 //! | data that threads touch in small steps, with calls into Python in between; a `GILProtected` | [`PyProtected`] |
 //! | all the global state of an extension that relied on the GIL | one [`PyProtected`]: [a local GIL](critical_section#a-local-gil) |
 //! | several operations on a list or dictionary that belong together | [`with_critical_section`](critical_section::with_critical_section) |

@@ -22,7 +22,6 @@ pub(crate) const GROUP: Group = Group {
     ],
 };
 
-#[cfg(Py_3_14)]
 const PYO3: &str = "pyo3, section on a mutex";
 const REF_CELL: &str = "RefCell, no section";
 
@@ -39,24 +38,27 @@ fn known_to_others<T>(subject: T) -> Box<Apart<T>> {
 
 /// Those that every benchmark compares with.
 fn peers(py: Python<'_>) -> Vec<Subject<'_>> {
-    vec![
-        #[cfg(Py_3_14)]
-        pyo3_section(py),
-        std_mutex(),
-        Subject::empty_loop(),
-    ]
+    let mut peers = vec![std_mutex(), Subject::empty_loop()];
+    peers.extend(pyo3_section(py));
+    peers
+}
+
+/// Before Python 3.14 there is none.
+#[cfg(not(Py_3_14))]
+fn pyo3_section(_py: Python<'_>) -> Option<Subject<'_>> {
+    None
 }
 
 #[cfg(Py_3_14)]
-fn pyo3_section(py: Python<'_>) -> Subject<'_> {
+fn pyo3_section(py: Python<'_>) -> Option<Subject<'_>> {
     use pyo3::sync::{critical_section::with_critical_section_mutex, nonpoison::PyMutex};
     let mutex = known_to_others(PyMutex::new(0_u64));
-    Subject::repeated(PYO3, move || {
+    Some(Subject::repeated(PYO3, move || {
         with_critical_section_mutex(py, &mutex.0, |mut data| {
             // SAFETY: nothing is called with the reference.
             black_box(unsafe { data.get_mut() });
         });
-    })
+    }))
 }
 
 fn std_mutex<'a>() -> Subject<'a> {
@@ -73,11 +75,11 @@ fn compare_with_peers<'py>(py: Python<'py>, mut subjects: Vec<Subject<'py>>) -> 
 
 /// The limits for a borrow in a section of its own.
 fn with_targets(outcome: Outcome) -> Outcome {
-    #[cfg(Py_3_14)]
     if FREE_THREADED {
-        return outcome.target(Peer::Named(PYO3), 1.15);
+        outcome.target(Peer::Named(PYO3), 1.15)
+    } else {
+        outcome.target(Peer::Nanosecond, 1.0)
     }
-    outcome.target(Peer::Nanosecond, 1.0)
 }
 
 fn with(py: Python<'_>) -> Outcome {
@@ -146,11 +148,11 @@ fn with_mut_in_function(py: Python<'_>) -> Outcome {
         subjects.push(Subject::repeated(PYO3, move || call_pyo3(py, &mutex.0)));
     }
     let outcome = compare(31, subjects);
-    #[cfg(Py_3_14)]
     if FREE_THREADED {
-        return outcome.target(Peer::Named(PYO3), 1.15);
+        outcome.target(Peer::Named(PYO3), 1.15)
+    } else {
+        outcome
     }
-    outcome
 }
 
 fn with2_mut(py: Python<'_>) -> Outcome {
@@ -192,10 +194,7 @@ fn section(py: Python<'_>) -> Outcome {
             black_box(unsafe { data.get_mut() });
         });
     })];
-    let outcome = compare_with_peers(py, subjects);
-    #[cfg(Py_3_14)]
-    let outcome = outcome.target(Peer::Named(PYO3), 1.0);
-    outcome
+    compare_with_peers(py, subjects).target(Peer::Named(PYO3), 1.0)
 }
 
 /// A borrow with a guard, which enters the section three times.

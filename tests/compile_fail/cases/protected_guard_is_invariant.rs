@@ -4,16 +4,10 @@
 use pyo3_sync::critical_section::ProtectedRefMut;
 
 #[cfg(feature = "fail")]
-pub fn shorten<'a, 'b>(
-    guard: ProtectedRefMut<'b, &'static str>,
-    _: &'a str,
-) -> ProtectedRefMut<'b, &'a str> {
+pub fn shorten<'a>(guard: ProtectedRefMut<'a, &'static str>) -> ProtectedRefMut<'a, &'a str> {
     guard
 }
 #[cfg(not(feature = "fail"))]
-pub fn shorten<'a, 'b>(
-    guard: ProtectedRefMut<'b, &'static str>,
-    _: &'a str,
-) -> ProtectedRefMut<'b, &'static str> {
+pub fn shorten<'a>(guard: ProtectedRefMut<'a, &'static str>) -> ProtectedRefMut<'a, &'static str> {
     guard
 }
