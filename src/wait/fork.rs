@@ -9,6 +9,10 @@
 //! - The child forgets all sleepers, edges and threads but its own, notes that all older ids are of threads that are
 //!   gone ([`ThreadId::is_gone`]), and releases the locks.
 //!
+//! The records of readers ([`readers`](super::readers)) need none of this: they can be read at any moment. What the threads that are
+//! gone were reading stays entered, and is reported to whoever wants to write: a reader may have lent the data to the thread that
+//! survives.
+//!
 //! The words of the locks stay as they are. A primitive that finds an owner that is gone knows what to do: a cell starts
 //! over, a mutex reports.
 //!

@@ -31,7 +31,8 @@
 //!
 //! # What a sleeper costs
 //!
-//! Nothing: nobody polls, with three exceptions. A sleeper behind a reservation looks again after [`RESERVATION`]. A main
+//! Nothing: nobody polls, with four exceptions. A sleeper behind a reservation looks again after [`RESERVATION`]. Who waits for
+//! readers to leave looks again once, after a millisecond ([`readers`]). A main
 //! thread that can be interrupted looks for signals every [`SIGNALS`]. A thread that has waited for [`IMPORTS`] looks whether
 //! it is importing a module, and if so looks again, as often, whether its wait is part of a cycle that runs through the lock
 //! of that module ([`import_lock`]).

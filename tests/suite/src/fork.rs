@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyMutex, PyOnceLock, PyProtected};
+use pyo3_sync::{PyCondvar, PyMutex, PyOnceLock, PyProtected, PyRwLock};
 
 use crate::callback::Callback;
 use crate::harness::{Barrier, on_threads, wait_until, wait_until_detached};
@@ -71,7 +71,14 @@ fn allow_forks(py: Python<'_>) -> PyResult<()> {
 /// Locks, waits, initialises and fails in the child, on several threads at once.
 fn everything_works(py: Python<'_>) {
     let (mutex, cell) = (PyMutex::new(0), PyOnceLock::new());
+    let (lock, changed) = (PyRwLock::new(0), PyCondvar::new());
     on_threads(py, 3, |py, number| {
+        *lock.write(py) += 1;
+        assert_ne!(*lock.read(py), 0);
+        let mut all = mutex.lock(py);
+        changed.notify_all();
+        changed.wait_while(&mut all, |_| *lock.read(py) < 3);
+        drop(all);
         for _ in 0..5 {
             let mut guard = mutex.lock(py);
             let value = &mut *guard;
@@ -350,6 +357,61 @@ fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
     results.into_iter().collect()
 }
 
+/// Readers and writers that are not there hold their locks, which is reported; the survivor's own are its own.
+fn read_write_locks_of_threads_that_are_gone(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (read, written, mine) = (PyRwLock::new(1), PyRwLock::new(2), PyRwLock::new(3));
+    let (busy, leave) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stay = || {
+        busy.fetch_add(1, SeqCst);
+        wait_until_detached("told to leave", || leave.load(SeqCst));
+    };
+    let gone = |error: pyo3_sync::DeadlockError| {
+        let text = error.to_string();
+        assert!(text.contains("not taken along"), "{text}");
+    };
+    let results = on_threads(py, 3, |py, number| match number {
+        0 => {
+            let _guard = read.read(py);
+            py.detach(stay);
+            Ok(())
+        }
+        1 => {
+            let _guard = written.write(py);
+            py.detach(stay);
+            Ok(())
+        }
+        _ => {
+            wait_until(py, "both are busy", || busy.load(SeqCst) == 2);
+            let guard = mine.read(py);
+            let child = Forked::running(py, |py| {
+                assert_eq!(*read.read(py), 1);
+                gone(read.write_checked(py).map(drop).unwrap_err());
+                assert!(read.try_write_for(py, Duration::from_millis(5)).is_none());
+                assert_eq!(*read.read(py), 1);
+                gone(written.read_checked(py).map(drop).unwrap_err());
+                gone(written.write_checked(py).map(drop).unwrap_err());
+                assert_eq!((*mine.read(py), *guard), (3, 3));
+                assert!(mine.try_write(py).is_none());
+                drop(guard);
+                *mine.write(py) += 1;
+                for lock in [&read, &written] {
+                    // SAFETY: nothing was lent to this thread.
+                    assert!(unsafe { lock.reset_abandoned(py, 5) }.is_ok());
+                    on_threads(py, 3, |py, _| *lock.write(py) += 1);
+                    assert_eq!(*lock.read(py), 8);
+                    // SAFETY: as above; and there is nothing to take over.
+                    assert!(unsafe { lock.recover_abandoned(py) }.is_none());
+                }
+                everything_works(py);
+            })?;
+            leave.store(true, SeqCst);
+            child.expect_success(py)
+        }
+    });
+    results.into_iter().collect()
+}
+
 /// The data that a thread which is not there had borrowed stay borrowed: an error, and no hang.
 fn borrowed_data_stay_borrowed(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
@@ -494,6 +556,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_thousand_forks_with_busy_threads)
             .limit(240)
             .unless(without_fork),
+        test!(read_write_locks_of_threads_that_are_gone).unless(without_fork),
         test!(borrowed_data_stay_borrowed).unless(without_fork),
         test!(a_section_that_was_fought_for_can_be_entered)
             .limit(60)
