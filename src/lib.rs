@@ -33,7 +33,9 @@
 //! | you have | use |
 //! |---|---|
 //! | a value that is made once, and whose making calls into Python | [`PyOnceLock`] |
-//! | the attribute of a module, imported when first needed | [`PyOnceLock::import`] |
+//! | the same, with the function that makes it | [`PyLazy`], or [`PyTryLazy`] if that may fail |
+//! | a module, or something in it, imported when first needed | [`PyImport`]; [`PyOnceLock::import`] where a cell is there already |
+//! | something that is done once | [`PyOnce`] |
 //! | data that threads change, with something that must be true of all of it between changes | [`PyMutex`] |
 //! | data that are read often and changed seldom | [`PyRwLock`] |
 //! | a thread that waits until another one has changed something | [`PyCondvar`], with a [`PyMutex`] |
@@ -83,7 +85,10 @@ mod build_config;
 mod condvar;
 pub mod critical_section;
 mod deadlock;
+mod import;
+mod lazy;
 mod mutex;
+mod once;
 mod once_lock;
 mod protected;
 mod rwlock;
@@ -100,7 +105,10 @@ pub mod deadlocks {
 pub use barrier::{PyBarrier, PyBarrierWaitResult};
 pub use condvar::{PyCondvar, WaitTimeoutResult};
 pub use deadlock::{DeadlockError, add_exceptions, exceptions};
+pub use import::PyImport;
+pub use lazy::{PyLazy, PyTryLazy};
 pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
+pub use once::{PyOnce, PyOnceState};
 pub use once_lock::PyOnceLock;
 pub use protected::{ProtectedBorrowError, PyProtected};
 pub use rwlock::{

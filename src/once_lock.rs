@@ -14,7 +14,10 @@ use std::{
 use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 
 use self::raw::{Begin, RawOnce, Running};
-use crate::wait::{Patience, Refusal};
+use crate::{
+    deadlock::DeadlockError,
+    wait::{Patience, Refusal},
+};
 
 /// A cell that is filled once, and read for the cost of one load from then on.
 ///
@@ -180,6 +183,36 @@ impl<T> PyOnceLock<T> {
                 FillError::Initializer(error) => error,
                 FillError::Refusal(refusal) => refusal.into(),
             })
+    }
+
+    /// [`get_or_init`](Self::get_or_init), with an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeadlockError`] if the wait for another thread's initialiser could never end, or this thread is in the middle of the
+    /// initialiser.
+    #[inline]
+    #[track_caller]
+    pub fn get_or_init_checked<F>(&self, py: Python<'_>, f: F) -> Result<&T, DeadlockError>
+    where
+        F: FnOnce() -> T,
+    {
+        self.fill(py, Patience::Forever, Location::caller(), || {
+            Ok::<T, Infallible>(f())
+        })
+        .map_err(|error| match error {
+            FillError::Refusal(refusal) => refusal.into_deadlock(),
+        })
+    }
+
+    /// Puts `value` in the cell, even if another thread is running its initialiser, unless it is filled already. Gives what is in it.
+    #[track_caller]
+    pub(crate) fn insert_first(&self, py: Python<'_>, value: T) -> &T {
+        match self.raw.seize(py) {
+            Some(running) => self.complete_or_drop(py, running, value, Location::caller()),
+            // SAFETY: `seize` refuses because the cell is complete.
+            None => unsafe { self.assume_filled() },
+        }
     }
 
     /// [`get_or_init`](Self::get_or_init) under the name that `pyo3::sync::OnceLockExt` gives it.
@@ -491,7 +524,7 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
         if let Some(object) = self.get(py) {
             return Ok(object.bind(py));
         }
-        self.import_slow(py, module_name, attr_name, Location::caller())
+        self.import_slow(py, module_name, attr_name)
     }
 
     #[cold]
@@ -500,16 +533,10 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
         py: Python<'py>,
         module_name: &str,
         attr_name: &str,
-        asked_at: &'static Location<'static>,
     ) -> PyResult<&Bound<'py, T>> {
         let attribute = py.import(module_name)?.getattr(attr_name)?;
         let object = attribute.cast_into::<T>()?.unbind();
-        let object = match self.raw.seize(py) {
-            Some(running) => self.complete_or_drop(py, running, object, asked_at),
-            // SAFETY: `seize` refuses because the cell is complete.
-            None => unsafe { self.assume_filled() },
-        };
-        Ok(object.bind(py))
+        Ok(self.insert_first(py, object).bind(py))
     }
 }
 

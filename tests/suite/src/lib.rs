@@ -29,6 +29,7 @@ mod fork;
 mod ground;
 mod interpreter;
 mod mutex;
+mod once;
 mod once_lock;
 mod panics;
 mod protected;
@@ -49,6 +50,7 @@ pub use child::{EMBEDDED, embedded};
 const MODULES: &[Module] = &[
     ground::MODULE,
     once_lock::MODULE,
+    once::MODULE,
     mutex::MODULE,
     critical_section::MODULE,
     protected::MODULE,

@@ -328,23 +328,26 @@ fn nobody_starves(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// No writer comes in between, and readers that waited come in.
+/// No writer comes in between, and a reader that waited comes in. The writer asks after that: one that waits keeps readers out.
 fn downgrading(py: Python<'_>) -> PyResult<()> {
-    let (lock, written, read) = (
-        Arc::new(PyRwLock::new(0)),
-        AtomicBool::new(false),
-        AtomicBool::new(false),
-    );
+    let lock = Arc::new(PyRwLock::new(0));
+    let (written, read) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (reader, writer) = (Sleeper::default(), Sleeper::default());
     on_threads(py, 3, |py, number| match number {
         0 => {
             let mut guard = lock.write(py);
             written.store(true, SeqCst);
+            wait_until(py, "the reader waits", || reader.is_asleep());
             *guard = 1;
             let guard = PyRwLockWriteGuard::downgrade(guard);
             wait_until(py, "another one reads", || read.load(SeqCst));
+            wait_until(py, "the writer waits", || {
+                lock.is_write_locked() && writer.is_asleep()
+            });
             assert_eq!(*guard, 1);
             drop(guard);
             let mut guard = PyRwLock::write_arc(&lock, py);
+            assert!(lock.is_write_locked());
             *guard = 3;
             let guard = ArcPyRwLockWriteGuard::downgrade(guard);
             assert!(lock.try_write(py).is_none() && *lock.read(py) == 3);
@@ -352,14 +355,14 @@ fn downgrading(py: Python<'_>) -> PyResult<()> {
         }
         1 => {
             wait_until(py, "it is written", || written.load(SeqCst));
-            assert_ne!(*PyRwLock::read_arc(&lock, py), 0);
+            reader.announce();
+            assert_eq!(*PyRwLock::read_arc(&lock, py), 1);
             read.store(true, SeqCst);
         }
         _ => {
-            wait_until(py, "it is written", || written.load(SeqCst));
-            let mut guard = lock.write(py);
-            assert!(read.load(SeqCst) || *guard == 3, "a writer came in between");
-            *guard += 1;
+            wait_until(py, "the other reader is in", || read.load(SeqCst));
+            writer.announce();
+            *lock.write(py) += 1;
         }
     });
     assert!(!lock.is_locked());

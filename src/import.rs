@@ -1,0 +1,123 @@
+//! [`PyImport`]: a module, or something in it, imported when it is first needed.
+
+use std::{fmt, marker::PhantomData};
+
+use pyo3::{PyTypeCheck, exceptions::PyTypeError, prelude::*};
+
+use crate::PyOnceLock;
+
+/// A Python module, or an object in one, which is imported when it is first asked for, and kept.
+///
+/// ```
+/// use pyo3::{prelude::*, types::PyType};
+/// use pyo3_sync::PyImport;
+///
+/// static JSON: PyImport = PyImport::module("json");
+/// static DECODE_ERROR: PyImport<PyType> = PyImport::new("json", "JSONDecodeError");
+/// static ITEMS: PyImport = PyImport::new("collections", "OrderedDict.items"); // a path of attributes
+///
+/// #[pyfunction]
+/// fn is_json(py: Python<'_>, text: &str) -> PyResult<bool> {
+///     match JSON.get(py)?.call_method1("loads", (text,)) {
+///         Ok(_) => Ok(true),
+///         Err(error) if error.is_instance(py, DECODE_ERROR.get(py)?) => Ok(false),
+///         Err(error) => Err(error),
+///     }
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| {
+/// #     assert!(is_json(py, "[1]").unwrap() && !is_json(py, "[").unwrap());
+/// #     assert!(ITEMS.get(py).unwrap().is_callable());
+/// # });
+/// ```
+///
+/// Nothing is held while it imports, so that it cannot get into a deadlock with the interpreter's own import locks, even if the
+/// module asks for the same import while it is being imported. Threads that ask at the same time all import, which the interpreter
+/// makes them do one after the other and once in effect; the first to come back decides what is kept.
+pub struct PyImport<T = PyAny> {
+    cell: PyOnceLock<Py<T>>,
+    module: &'static str,
+    path: &'static str,
+    _type: PhantomData<fn() -> T>,
+}
+
+impl<T> PyImport<T> {
+    /// The object that is found in `module` by `path`: the name of an attribute, or several with dots in between, each of
+    /// the object before.
+    pub const fn new(module: &'static str, path: &'static str) -> Self {
+        PyImport {
+            cell: PyOnceLock::new(),
+            module,
+            path,
+            _type: PhantomData,
+        }
+    }
+
+    /// The module itself.
+    pub const fn module(module: &'static str) -> Self {
+        Self::new(module, "")
+    }
+}
+
+impl<T: PyTypeCheck> PyImport<T> {
+    /// What was imported; it is imported now if it has not been yet.
+    ///
+    /// # Errors
+    ///
+    /// What importing the module or looking up an attribute raised. A `TypeError` if the object is no `T`, which names it and both
+    /// types. Errors are not kept.
+    #[inline]
+    pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, T>> {
+        match self.cell.get(py) {
+            Some(object) => Ok(object.bind(py)),
+            None => self.import(py),
+        }
+    }
+
+    /// [`get`](Self::get), with a reference of the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_owned<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, T>> {
+        self.get(py).cloned()
+    }
+
+    #[cold]
+    fn import<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, T>> {
+        let mut object = py.import(self.module)?.into_any();
+        for attribute in self.path.split('.').filter(|name| !name.is_empty()) {
+            object = object.getattr(attribute)?;
+        }
+        let object = object.cast_into::<T>().map_err(|error| {
+            let found = error.into_inner().get_type();
+            PyTypeError::new_err(format!(
+                "{self} is a {found}, and was imported as a {}",
+                std::any::type_name::<T>()
+            ))
+        })?;
+        Ok(self.cell.insert_first(py, object.unbind()).bind(py))
+    }
+}
+
+/// The name: module and path.
+impl<T> fmt::Display for PyImport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path {
+            "" => write!(f, "the module {}", self.module),
+            path => write!(f, "{}.{path}", self.module),
+        }
+    }
+}
+
+/// Shows the name, and whether it was imported.
+impl<T> fmt::Debug for PyImport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PyImport")
+            .field("module", &self.module)
+            .field("path", &self.path)
+            .field("imported", &self.cell.is_initialized())
+            .finish()
+    }
+}

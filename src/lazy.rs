@@ -1,0 +1,148 @@
+//! [`PyLazy`] and [`PyTryLazy`]: values that know how to make themselves.
+
+use std::fmt;
+
+use pyo3::{prelude::*, pyclass::PyVisit};
+
+use crate::{DeadlockError, PyOnceLock};
+
+/// A value that is made when it is first asked for, by a function that it brings along.
+///
+/// A [`PyOnceLock`] with its initialiser: what [`std::sync::LazyLock`] is to `OnceLock`, with a token.
+///
+/// ```
+/// use pyo3::{prelude::*, types::PyDict};
+/// use pyo3_sync::PyLazy;
+///
+/// static CACHE: PyLazy<Py<PyDict>> = PyLazy::new(|py| PyDict::new(py).unbind());
+///
+/// #[pyfunction]
+/// fn cached<'py>(key: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+///     CACHE.get(key.py()).bind(key.py()).get_item(key)
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| assert!(cached(py.None().into_bound(py)).unwrap().is_none()));
+/// ```
+///
+/// There is no `Deref`, for which there would be no token. If the function panics, the next one that asks runs it again, since it may
+/// be called more than once; so there is no poison.
+pub struct PyLazy<T, F = fn(Python<'_>) -> T> {
+    cell: PyOnceLock<T>,
+    make: F,
+}
+
+impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
+    /// A value that `make` will make.
+    pub const fn new(make: F) -> Self {
+        PyLazy {
+            cell: PyOnceLock::new(),
+            make,
+        }
+    }
+
+    /// The value; it is made if it is not there yet.
+    ///
+    /// # Panics
+    ///
+    /// If making it does, or if it could never be had, as [`PyOnceLock::get_or_init`]: if making it asks for it, for example.
+    #[inline]
+    #[track_caller]
+    pub fn get(&self, py: Python<'_>) -> &T {
+        self.cell.get_or_init(py, || (self.make)(py))
+    }
+
+    /// [`get`](Self::get), with an error if the value could never be had.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeadlockError`].
+    #[inline]
+    #[track_caller]
+    pub fn get_checked(&self, py: Python<'_>) -> Result<&T, DeadlockError> {
+        self.cell.get_or_init_checked(py, || (self.make)(py))
+    }
+}
+
+/// A value that is made when it is first asked for, by a function that may fail.
+///
+/// An error is not kept: the next one that asks runs the function again.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::PyTryLazy;
+///
+/// static LIMIT: PyTryLazy<u64> = PyTryLazy::new(|py| py.import("sys")?.getattr("maxsize")?.extract());
+///
+/// #[pyfunction]
+/// fn limit(py: Python<'_>) -> PyResult<u64> {
+///     LIMIT.get(py).copied()
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| assert!(limit(py).unwrap() > 1 << 30));
+/// ```
+pub struct PyTryLazy<T, F = fn(Python<'_>) -> PyResult<T>> {
+    cell: PyOnceLock<T>,
+    make: F,
+}
+
+impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
+    /// A value that `make` will make.
+    pub const fn new(make: F) -> Self {
+        PyTryLazy {
+            cell: PyOnceLock::new(),
+            make,
+        }
+    }
+
+    /// The value; it is made if it is not there yet. Ctrl-C ends the wait for another thread that is making it.
+    ///
+    /// # Errors
+    ///
+    /// What making it gave, a [`DeadlockError`] if it could never be had, or what a signal handler raised.
+    #[inline]
+    #[track_caller]
+    pub fn get(&self, py: Python<'_>) -> PyResult<&T> {
+        self.cell.get_or_try_init_py(py, || (self.make)(py))
+    }
+}
+
+macro_rules! impl_common {
+    ($($lazy:ident)*) => { $(
+        impl<T, F> $lazy<T, F> {
+            /// The value, if it is there, for code that has no token, or does not want it to be made.
+            #[inline]
+            pub fn peek(&self) -> Option<&T> {
+                self.cell.peek()
+            }
+
+            /// The value, if it is there.
+            pub fn get_mut(&mut self) -> Option<&mut T> {
+                self.cell.get_mut()
+            }
+
+            /// The value, if it is there.
+            pub fn into_inner(self) -> Option<T> {
+                self.cell.into_inner()
+            }
+
+            /// The value, if it is there, for the garbage collector: in `__traverse__`, and nowhere else. As
+            /// [`PyOnceLock::traverse`].
+            pub fn traverse<'v>(&'v self, visit: &'v PyVisit<'_>) -> Option<&'v T> {
+                self.cell.traverse(visit)
+            }
+        }
+
+        /// Shows the value, if it is there, and makes none.
+        impl<T: fmt::Debug, F> fmt::Debug for $lazy<T, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut tuple = f.debug_tuple(stringify!($lazy));
+                match self.peek() {
+                    Some(value) => tuple.field(value),
+                    None => tuple.field(&format_args!("<empty>")),
+                };
+                tuple.finish()
+            }
+        }
+    )* };
+}
+impl_common!(PyLazy PyTryLazy);
