@@ -184,6 +184,56 @@ fn two_threads_lock_in_opposite_order<M: Mutex>(py: Python<'_>) {
     );
 }
 
+/// What the two traits have in common that let attached threads lock a mutex of `std`.
+trait Attached {
+    const NAME: &'static str;
+    fn lock<'a>(py: Python<'_>, mutex: &'a std::sync::Mutex<()>) -> std::sync::MutexGuard<'a, ()>;
+}
+
+struct Ours;
+
+impl Attached for Ours {
+    const NAME: &'static str = "pyo3_sync::ext::MutexExt";
+    fn lock<'a>(py: Python<'_>, mutex: &'a std::sync::Mutex<()>) -> std::sync::MutexGuard<'a, ()> {
+        pyo3_sync::ext::MutexExt::lock_attached(mutex, py).expect("it is not poisoned")
+    }
+}
+
+struct Theirs;
+
+impl Attached for Theirs {
+    const NAME: &'static str = "pyo3::sync::MutexExt";
+    fn lock<'a>(py: Python<'_>, mutex: &'a std::sync::Mutex<()>) -> std::sync::MutexGuard<'a, ()> {
+        mutex.lock_py_attached(py).expect("it is not poisoned")
+    }
+}
+
+/// A thread gives a lock up and wants it back, attached all the time; another one has waited for it.
+fn one_thread_stays_attached<A: Attached>(py: Python<'_>) {
+    let mutex = std::sync::Mutex::new(());
+    let (owned, asking) = (AtomicBool::new(false), AtomicBool::new(false));
+    on_two_threads(
+        py,
+        |py| {
+            let guard = mutex.lock().expect("it is not poisoned");
+            owned.store(true, SeqCst);
+            wait_for(py, &asking);
+            py.detach(|| thread::sleep(Duration::from_millis(50)));
+            drop(guard);
+            let start = Instant::now();
+            while mutex.try_lock().is_ok() && start.elapsed() < Duration::from_millis(100) {
+                std::hint::spin_loop(); // Until the other one has it.
+            }
+            drop(mutex.lock());
+        },
+        |py| {
+            wait_for(py, &owned);
+            asking.store(true, SeqCst);
+            drop(A::lock(py, &mutex));
+        },
+    );
+}
+
 type Case = (&'static str, [(&'static str, fn(Python<'_>)); 2]);
 
 macro_rules! case {
@@ -237,6 +287,13 @@ const CASES: &[Case] = &[
     mutexes!(
         "two threads lock two mutexes in opposite order",
         two_threads_lock_in_opposite_order
+    ),
+    case!(
+        "an attached thread locks a mutex of `std` that another one has waited for",
+        one_thread_stays_attached,
+        Attached,
+        Ours,
+        Theirs
     ),
 ];
 

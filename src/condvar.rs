@@ -83,6 +83,10 @@ pub struct PyCondvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
+    pub(crate) fn new(timed_out: bool) -> Self {
+        WaitTimeoutResult(timed_out)
+    }
+
     /// Whether the time was up before there was a notification.
     pub fn timed_out(&self) -> bool {
         self.0
@@ -281,6 +285,7 @@ impl PyCondvar {
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
+        guard.assert_armed();
         // Both before the mutex is unlocked.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let before = self.sequence.load(Ordering::Relaxed);

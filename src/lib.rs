@@ -45,7 +45,7 @@
 //! | several operations on a list or dictionary that belong together | [`with_critical_section`](critical_section::with_critical_section) |
 //! | data behind a lock, used from `Clone` or `Serialize`, without a token | [`PyMutex::try_with_attached`] |
 //! | Python objects behind a lock, in a class of yours | [`PyMutex::traverse`], [`PyOnceLock::traverse`], [`PyProtected::traverse`] in `__traverse__` |
-//! | data that threads use which are never attached to Python | `std` or `parking_lot`: these locks are for attached threads |
+//! | data that threads use which are never attached to Python | `std` or `parking_lot`, whose locks attached threads take with [`ext`] |
 //! | statics that two interpreters of one process must not share | [`ensure_single_interpreter`] |
 //!
 //! # What holds for all of them
@@ -85,6 +85,7 @@ mod build_config;
 mod condvar;
 pub mod critical_section;
 mod deadlock;
+pub mod ext;
 mod import;
 mod lazy;
 mod mutex;

@@ -204,6 +204,12 @@ impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
         (result, self.held.lock_again(asked_at))
     }
 
+    /// Panics if this guard is disarmed.
+    #[track_caller]
+    pub(crate) fn assert_armed(&self) {
+        self.held.assert_armed();
+    }
+
     pub(crate) fn is_disarmed(&self) -> bool {
         self.held.disarmed
     }

@@ -118,6 +118,10 @@ impl Barrier {
 pub struct Sleeper(sync::OnceLock<i32>);
 
 impl Sleeper {
+    pub const fn new() -> Self {
+        Self(sync::OnceLock::new())
+    }
+
     /// To be called by the thread itself, attached, right before it asks for the lock.
     pub fn announce(&self) {
         #[cfg(target_os = "linux")]

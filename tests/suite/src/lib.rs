@@ -25,6 +25,7 @@ mod collector;
 mod condvar;
 mod critical_section;
 mod deadlock;
+mod ext;
 mod fork;
 mod ground;
 mod interpreter;
@@ -56,6 +57,7 @@ const MODULES: &[Module] = &[
     protected::MODULE,
     rwlock::MODULE,
     condvar::MODULE,
+    ext::MODULE,
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,
