@@ -169,6 +169,8 @@ fn a_mutex_that_cannot_be_locked_again(py: Python<'_>) -> PyResult<()> {
                 told.fetch_add(1, SeqCst);
                 assert!(panic_of(|| *guard).contains("this guard holds nothing"));
                 assert_eq!(format!("{guard:?}"), "<disarmed>");
+                let again = panic_of(|| changed.wait(&mut guard));
+                assert!(again.contains("this guard holds nothing"));
             }
             drop((guard, held));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyMutex, PyOnceLock};
+use pyo3_sync::{PyMutex, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
 use crate::harness::{PythonThread, child, finish, on_threads, wait_until};
@@ -41,6 +41,8 @@ fn five_hundred_processes_end(py: Python<'_>) -> PyResult<()> {
 static MUTEX: PyMutex<Vec<Py<PyAny>>> = PyMutex::new(Vec::new());
 static HELD: PyMutex<()> = PyMutex::new(());
 static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static RWLOCK: PyRwLock<Vec<Py<PyAny>>> = PyRwLock::new(Vec::new());
+static READ: PyRwLock<()> = PyRwLock::new(());
 static BUSY: AtomicUsize = AtomicUsize::new(0);
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,6 +62,15 @@ fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
             })
         };
         drop(objects);
+        RWLOCK.write_checked(py)?.push(py.None());
+        {
+            let reading = RWLOCK.read_checked(py)?;
+            let objects = &*reading;
+            py.detach(|| {
+                thread::yield_now();
+                let _ = objects.len();
+            });
+        }
         PyOnceLock::new().get_or_try_init_py(py, || {
             py.detach(thread::yield_now);
             Ok(())
@@ -76,6 +87,22 @@ fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
                 thread::park();
             }
         })
+    });
+    let hold_reading = Callback::new(|py| {
+        let reading = READ.read_checked(py)?;
+        let data = &*reading;
+        BUSY.fetch_add(1, SeqCst);
+        py.detach(|| {
+            let _data = data;
+            loop {
+                thread::park();
+            }
+        })
+    });
+    let wait_for_readers = Callback::new(|py| {
+        BUSY.fetch_add(1, SeqCst);
+        READ.write_checked(py).map(drop)?;
+        Ok(())
     });
     let wait_for_held = Callback::new(|py| {
         BUSY.fetch_add(1, SeqCst);
@@ -96,14 +123,18 @@ fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
     let names = PyDict::new(py);
     names.set_item("use_all", use_all)?;
     names.set_item("hold", hold)?;
+    names.set_item("hold_reading", hold_reading)?;
     names.set_item("wait_for_held", wait_for_held)?;
+    names.set_item("wait_for_readers", wait_for_readers)?;
     names.set_item("fill", fill)?;
     PythonThread::start("hold()", &names)?;
-    wait_until(py, "it is held", || HELD.is_locked());
+    PythonThread::start("hold_reading()", &names)?;
+    wait_until(py, "they are held", || HELD.is_locked() && READ.is_locked());
     for code in [
         "while True: use_all()",
         "while True: use_all()",
         "wait_for_held()",
+        "wait_for_readers()",
         "fill()",
         "fill()",
     ] {
@@ -130,10 +161,16 @@ fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
     Callback::new(|py| {
         assert!(HELD.lock_checked(py).is_err());
         assert!(HELD.try_lock(py).is_none());
+        assert!(READ.write_checked(py).is_err());
+        assert!(READ.try_write(py).is_none());
         assert!(CELL.get_or_try_init_py(py, || Ok(py.None())).is_err());
         assert!(CELL.get(py).is_none());
         // This one may be held, reserved or free; whichever it is, it is found out.
         if let Ok(mut objects) = MUTEX.lock_checked(py) {
+            objects.clear();
+        }
+        drop(RWLOCK.read_checked(py));
+        if let Ok(mut objects) = RWLOCK.write_checked(py) {
             objects.clear();
         }
         // An object that is dropped after finalisation, by nobody.

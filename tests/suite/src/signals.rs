@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use pyo3_sync::{PyMutex, PyOnceLock};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
-use crate::harness::{child, finish, wait_until_detached};
+use crate::harness::{child, finish, on_threads, wait_until_detached};
 use crate::registry::Module;
 use crate::{scenario, test};
 
@@ -26,6 +26,14 @@ fn ctrl_c_ends_the_wait_for_a_mutex(py: Python<'_>) -> PyResult<()> {
 
 fn ctrl_c_ends_the_wait_for_a_cell(py: Python<'_>) -> PyResult<()> {
     run_child(py, "signals::is_interrupted_in_a_cell")
+}
+
+fn ctrl_c_ends_the_wait_for_a_read_write_lock(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_interrupted_in_a_read_write_lock")
+}
+
+fn ctrl_c_ends_the_wait_for_other_threads(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_interrupted_while_nobody_comes")
 }
 
 fn handlers_that_do_not_raise_do_not_end_the_wait(py: Python<'_>) -> PyResult<()> {
@@ -126,6 +134,56 @@ fn is_interrupted_in_a_cell(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+fn is_interrupted_in_a_read_write_lock(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let lock = PyRwLock::new(0);
+    let (step, leave) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Python::attach(|py| {
+                let reading = lock.read(py);
+                step.store(1, SeqCst);
+                py.detach(|| wait_until_detached("told to leave", || leave.load(SeqCst) == 1));
+                drop(reading);
+                let mut writing = lock.write(py);
+                *writing += 1;
+                step.store(2, SeqCst);
+                py.detach(|| wait_until_detached("told to leave", || leave.load(SeqCst) == 2));
+            });
+        });
+        py.detach(|| wait_until_detached("it is read", || step.load(SeqCst) == 1));
+        let latency = interrupted(py, || lock.write_interruptible(py).map(drop));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        // No trace of the writer that gave up: readers need not wait.
+        assert!(!lock.is_write_locked());
+        drop(lock.try_read(py).expect("it is only read"));
+        leave.store(1, SeqCst);
+        py.detach(|| wait_until_detached("it is written", || step.load(SeqCst) == 2));
+        let latency = interrupted(py, || lock.read_interruptible(py).map(drop));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        let latency = interrupted(py, || lock.write_interruptible(py).map(drop));
+        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        leave.store(2, SeqCst);
+        assert_eq!(*lock.read_interruptible(py).expect("it becomes free"), 1);
+    });
+    assert!(!lock.is_locked());
+    Ok(())
+}
+
+fn is_interrupted_while_nobody_comes(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let (mutex, changed, barrier) = (PyMutex::new(0), PyCondvar::new(), PyBarrier::new(2));
+    let latency = interrupted(py, || changed.wait_interruptible(&mut mutex.lock(py)));
+    assert!(latency < Duration::from_millis(100), "{latency:?}");
+    assert!(!mutex.is_locked());
+    let latency = interrupted(py, || barrier.wait_interruptible(py).map(drop));
+    assert!(latency < Duration::from_millis(100), "{latency:?}");
+    // This thread does not count as having come, five times over.
+    let leaders: Vec<bool> = on_threads(py, 2, |py, _| barrier.wait(py).is_leader());
+    assert!(leaders[0] != leaders[1]);
+    Ok(())
+}
+
 fn handles_signals_in_a_mutex(py: Python<'_>) -> PyResult<()> {
     static HANDLED: AtomicUsize = AtomicUsize::new(0);
     static MUTEX: PyMutex<i32> = PyMutex::new(0);
@@ -196,12 +254,16 @@ pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(ctrl_c_ends_the_wait_for_a_mutex),
         test!(ctrl_c_ends_the_wait_for_a_cell),
+        test!(ctrl_c_ends_the_wait_for_a_read_write_lock),
+        test!(ctrl_c_ends_the_wait_for_other_threads),
         test!(handlers_that_do_not_raise_do_not_end_the_wait),
         test!(only_the_main_thread_is_interrupted),
     ],
     scenarios: &[
         scenario!(is_interrupted_in_a_mutex),
         scenario!(is_interrupted_in_a_cell),
+        scenario!(is_interrupted_in_a_read_write_lock),
+        scenario!(is_interrupted_while_nobody_comes),
         scenario!(handles_signals_in_a_mutex),
         scenario!(is_not_interrupted_in_another_thread),
     ],
