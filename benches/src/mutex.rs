@@ -95,6 +95,11 @@ lock!(
     |mutex, py| mutex.lock_py_attached(py).unwrap()
 );
 lock!(
+    StdExt(std::sync::Mutex<u64>),
+    "std, our ext",
+    |mutex, py| pyo3_sync::ext::MutexExt::lock_attached(mutex, py).unwrap()
+);
+lock!(
     ParkingLot(parking_lot::Mutex<u64>),
     "parking_lot",
     |mutex, py| mutex.lock()
@@ -115,6 +120,7 @@ macro_rules! for_each_detaching_lock {
             #[cfg(Py_3_13)]
             $subject::<PyO3Poison>($($argument),*),
             $subject::<StdAttached>($($argument),*),
+            $subject::<StdExt>($($argument),*),
             $subject::<ParkingLotAttached>($($argument),*),
         ]
     };
