@@ -158,20 +158,19 @@ fn a_signal_ends_the_wait(py: Python<'_>) -> PyResult<()> {
 /// notification goes on to another thread.
 fn a_mutex_that_cannot_be_locked_again(py: Python<'_>) -> PyResult<()> {
     let (held, mutex, changed) = (PyMutex::new(()), PyMutex::new(0), PyCondvar::new());
-    let waiting = AtomicUsize::new(0);
-    let told = AtomicUsize::new(0);
-    on_threads(py, 3, |py, number| match number {
+    let (waiting, told) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let owner = Sleeper::default();
+    on_threads(py, 4, |py, number| match number {
         0 => {
             let held = held.lock(py);
             let mut guard = mutex.lock(py);
             waiting.fetch_add(1, SeqCst);
-            if changed.wait_checked(&mut guard).is_err() {
-                told.fetch_add(1, SeqCst);
-                assert!(panic_of(|| *guard).contains("this guard holds nothing"));
-                assert_eq!(format!("{guard:?}"), "<disarmed>");
-                let again = panic_of(|| changed.wait(&mut guard));
-                assert!(again.contains("this guard holds nothing"));
-            }
+            assert!(changed.wait_checked(&mut guard).is_err());
+            told.store(true, SeqCst);
+            assert!(panic_of(|| *guard).contains("this guard holds nothing"));
+            assert_eq!(format!("{guard:?}"), "<disarmed>");
+            let again = panic_of(|| changed.wait(&mut guard));
+            assert!(again.contains("this guard holds nothing"));
             drop((guard, held));
         }
         1 => {
@@ -180,23 +179,41 @@ fn a_mutex_that_cannot_be_locked_again(py: Python<'_>) -> PyResult<()> {
             waiting.fetch_add(1, SeqCst);
             changed.wait_while(&mut guard, |value| *value == 0);
         }
-        _ => {
+        2 => {
             wait_until(py, "both wait", || {
                 waiting.load(SeqCst) == 2 && mutex.try_lock(py).is_some()
             });
-            let mut guard = mutex.lock(py);
-            *guard = 1;
-            changed.notify_one();
-            // The first thread is told, or this one: whoever comes second.
-            if held.lock_checked(py).is_err() {
-                told.fetch_add(1, SeqCst);
-                drop(guard);
-                changed.notify_one();
-            }
+            *mutex.lock(py) = 1;
+            let guard = mutex.lock(py);
+            owner.announce();
+            drop(held.lock(py));
+            drop(guard);
+        }
+        // Notified now, the first thread completes the cycle: it waits for the mutex of a thread that waits for it.
+        _ => {
+            wait_until(py, "the owner waits", || owner.is_asleep());
+            py.detach(|| changed.notify_one());
         }
     });
-    assert_eq!(told.into_inner(), 1);
+    assert!(told.into_inner());
     assert!(!mutex.is_locked() && !held.is_locked());
+    Ok(())
+}
+
+/// Two threads that take turns: each notification is the only one that there will be.
+fn each_notification_counts(py: Python<'_>) -> PyResult<()> {
+    const ROUNDS: usize = 5000;
+    let (turn, changed) = (PyMutex::new(0), PyCondvar::new());
+    on_threads(py, 2, |py, number| {
+        for _ in 0..ROUNDS {
+            let mut guard = turn.lock(py);
+            changed.wait_while(&mut guard, |turn| *turn % 2 != number);
+            *guard += 1;
+            drop(guard);
+            changed.notify_one();
+        }
+    });
+    assert_eq!(turn.into_inner(), 2 * ROUNDS);
     Ok(())
 }
 
@@ -249,6 +266,7 @@ fn waits_at_exit(py: Python<'_>) -> PyResult<()> {
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(no_notification_is_lost).limit(30),
+        test!(each_notification_counts).limit(30),
         test!(all_are_notified_by_a_detached_thread),
         test!(time_limits),
         test!(a_waiter_holds_nobody_up),

@@ -160,24 +160,32 @@ fn writing_while_reading_is_reported(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A reader waits for a mutex whose owner wants to write: the cycle runs through the reader.
+/// A reader waits for a mutex whose owner wants to write: the cycle runs through that reader, and not through the two others.
 fn a_cycle_through_a_reader_is_reported(py: Python<'_>) -> PyResult<()> {
     for _ in 0..50 {
-        let (lock, mutex, both) = (PyRwLock::new(0), PyMutex::new(0), Barrier::new(2));
+        let (lock, mutex, all) = (PyRwLock::new(0), PyMutex::new(0), Barrier::new(4));
         let told = AtomicUsize::new(0);
-        on_threads(py, 2, |py, number| {
-            let told = || told.fetch_add(1, SeqCst);
-            if number == 0 {
-                let _reading = lock.read(py);
-                both.meet(py);
-                if mutex.lock_checked(py).is_err() {
-                    told();
+        on_threads(py, 4, |py, number| {
+            let tell = || told.fetch_add(1, SeqCst);
+            match number {
+                0 => {
+                    let _guard = mutex.lock(py);
+                    all.meet(py);
+                    if lock.write_checked(py).is_err() {
+                        tell();
+                    }
                 }
-            } else {
-                let _guard = mutex.lock(py);
-                both.meet(py);
-                if lock.write_checked(py).is_err() {
-                    told();
+                1 => {
+                    let _reading = lock.read(py);
+                    all.meet(py);
+                    if mutex.lock_checked(py).is_err() {
+                        tell();
+                    }
+                }
+                _ => {
+                    let _reading = lock.read(py);
+                    all.meet(py);
+                    wait_until(py, "somebody is told", || told.load(SeqCst) == 1);
                 }
             }
         });
@@ -366,6 +374,23 @@ fn downgrading(py: Python<'_>) -> PyResult<()> {
     });
     assert!(!lock.is_locked());
     assert_eq!(Arc::strong_count(&lock), 1);
+    Ok(())
+}
+
+/// What was written is what is read, however many want to write.
+fn nobody_writes_during_a_downgrade(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(0_u64);
+    on_threads(py, 4, |py, _| {
+        for _ in 0..500 {
+            let mut writing = lock.write(py);
+            *writing += 1;
+            let written = *writing;
+            let reading = PyRwLockWriteGuard::downgrade(writing);
+            py.detach(thread::yield_now);
+            assert_eq!(*reading, written);
+        }
+    });
+    assert_eq!(lock.into_inner(), 2000);
     Ok(())
 }
 
@@ -574,6 +599,7 @@ pub(crate) const MODULE: Module = Module {
         test!(time_limits_leave_nothing_behind),
         test!(nobody_starves).limit(30),
         test!(downgrading),
+        test!(nobody_writes_during_a_downgrade).limit(20),
         test!(guards_of_parts_and_pauses),
         test!(poison_is_told_by_writers_only),
         test!(forgotten_guards),
