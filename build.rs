@@ -11,7 +11,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PYO3_BUILD_EXTENSION_MODULE");
     println!(
-        "cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy, PyCriticalSection_BeginMutex)"
+        "cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy, PyCriticalSection_BeginMutex, PyType_GetModule)"
     );
 
     let config = env::var("DEP_PYTHON_PYO3_CONFIG")
@@ -30,6 +30,9 @@ fn main() {
     }
     if python.minor >= 13 {
         println!("cargo::rustc-cfg=Py_3_13");
+    }
+    if !python.limited || python.minor >= 10 {
+        println!("cargo::rustc-cfg=PyType_GetModule");
     }
     if python.has_sections_on_mutexes() {
         println!("cargo::rustc-cfg=PyCriticalSection_BeginMutex");

@@ -5,7 +5,7 @@
 
 #![allow(non_snake_case)] // The aliases keep the names of the C API.
 
-use pyo3::ffi;
+use pyo3::{Borrowed, ffi, prelude::*, types::PyType};
 
 /// Whether several threads can be attached to the interpreter at once: the free-threaded build, and `abi3t`,
 /// which loads in both kinds of interpreter and so must be ready for the harder one.
@@ -149,3 +149,27 @@ pub(crate) use crate::critical_section::lock::MutexLock as SectionLock;
 pub(crate) use crate::critical_section::lock::NoLock as SectionLock;
 #[cfg(all(Py_GIL_DISABLED, not(PyCriticalSection_BeginMutex)))]
 pub(crate) use crate::critical_section::lock::ObjectLock as SectionLock;
+
+/// The module that a class was made with, if it was made with one. The stable ABI can be asked from Python 3.10 on.
+#[cfg(PyType_GetModule)]
+pub(crate) fn module_of_type<'a, 'py>(
+    class: &'a Bound<'py, PyType>,
+) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // SAFETY: attached, since there is a `Bound`, and the class is one. The function fails for classes that are not made at run time, and
+    // for those made without a module; the exception is not left behind. What it returns is borrowed from the class.
+    unsafe {
+        let module = ffi::PyType_GetModule(class.as_type_ptr());
+        if module.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        Some(Borrowed::from_ptr(class.py(), module))
+    }
+}
+
+#[cfg(not(PyType_GetModule))]
+pub(crate) fn module_of_type<'a, 'py>(
+    _: &'a Bound<'py, PyType>,
+) -> Option<Borrowed<'a, 'py, PyAny>> {
+    None
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use pyo3::{PyTypeCheck, exceptions::PyTypeError, prelude::*};
+use pyo3::{PyTypeCheck, exceptions::PyTypeError, prelude::*, pyclass::PyVisit};
 
 use crate::PyOnceLock;
 
@@ -82,6 +82,18 @@ impl<T: PyTypeCheck> PyImport<T> {
     #[inline]
     pub fn get_owned<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, T>> {
         self.get(py).cloned()
+    }
+
+    /// What was imported, if it has been yet, for code that has no token.
+    #[inline]
+    pub fn peek(&self) -> Option<&Py<T>> {
+        self.cell.peek()
+    }
+
+    /// What was imported, if it has been yet, for the garbage collector: in `__traverse__`, or
+    /// [`State::traverse`](crate::State::traverse), and nowhere else. As [`PyOnceLock::traverse`].
+    pub fn traverse<'v>(&'v self, visit: &'v PyVisit<'_>) -> Option<&'v Py<T>> {
+        self.cell.traverse(visit)
     }
 
     #[cold]

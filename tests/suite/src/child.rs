@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::harness::is_free_threaded;
+use crate::module_state::pyo3_sync_state_extension;
 use crate::registry::{Body, Scenario, Test};
 use crate::{MODULES, pyo3_sync_suite};
 
@@ -40,6 +41,7 @@ pub(crate) fn main(py: Python<'_>, arguments: Vec<String>) -> u8 {
 /// The `main` of a child that embeds its interpreter: starts it, does what [`main()`] does, and shuts it down.
 pub fn embedded(arguments: Vec<String>) -> ExitCode {
     pyo3::append_to_inittab!(pyo3_sync_suite);
+    pyo3::append_to_inittab!(pyo3_sync_state_extension);
     Python::initialize();
     let code = Python::attach(|py| main(py, arguments));
     match finalize() {

@@ -16,7 +16,7 @@ use crate::registry::Module;
 use crate::test;
 
 /// A process that was forked off this one.
-struct Forked(i32);
+pub(crate) struct Forked(i32);
 
 impl Forked {
     /// Forks as Python does, runs `body` in the child, and ends it: well, or with code 1 after a panic, or by the signal of an alarm
@@ -24,7 +24,7 @@ impl Forked {
     ///
     /// No thread may be attaching for the first time meanwhile: CPython 3.11 makes the state of a new thread under a lock, without the
     /// GIL, and a child that inherits that lock waits for it in `_PyThreadState_DeleteExcept`, before any of our code runs.
-    fn running(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<Self> {
+    pub(crate) fn running(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<Self> {
         let os = py.import("os")?;
         let child: i32 = os.call_method0("fork")?.extract()?;
         if child != 0 {
@@ -39,7 +39,7 @@ impl Forked {
         unreachable!("the child has ended")
     }
 
-    fn expect_success(self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn expect_success(self, py: Python<'_>) -> PyResult<()> {
         let os = py.import("os")?;
         let no_hang = os.getattr("WNOHANG")?;
         // Longer than the alarm clock, which is for what hangs in our code: a child may also hang before it is set.
@@ -62,7 +62,7 @@ impl Forked {
 }
 
 /// CPython warns of forks in processes with threads, which is what these tests are about.
-fn allow_forks(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn allow_forks(py: Python<'_>) -> PyResult<()> {
     py.import("warnings")?
         .call_method1("simplefilter", ("ignore",))
         .map(drop)

@@ -29,6 +29,7 @@ mod ext;
 mod fork;
 mod ground;
 mod interpreter;
+mod module_state;
 mod mutex;
 mod once;
 mod once_lock;
@@ -58,6 +59,7 @@ const MODULES: &[Module] = &[
     rwlock::MODULE,
     condvar::MODULE,
     ext::MODULE,
+    module_state::MODULE,
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,
