@@ -239,7 +239,7 @@ impl<T: State> ModuleState<T> {
         module: &Bound<'py, PyModule>,
         f: impl FnOnce() -> PyResult<T>,
     ) -> PyResult<StateRef<'py, T>> {
-        match self.records.of_module(module.as_ptr()) {
+        match self.records.of(module) {
             Some(reading) => Ok(StateRef::new(reading, module.py())),
             None => self.make(module, f),
         }
@@ -279,18 +279,21 @@ impl<T: State> ModuleState<T> {
     /// A `RuntimeError` if it has none: if it is another extension's, has not been initialised, or was cleared.
     #[inline]
     pub fn get<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
-        match self.records.of_module(module.as_ptr()) {
+        match self.records.latest_of(module) {
             Some(reading) => Ok(StateRef::new(reading, module.py())),
-            None => self.get_shared(module),
+            None => self.get_slow(module),
         }
     }
 
-    /// The state that was shared with a module.
     #[cold]
-    fn get_shared<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
-        let reading = match self.holder_in(module)? {
-            Some(holder) => self.content_of(&holder)?.place.read(),
-            None => None,
+    fn get_slow<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
+        let reading = match self.records.of(module) {
+            Some(reading) => Some(reading),
+            // Perhaps one was shared with it.
+            None => match self.holder_in(module)? {
+                Some(holder) => self.content_of(&holder)?.place.read(),
+                None => None,
+            },
         };
         reading
             .map(|reading| StateRef::new(reading, module.py()))
@@ -306,6 +309,14 @@ impl<T: State> ModuleState<T> {
     /// A `RuntimeError` if there is none, because the extension was not imported or its module was cleared; or if there are several.
     #[inline]
     pub fn find<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
+        match self.records.latest_and_only() {
+            Some(reading) => Ok(StateRef::new(reading, py)),
+            None => self.find_slow(py),
+        }
+    }
+
+    #[cold]
+    fn find_slow<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
         match self.records.only() {
             Ok(reading) => Ok(StateRef::new(reading, py)),
             Err(reason) => Err(self.not_one(py, reason)),
@@ -328,7 +339,7 @@ impl<T: State> ModuleState<T> {
                 continue;
             };
             // A base may belong to the module of another extension.
-            if let Some(reading) = self.records.of_module(module.as_ptr()) {
+            if let Some(reading) = self.records.of(&module) {
                 return Ok(StateRef::new(reading, class.py()));
             }
         }

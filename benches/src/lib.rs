@@ -16,6 +16,7 @@
 //! benchmark says otherwise.
 
 mod harness;
+mod module_state;
 mod mutex;
 mod once_lock;
 mod protected;
@@ -37,6 +38,7 @@ const GROUPS: &[Group] = &[
     mutex::GROUP,
     protected::GROUP,
     rwlock::GROUP,
+    module_state::GROUP,
 ];
 
 /// Whether threads are attached side by side.

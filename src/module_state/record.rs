@@ -234,21 +234,17 @@ impl<T: State> Records<T> {
         }
     }
 
-    /// The only live state.
-    #[inline]
-    pub(super) fn only(&self) -> Result<Reading<T>, NotOne> {
-        if let Some(reading) = self.latest().and_then(Record::read) {
-            // After it was found live, so that it is one of those counted. Relaxed: whoever makes another one live at this moment
-            // may come after us.
-            if self.live.load(Ordering::Relaxed) == 1 {
-                return Ok(reading);
-            }
-        }
-        self.only_of_all()
+    /// The only live state, if it is the one that went live last.
+    #[inline(always)]
+    pub(super) fn latest_and_only(&self) -> Option<Reading<T>> {
+        let reading = self.latest()?.read()?;
+        // After it was found live, so that it is one of those counted. Relaxed: whoever makes another one live at this moment may
+        // come after us.
+        (self.live.load(Ordering::Relaxed) == 1).then_some(reading)
     }
 
-    #[cold]
-    fn only_of_all(&self) -> Result<Reading<T>, NotOne> {
+    /// The only live state.
+    pub(super) fn only(&self) -> Result<Reading<T>, NotOne> {
         let mut live = self.all().filter_map(Record::read);
         let only = live.next().ok_or(NotOne::None)?;
         match live.count() {
@@ -260,17 +256,15 @@ impl<T: State> Records<T> {
         }
     }
 
-    /// The live state that was made for this module.
-    #[inline]
-    pub(super) fn of_module(&self, module: *mut ffi::PyObject) -> Option<Reading<T>> {
-        match self.latest() {
-            Some(record) if record.is_of(module) => record.read_of(module),
-            _ => self.of_module_among_all(module),
-        }
+    /// The live state that was made for this module, if it is the one that went live last.
+    #[inline(always)]
+    pub(super) fn latest_of(&self, module: &Bound<'_, PyModule>) -> Option<Reading<T>> {
+        self.latest()?.read_of(module.as_ptr())
     }
 
-    #[cold]
-    fn of_module_among_all(&self, module: *mut ffi::PyObject) -> Option<Reading<T>> {
+    /// The live state that was made for this module.
+    pub(super) fn of(&self, module: &Bound<'_, PyAny>) -> Option<Reading<T>> {
+        let module = module.as_ptr();
         self.all()
             .filter(|record| record.is_of(module))
             .find_map(|record| record.read_of(module))
@@ -289,7 +283,8 @@ impl<T: State> Record<T> {
     /// Begins to use the state, if it is live and was made for this module.
     #[inline(always)]
     fn read_of(&'static self, module: *mut ffi::PyObject) -> Option<Reading<T>> {
-        self.read().filter(|_| self.is_of(module))
+        let reading = self.read()?;
+        self.is_of(module).then_some(reading)
     }
 
     /// Begins to use the state, if it is live.
