@@ -374,6 +374,97 @@ fn found_or_not_but_never_half_dead(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The collector has found the module unreachable, and runs finalisers, before it takes anything apart: the state is not found any
+/// more, or what it refers to could be taken apart in the hands of whoever found it.
+fn not_found_by_finalisers_of_the_same_garbage(py: Python<'_>) -> PyResult<()> {
+    static FOUND: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+
+    #[pyfunction]
+    fn look(py: Python<'_>) {
+        let found = SHOP.find(py).is_ok();
+        FOUND.lock().expect("no panic").push(found);
+    }
+
+    let code = c"
+class Last:
+    def __init__(self, look):
+        self.look = look
+    def __del__(self):
+        self.look()
+";
+    let last = PyModule::from_code(py, code, c"last.py", c"last")?.getattr("Last")?;
+    let look = wrap_pyfunction!(look, py)?;
+    for expected in 1..=10 {
+        let module = new_shop(py, "shop")?;
+        module.add("last", last.call1((&look,))?)?;
+        drop(module);
+        collect_until(py, "it is gone", || ALIVE.load(SeqCst) == 0);
+        assert_eq!(*FOUND.lock().expect("no panic"), vec![false; expected]);
+    }
+    Ok(())
+}
+
+/// Threads look for a state all the time, at the very moments at which it goes.
+fn dropped_while_others_look(py: Python<'_>) -> PyResult<()> {
+    const ROUNDS: usize = 3_000;
+    struct Canary(Box<AtomicBool>);
+    static CANARY: ModuleState<Canary> = ModuleState::new();
+    impl State for Canary {}
+    impl Drop for Canary {
+        fn drop(&mut self) {
+            self.0.store(false, SeqCst);
+        }
+    }
+    let done = AtomicBool::new(false);
+    on_threads(py, 3, |py, number| {
+        if number > 0 {
+            while !done.load(SeqCst) {
+                // Attached all the time, so that with free threading nothing keeps the threads apart.
+                for _ in 0..1_000 {
+                    if let Ok(state) = CANARY.find(py) {
+                        assert!(state.0.load(SeqCst), "it sings");
+                    }
+                }
+                py.detach(std::thread::yield_now);
+            }
+            return;
+        }
+        let module = new_module(py, "canary").expect("it is made");
+        for _ in 0..ROUNDS {
+            CANARY
+                .init(&module, || Ok(Canary(Box::new(AtomicBool::new(true)))))
+                .expect("it has none");
+            module.dict().clear();
+        }
+        done.store(true, SeqCst);
+    });
+    assert!(CANARY.find(py).is_err());
+    Ok(())
+}
+
+/// What is at the address of a module that has gone is another module.
+fn a_later_module_is_not_taken_for_it(py: Python<'_>) -> PyResult<()> {
+    let module = new_shop(py, "shop")?;
+    let (weak, address) = (weak_reference(&module)?, module.as_ptr());
+    let holder = module.dict().values().iter().find(|value| {
+        let class = value.get_type().name();
+        class.is_ok_and(|name| name == "ModuleState")
+    });
+    let holder = holder.expect("the dictionary has the holder");
+    drop(module);
+    // The class leads from the state to the module too, so take that away.
+    SHOP.find(py)?.class.bind(py).setattr("module", py.None())?;
+    collect(py);
+    assert!(!is_dead(&weak));
+    for _ in 0..100 {
+        let other = new_module(py, "other")?;
+        assert!(other.as_ptr() != address && SHOP.get(&other).is_err());
+    }
+    drop(holder);
+    collect_until(py, "all are dead", || is_dead(&weak));
+    Ok(())
+}
+
 /// A class that was made with a module knows its state, and so does one derived from it.
 fn classes_know_their_module(py: Python<'_>) -> PyResult<()> {
     let (a, b) = (new_shop(py, "a")?, new_shop(py, "b")?);
@@ -764,6 +855,9 @@ pub(crate) const MODULE: Module = Module {
         test!(who_uses_it_keeps_it),
         test!(what_is_used_is_not_taken_apart),
         test!(found_or_not_but_never_half_dead).limit(60),
+        test!(not_found_by_finalisers_of_the_same_garbage),
+        test!(dropped_while_others_look).limit(30),
+        test!(a_later_module_is_not_taken_for_it),
         test!(classes_know_their_module),
         test!(submodules_share_it),
         test!(a_cleared_module_has_none),
