@@ -46,6 +46,7 @@
 //! | data behind a lock, used from `Clone` or `Serialize`, without a token | [`PyMutex::try_with_attached`] |
 //! | Python objects behind a lock, in a class of yours | [`PyMutex::traverse`], [`PyOnceLock::traverse`], [`PyProtected::traverse`] in `__traverse__` |
 //! | data that threads use which are never attached to Python | `std` or `parking_lot`, whose locks attached threads take with [`ext`] |
+//! | classes, caches and settings that belong to a module object, and go with it | [`ModuleState`] |
 //! | statics that two interpreters of one process must not share | [`ensure_single_interpreter`] |
 //!
 //! # What holds for all of them
@@ -69,6 +70,7 @@
 //! | CPython 3.9 to 3.15, with and without a GIL | everything |
 //! | `abi3` | everything, as on a GIL build |
 //! | `abi3t` | everything, as on a free-threaded build |
+//! | several module objects of one extension, each with a [`ModuleState`] | PyO3 0.28 and later; before, an import gives the same one again |
 //! | fork | unix |
 //! | numbers of threads in messages, and the look at import locks | unix |
 //! | one interpreter in a process | required: [`ensure_single_interpreter`] |

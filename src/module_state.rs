@@ -128,13 +128,15 @@ pub trait State: Send + Sync + 'static {
 ///         }
 ///     }
 /// }
-/// # Python::initialize();
-/// # Python::attach(|py| -> PyResult<()> {
-/// #     let module = pyo3::wrap_pymodule!(greetings)(py);
-/// #     assert_eq!(module.call_method1(py, "greet", ("Ada",))?.to_string(), "hello Ada");
-/// #     assert_eq!(module.getattr(py, "Guest")?.call_method0(py, "number")?.to_string(), "1");
-/// #     Ok(())
-/// # }).unwrap();
+/// # fn main() -> PyResult<()> {
+/// #     Python::initialize();
+/// #     Python::attach(|py| -> PyResult<()> {
+/// #         let module = pyo3::wrap_pymodule!(greetings)(py);
+/// #         assert_eq!(module.call_method1(py, "greet", ("Ada",))?.to_string(), "hello Ada");
+/// #         assert_eq!(module.getattr(py, "Guest")?.call_method0(py, "number")?.to_string(), "1");
+/// #         Ok(())
+/// #     })
+/// # }
 /// ```
 ///
 /// # Which module
