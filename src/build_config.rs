@@ -14,6 +14,9 @@ use pyo3::{Borrowed, ffi, prelude::*, types::PyType};
 /// detachments is atomic for every other attached thread.
 pub(crate) const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
 
+#[cfg(not(Py_GIL_DISABLED))]
+impl<T: ?Sized> crate::compat::ProtectedByTheGil for T {}
+
 #[cfg(Py_3_13)]
 pub(crate) use ffi::Py_IsFinalizing;
 

@@ -84,6 +84,7 @@
 
 mod barrier;
 mod build_config;
+pub mod compat;
 mod condvar;
 pub mod critical_section;
 mod deadlock;
@@ -105,6 +106,9 @@ pub mod deadlocks {
     #[allow(unused_imports, reason = "for the links of the text")]
     use crate::{DeadlockError, PyMutex, PyMutexGuard, PyOnceLock, TryAttachedError, exceptions};
 }
+
+#[doc = include_str!("../MIGRATION.md")]
+pub mod migration {}
 
 pub use barrier::{PyBarrier, PyBarrierWaitResult};
 pub use condvar::{PyCondvar, WaitTimeoutResult};

@@ -8,6 +8,9 @@
 //! - has a twin in the same file, which differs by as little as possible and must compile: the case is what it is with
 //!   `#[cfg(feature = "fail")]`, and its twin with `not(..)`.
 //!
+//! A case with the line `//@ python: free-threaded` is checked as for such an interpreter, which the machine need not have; all
+//! others are for the machine's own. Each line `//@ says: ..` is a part of the message, where it is the message that matters.
+//!
 //! The cases are examples of this package, and cargo checks all of them twice, once as twins and once to fail. It does so in a
 //! target folder of its own: not to wait for the cargo that runs this test, nor to make it build anything anew.
 
@@ -15,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 
@@ -37,14 +40,21 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> anyhow::Result<Vec<Trial>> {
-    let cases = cases()?;
-    let twins = Arc::new(check(&[])?);
-    let failures = Arc::new(check(&["--features", "fail", "--keep-going"])?);
-    let trials = cases.into_iter().map(|case| {
-        let (twins, failures) = (Arc::clone(&twins), Arc::clone(&failures));
-        Trial::test(case.name.clone(), move || case.judge(&twins, &failures))
-    });
-    Ok(trials.collect())
+    let mut trials = Vec::new();
+    for (python, cases) in cases()? {
+        let cases: Vec<Case> = cases;
+        let twins = Arc::new(check(python, &cases, &[])?);
+        let failures = Arc::new(check(
+            python,
+            &cases,
+            &["--features", "fail", "--keep-going"],
+        )?);
+        trials.extend(cases.into_iter().map(|case| {
+            let (twins, failures) = (Arc::clone(&twins), Arc::clone(&failures));
+            Trial::test(case.name.clone(), move || case.judge(&twins, &failures))
+        }));
+    }
+    Ok(trials)
 }
 
 /// A file in `cases/`.
@@ -52,33 +62,55 @@ struct Case {
     name: String,
     /// A code, or the message of an error that has none.
     error: String,
+    /// Parts of the message.
+    says: Vec<String>,
 }
 
-fn cases() -> anyhow::Result<Vec<Case>> {
-    let mut cases = Vec::new();
+/// The Python that a case is checked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Python {
+    Machine,
+    FreeThreaded,
+}
+
+fn cases() -> anyhow::Result<BTreeMap<Python, Vec<Case>>> {
+    let mut cases = BTreeMap::<_, Vec<Case>>::new();
     for entry in fs::read_dir(Path::new(PACKAGE).join("cases"))? {
         let path = entry?.path();
         let name = path.file_stem().context("a case has a name")?;
         let name = name.to_string_lossy().into_owned();
         let text = fs::read_to_string(&path)?;
-        let mut pinned = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("//@ error: "));
+        let values = |key: &'static str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix("//@ "));
+            lines.filter_map(move |line| line.strip_prefix(key)?.strip_prefix(": "))
+        };
+        let mut pinned = values("error");
         let error = pinned.next().map(str::to_owned);
         ensure!(
             pinned.next().is_none(),
             "{name} has more than one line `//@ error: ..`"
         );
         let error = error.with_context(|| format!("{name} has no line `//@ error: ..`"))?;
-        cases.push(Case { name, error });
+        let python = match values("python").next() {
+            None => Python::Machine,
+            Some("free-threaded") => Python::FreeThreaded,
+            Some(other) => bail!("{name} is for an unknown Python `{other}`"),
+        };
+        let says = values("says").map(str::to_owned).collect();
+        cases
+            .entry(python)
+            .or_default()
+            .push(Case { name, error, says });
     }
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    for cases in cases.values_mut() {
+        cases.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     Ok(cases)
 }
 
 impl Case {
     fn judge(&self, twins: &Checked, failures: &Checked) -> Result<(), Failed> {
-        let Case { name, error } = self;
+        let Case { name, error, says } = self;
         let twin = twins.errors(name);
         if !twin.is_empty() {
             return Err(format!("the twin does not compile:\n{}", rendered(twin)).into());
@@ -96,6 +128,12 @@ impl Case {
             return Err(
                 format!("fails, but not with `{error}` alone:\n{}", rendered(found)).into(),
             );
+        }
+        let found = rendered(found);
+        for part in says {
+            if !found.contains(part) {
+                return Err(format!("does not say `{part}`:\n{found}").into());
+            }
         }
         Ok(())
     }
@@ -169,17 +207,41 @@ fn rendered(diagnostics: &[Diagnostic]) -> String {
     text
 }
 
-/// Checks all cases.
-fn check(arguments: &[&str]) -> anyhow::Result<Checked> {
+/// What PyO3 needs to know of a Python that is not there.
+const FREE_THREADED: &str = "\
+implementation=CPython
+version=3.14
+shared=false
+build_flags=Py_GIL_DISABLED
+";
+
+/// Checks the cases for one Python.
+fn check(python: Python, cases: &[Case], arguments: &[&str]) -> anyhow::Result<Checked> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    command
         .current_dir(PACKAGE)
-        .args(["check", "--examples", "--message-format", "json"])
-        .arg("--target-dir")
-        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile_fail"))
-        .args(arguments)
-        .output()
-        .context("cannot start cargo")?;
+        .args(["check", "--message-format", "json"])
+        .args(arguments);
+    match python {
+        Python::Machine => {
+            command
+                .arg("--examples")
+                .arg("--target-dir")
+                .arg(folder.join("compile_fail"));
+        }
+        Python::FreeThreaded => {
+            let configuration: PathBuf = folder.join("free_threaded.txt");
+            fs::write(&configuration, FREE_THREADED)?;
+            command
+                .args(cases.iter().flat_map(|case| ["--example", &case.name]))
+                .arg("--target-dir")
+                .arg(folder.join("compile_fail_free_threaded"))
+                .env("PYO3_CONFIG_FILE", configuration);
+        }
+    }
+    let output = command.output().context("cannot start cargo")?;
     let mut checked = Checked::default();
     for line in String::from_utf8(output.stdout)?.lines() {
         match serde_json::from_str(line).with_context(|| format!("cargo said: {line}"))? {

@@ -540,7 +540,7 @@ assert codes == [0] * 4, codes
 }
 
 /// Python has `os.fork` where the system has `fork`.
-fn without_fork(py: Python<'_>) -> Option<String> {
+pub(crate) fn without_fork(py: Python<'_>) -> Option<String> {
     let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
     (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
 }

@@ -22,6 +22,7 @@
 mod callback;
 mod child;
 mod collector;
+mod compat;
 mod condvar;
 mod critical_section;
 mod deadlock;
@@ -53,6 +54,7 @@ const MODULES: &[Module] = &[
     ground::MODULE,
     once_lock::MODULE,
     once::MODULE,
+    compat::MODULE,
     mutex::MODULE,
     critical_section::MODULE,
     protected::MODULE,
