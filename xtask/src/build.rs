@@ -1,4 +1,4 @@
-//! One of the workspace's libraries as an extension module for one interpreter.
+//! Libraries and examples of the workspace as extension modules for one interpreter.
 
 use std::{
     env, fs, io,
@@ -39,23 +39,34 @@ pub(crate) struct ExtensionModule<'a> {
 impl ExtensionModule<'_> {
     /// Builds the module and returns the folder to put on the interpreter's module path.
     pub(crate) fn build(&self) -> anyhow::Result<PathBuf> {
-        self.cargo_build()?;
+        self.cargo_build("--lib")?;
         let module = self.package.replace('-', "_");
+        self.collect("", &[module])
+    }
+
+    /// Builds all examples of the package and returns the folder with those named.
+    pub(crate) fn build_examples(&self, names: &[String]) -> anyhow::Result<PathBuf> {
+        self.cargo_build("--examples")?;
+        self.collect("examples", names)
+    }
+
+    /// Puts what cargo has made under the names that Python looks for.
+    fn collect(&self, folder: &str, names: &[String]) -> anyhow::Result<PathBuf> {
         let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
         let profile = if self.optimised { "release" } else { "debug" };
-        let library = self
-            .target
-            .join(format!("{profile}/{prefix}{module}{suffix}"));
-        ensure!(library.exists(), "cargo did not make {}", library.display());
-
+        let made = self.target.join(profile).join(folder);
         let modules = self.target.join("modules");
         fs::create_dir_all(&modules)?;
-        replace(&library, &modules.join(format!("{module}.so")))
-            .with_context(|| format!("cannot copy {}", library.display()))?;
+        for name in names {
+            let library = made.join(format!("{prefix}{name}{suffix}"));
+            ensure!(library.exists(), "cargo did not make {}", library.display());
+            replace(&library, &modules.join(format!("{name}.so")))
+                .with_context(|| format!("cannot copy {}", library.display()))?;
+        }
         Ok(modules)
     }
 
-    fn cargo_build(&self) -> anyhow::Result<()> {
+    fn cargo_build(&self, what: &str) -> anyhow::Result<()> {
         let Self {
             package,
             interpreter,
@@ -67,7 +78,7 @@ impl ExtensionModule<'_> {
         let release = self.optimised.then_some("--release");
         let mut build = cmd!(
             shell,
-            "cargo build --quiet --package {package} --lib --target-dir {target} {release...}"
+            "cargo build --quiet --package {package} {what} --target-dir {target} {release...}"
         );
         for (key, _) in env::vars_os() {
             if key.to_string_lossy().starts_with("PYO3_") {

@@ -2,6 +2,8 @@
 
 mod bench;
 mod build;
+mod demo;
+mod examples;
 mod python;
 mod test;
 
@@ -20,6 +22,10 @@ struct Cli {
 enum Task {
     /// Run the benchmarks inside real interpreters, beside our peers
     Bench(bench::Args),
+    /// Show how the examples fail before they are ported, and how fast they are after
+    Demo(demo::Args),
+    /// Run the Python tests of the examples inside real interpreters and print one table
+    Examples(examples::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
     Python(python::Args),
     /// Run the behaviour tests inside real interpreters and print one table
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Examples(args) => examples::run(args),
         Task::Python(args) => python::run(args),
         Task::Test(args) => test::run(args),
     }

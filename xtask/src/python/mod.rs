@@ -14,11 +14,12 @@ mod cache;
 mod command;
 mod debian;
 mod discover;
+pub(crate) mod environment;
 mod interpreter;
 mod name;
 mod pip;
 mod sources;
-pub(crate) mod uv;
+mod uv;
 
 use std::{env, fmt::Write, path::Path};
 

@@ -24,8 +24,7 @@ pub(super) fn install(name: Name) -> anyhow::Result<Interpreter> {
 }
 
 /// Returns the path of uv, the machine's or one from PyPI. It makes environments for any interpreter and fills them.
-#[expect(dead_code, reason = "for the tasks that need environments")]
-pub(crate) fn uv() -> anyhow::Result<PathBuf> {
+pub(super) fn uv() -> anyhow::Result<PathBuf> {
     if let Some(uv) = on_path() {
         return Ok(uv);
     }

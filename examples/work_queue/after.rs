@@ -1,0 +1,60 @@
+//! The queue on a [`PyMutex`] and a [`PyCondvar`]: whoever waits lets go of the interpreter, and Ctrl-C ends the wait.
+
+use std::collections::VecDeque;
+
+use pyo3::{PyTraverseError, PyVisit, prelude::*};
+use pyo3_sync::{PyCondvar, PyMutex};
+
+#[pyclass(frozen)]
+struct Queue {
+    items: PyMutex<VecDeque<Py<PyAny>>>,
+    has_items: PyCondvar,
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    fn new() -> Self {
+        Queue {
+            items: PyMutex::default(),
+            has_items: PyCondvar::new(),
+        }
+    }
+
+    fn put(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<()> {
+        self.items.lock_checked(py)?.push_back(item);
+        self.has_items.notify_one();
+        Ok(())
+    }
+
+    /// The item that was put in first; if there is none, waits for one.
+    fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut items = self.items.lock_interruptible(py)?;
+        loop {
+            match items.pop_front() {
+                Some(item) => return Ok(item),
+                None => self.has_items.wait_interruptible(&mut items)?,
+            }
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.items.lock_checked(py)?.len())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut items = self.items.traverse(&visit).into_iter().flatten();
+        items.try_for_each(|item| visit.call(item))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let items = std::mem::take(&mut *self.items.lock(py));
+        drop(items);
+    }
+}
+
+#[pymodule(gil_used = false)]
+mod work_queue_after {
+    #[pymodule_export]
+    use super::Queue;
+}
