@@ -50,7 +50,12 @@ impl State for Catalogue {
         visit.call(self.item.traverse(visit))?;
         visit.call(self.book.traverse(visit))?;
         visit.call(self.fraction.traverse(visit))?;
-        for book in self.cache.traverse(visit).into_iter().flat_map(HashMap::values) {
+        for book in self
+            .cache
+            .traverse(visit)
+            .into_iter()
+            .flat_map(HashMap::values)
+        {
             visit.call(book)?;
         }
         Ok(())
@@ -104,9 +109,7 @@ fn make_class(
     let members = [("catalogue", module)].into_py_dict(py)?;
     members.set_item("__module__", "catalogue")?;
     let base = base.unwrap_or_else(|| py.get_type::<PyAny>());
-    let class = py
-        .get_type::<PyType>()
-        .call1((name, (base,), members))?;
+    let class = py.get_type::<PyType>().call1((name, (base,), members))?;
     Ok(class.cast_into()?.unbind())
 }
 

@@ -5,7 +5,12 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use pyo3::{exceptions::PyException, prelude::*, sync::PyOnceLock, types::{IntoPyDict, PyType}};
+use pyo3::{
+    exceptions::PyException,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{IntoPyDict, PyType},
+};
 
 static CATALOGUE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_FOUND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -32,7 +37,11 @@ fn not_found(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 #[pyfunction]
 fn book_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     let class = BOOK.get_or_try_init(py, || {
-        let class = py.get_type::<PyType>().call1(("Book", (), [("__module__", "catalogue")].into_py_dict(py)?))?;
+        let class = py.get_type::<PyType>().call1((
+            "Book",
+            (),
+            [("__module__", "catalogue")].into_py_dict(py)?,
+        ))?;
         Ok::<_, PyErr>(class.cast_into()?.unbind())
     })?;
     Ok(class.bind(py))
