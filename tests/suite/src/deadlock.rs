@@ -8,15 +8,15 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::exceptions::DeadlockError;
-use pyo3_sync::{PyMutex, PyMutexGuard, PyOnceLock};
+use pyo3_sync::{PyMutex, PyMutexGuard, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
 use crate::harness::{
     Barrier, PythonThread, on_threads, on_two_threads, wait_until, wait_until_detached,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks};
-use crate::panics::panic_of;
-use crate::random::Random;
+use crate::panics::{caught, panic_of, silence_deadlocks};
+use crate::random::{Random, Stream};
 use crate::registry::Module;
 use crate::test;
 
@@ -123,66 +123,168 @@ fn the_forms_without_a_result_panic(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Rings of 2 to 16 threads, each with a lock that the one before it wants. Exactly one is told, and the others finish.
+/// What a thread of a ring has, and the one before it wants.
+enum Link {
+    Mutex(PyMutex<usize>),
+    /// In the middle of its initialiser; gives whether that fails when its thread is told.
+    Cell(PyOnceLock<usize>, bool),
+    Written(PyRwLock<usize>),
+    /// By that one thread.
+    Read(PyRwLock<usize>),
+}
+
+impl Link {
+    fn random(random: &mut Stream) -> Self {
+        match random.below(5) {
+            0 => Link::Mutex(PyMutex::new(0)),
+            1 => Link::Cell(PyOnceLock::new(), false),
+            2 => Link::Cell(PyOnceLock::new(), true),
+            3 => Link::Written(PyRwLock::new(0)),
+            _ => Link::Read(PyRwLock::new(0)),
+        }
+    }
+
+    /// Runs `body` on the thread that has the link.
+    fn having(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(), String> {
+        match self {
+            Link::Mutex(mutex) => {
+                let _guard = mutex.lock(py);
+                body()
+            }
+            Link::Cell(cell, true) => cell.get_or_try_init(py, || body().map(|()| 1)).map(drop),
+            Link::Cell(cell, false) => {
+                let mut result = Ok(());
+                cell.get_or_init(py, || {
+                    result = body();
+                    1
+                });
+                result
+            }
+            Link::Written(lock) => {
+                let _guard = lock.write(py);
+                body()
+            }
+            Link::Read(lock) => {
+                let _guard = lock.read(py);
+                body()
+            }
+        }
+    }
+
+    /// Asks for the link, in one of the forms in which threads can. Those without a result panic when they are told.
+    fn ask(&self, py: Python<'_>, form: usize) -> Result<(), String> {
+        fn text(error: impl ToString) -> String {
+            error.to_string()
+        }
+        match self {
+            Link::Mutex(mutex) => match form % 6 {
+                0 => drop(mutex.lock(py)),
+                1 => drop(mutex.lock_py_attached(py)),
+                2 | 3 => drop(mutex.lock_checked(py).map_err(text)?),
+                4 => drop(mutex.lock_interruptible(py).map_err(text)?),
+                _ => mutex.try_with_attached(|_, _| ()).map_err(text)?,
+            },
+            Link::Cell(cell, _) => match form % 4 {
+                0 => drop(cell.get_or_init(py, || 2)),
+                1 => drop(cell.get_or_init_checked(py, || 2).map_err(text)?),
+                _ => drop(cell.get_or_try_init_py(py, || Ok(2)).map_err(text)?),
+            },
+            Link::Written(lock) if form % 2 == 0 => match form / 2 % 4 {
+                0 => drop(lock.read(py)),
+                1 | 2 => drop(lock.read_checked(py).map_err(text)?),
+                _ => drop(lock.read_interruptible(py).map_err(text)?),
+            },
+            Link::Written(lock) | Link::Read(lock) => match form / 2 % 4 {
+                0 => drop(lock.write(py)),
+                1 | 2 => drop(lock.write_checked(py).map_err(text)?),
+                _ => drop(lock.write_interruptible(py).map_err(text)?),
+            },
+        }
+        Ok(())
+    }
+
+    fn is_free(&self) -> bool {
+        match self {
+            Link::Mutex(mutex) => !mutex.is_locked(),
+            // Empty if its initialiser failed and nobody else got to run one.
+            Link::Cell(cell, fails) => cell.is_initialized() || *fails,
+            Link::Written(lock) | Link::Read(lock) => !lock.is_locked(),
+        }
+    }
+}
+
+/// Rings of 2 to 16 threads, each with a link of any kind that the one before it wants. Exactly one is told, and the others finish.
 fn no_cycle_is_missed(py: Python<'_>) -> PyResult<()> {
     const CYCLES: usize = 10_000;
     const THREADS: usize = 16;
-    let mutexes: Vec<PyMutex<usize>> = (0..THREADS).map(|_| PyMutex::new(0)).collect();
-    let random = Random::announced();
-    let sizes: Vec<usize> = {
-        let mut random = random.stream(0);
-        (0..CYCLES).map(|_| 2 + random.below(THREADS - 1)).collect()
-    };
-    let seeds: Vec<u64> = {
-        let mut random = random.stream(1);
-        (0..CYCLES).map(|_| random.next()).collect()
-    };
-    let told: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
-    let finished: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
-    let ready: Vec<AtomicUsize> = (0..CYCLES).map(|_| AtomicUsize::new(0)).collect();
-    on_threads(py, THREADS, |py, number| {
-        for cycle in 0..CYCLES {
-            let size = sizes[cycle];
-            // All wait for the slowest, so that rings do not overlap.
-            if cycle > 0 {
-                let before = sizes[cycle - 1];
-                py.detach(|| spin_until(|| finished[cycle - 1].load(SeqCst) == before));
+    struct Ring {
+        links: Vec<Link>,
+        /// In which form each thread asks.
+        forms: Vec<usize>,
+        ready: AtomicUsize,
+        told: AtomicUsize,
+        passed: AtomicUsize,
+    }
+    impl Ring {
+        fn random(random: &mut Stream) -> Self {
+            let size = 2 + random.below(THREADS - 1);
+            Ring {
+                links: (0..size).map(|_| Link::random(random)).collect(),
+                forms: (0..size).map(|_| random.below(1 << 16)).collect(),
+                ready: AtomicUsize::new(0),
+                told: AtomicUsize::new(0),
+                passed: AtomicUsize::new(0),
             }
-            if number >= size {
-                continue;
-            }
-            // Half of the links, chosen at random, are cells whose initialiser takes the place of a guard.
-            let is_cell = seeds[cycle] >> number & 1 == 1;
-            let next = (number + 1) % size;
-            let link = |py: Python<'_>| {
-                ready[cycle].fetch_add(1, SeqCst);
-                py.detach(|| spin_until(|| ready[cycle].load(SeqCst) == size));
-                if let Err(error) = mutexes[next].lock_checked(py).map(|mut guard| *guard += 1) {
-                    told[cycle].fetch_add(1, SeqCst);
-                    assert!(error.to_string().contains(&format!("{size} threads wait")));
+        }
+
+        fn take_part(&self, py: Python<'_>, number: usize) {
+            let size = self.links.len();
+            let result = caught(|| {
+                self.links[number].having(py, || {
+                    self.ready.fetch_add(1, SeqCst);
+                    py.detach(|| spin_until(|| self.ready.load(SeqCst) == size));
+                    self.links[(number + 1) % size].ask(py, self.forms[number])
+                })
+            });
+            match result.and_then(|result| result) {
+                Ok(()) => self.passed.fetch_add(1, SeqCst),
+                Err(message) => {
+                    assert!(
+                        message.contains(&format!("deadlock: {size} threads wait")),
+                        "{message}"
+                    );
+                    self.told.fetch_add(1, SeqCst)
                 }
             };
-            let guard = mutexes[number].lock(py);
-            if is_cell {
-                let cell = PyOnceLock::new();
-                cell.get_or_init(py, || link(py));
-            } else {
-                link(py);
+        }
+
+        fn is_over(&self) -> bool {
+            self.told.load(SeqCst) + self.passed.load(SeqCst) == self.links.len()
+        }
+    }
+    silence_deadlocks();
+    let mut random = Random::announced().stream(0);
+    let rings: Vec<Ring> = (0..CYCLES).map(|_| Ring::random(&mut random)).collect();
+    on_threads(py, THREADS, |py, number| {
+        for (cycle, ring) in rings.iter().enumerate() {
+            // All wait for the slowest, so that rings do not overlap.
+            if let Some(before) = cycle.checked_sub(1) {
+                py.detach(|| spin_until(|| rings[before].is_over()));
             }
-            drop(guard);
-            finished[cycle].fetch_add(1, SeqCst);
+            if number < ring.links.len() {
+                ring.take_part(py, number);
+            }
         }
     });
-    for (cycle, told) in told.iter().enumerate() {
-        assert_eq!(
-            told.load(SeqCst),
-            1,
-            "cycle {cycle} of {} threads",
-            sizes[cycle]
-        );
+    for (cycle, ring) in rings.iter().enumerate() {
+        let (told, size) = (ring.told.load(SeqCst), ring.links.len());
+        assert_eq!(told, 1, "cycle {cycle} of {size} threads");
+        assert!(ring.links.iter().all(Link::is_free), "cycle {cycle}");
     }
-    let passed: usize = mutexes.into_iter().map(PyMutex::into_inner).sum();
-    assert_eq!(passed, sizes.iter().map(|size| size - 1).sum::<usize>());
     Ok(())
 }
 
