@@ -1,6 +1,7 @@
 //! Waits that could never end: every one is reported, once, and no other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::exceptions::DeadlockError;
-use pyo3_sync::{PyMutex, PyMutexGuard, PyOnceLock, PyRwLock};
+use pyo3_sync::{
+    PyMutex, PyMutexGuard, PyOnceLock, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+};
 
 use crate::callback::Callback;
 use crate::harness::{
@@ -330,14 +333,49 @@ fn no_cycle_of_cells_is_missed(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Objects whose finalisers take a lock that comes after all others, and that nobody keeps while calling anything.
+mod finalisers {
+    use super::*;
+
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    static FINISHED: AtomicUsize = AtomicUsize::new(0);
+    static LAST: PyMutex<usize> = PyMutex::new(0);
+
+    /// Dropped while detached, the object dies when this thread, or another one, attaches: with locks held there.
+    pub(super) fn leave_one(py: Python<'_>) {
+        MADE.fetch_add(1, SeqCst);
+        let dies = Callback::new(|py| {
+            STARTED.fetch_add(1, SeqCst);
+            *LAST.lock(py) += 1; // A panic would not get beyond the finaliser.
+            FINISHED.fetch_add(1, SeqCst);
+            Ok(())
+        })
+        .on_death(py)
+        .expect("it is made");
+        py.detach(|| drop(dies));
+    }
+
+    /// Of those that were left, every one has come to its end.
+    pub(super) fn expect_all_to_have_finished(py: Python<'_>) {
+        assert!(MADE.load(SeqCst) > 0);
+        wait_until(py, "all finalisers have begun", || {
+            STARTED.load(SeqCst) == MADE.load(SeqCst)
+        });
+        wait_until(py, "all finalisers have finished: none was told", || {
+            FINISHED.load(SeqCst) == MADE.load(SeqCst)
+        });
+        assert_eq!(*LAST.lock(py), MADE.load(SeqCst));
+    }
+}
+
 /// Locks are taken in one order by all threads, so no cycle can be: whatever is reported is a false alarm. With limits, tries,
 /// panics, errors, threads that come and go, and finalisers that take locks while their thread attaches again.
 fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
     const LOCKS: usize = 6;
     static MUTEXES: [PyMutex<usize>; LOCKS] = [const { PyMutex::new(0) }; LOCKS];
-    static FINALISED: AtomicUsize = AtomicUsize::new(0);
     let random = Random::announced();
-    let cells: Vec<PyMutex<Option<std::sync::Arc<PyOnceLock<usize>>>>> =
+    let cells: Vec<PyMutex<Option<Arc<PyOnceLock<usize>>>>> =
         (0..LOCKS).map(|_| PyMutex::new(None)).collect();
     let deadline = Instant::now() + Duration::from_secs(4);
     on_threads(py, 6, |py, number| {
@@ -357,8 +395,8 @@ fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
 
     fn take_some(
         py: Python<'_>,
-        random: &mut crate::random::Stream,
-        cells: &[PyMutex<Option<std::sync::Arc<PyOnceLock<usize>>>>],
+        random: &mut Stream,
+        cells: &[PyMutex<Option<Arc<PyOnceLock<usize>>>>],
         mutexes: &'static [PyMutex<usize>; LOCKS],
     ) {
         let mut guards: Vec<PyMutexGuard<'_, usize>> = Vec::new();
@@ -368,7 +406,8 @@ fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
             let guard = match random.below(8) {
                 0 => mutex.try_lock(py),
                 1 => mutex.try_lock_for(py, Duration::from_micros(random.below(300) as u64)),
-                2 => mutex.lock_interruptible(py).ok(),
+                2 => Some(mutex.lock_interruptible(py).expect("there is no cycle")),
+                3 => Some(mutex.lock_checked(py).expect("there is no cycle")),
                 _ => Some(mutex.lock(py)),
             };
             if let Some(mut guard) = guard {
@@ -387,24 +426,7 @@ fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
                 let result: thread::Result<()> = std::panic::catch_unwind(panic);
                 assert!(result.is_err());
             }
-            1..=3 => {
-                // Dropped while detached, the object dies when this thread, or another one, attaches: with locks held here,
-                // its finaliser takes one that comes after all others.
-                let dies = Callback::new(|py| {
-                    static LAST: PyMutex<usize> = PyMutex::new(0);
-                    let mut last = LAST.lock(py);
-                    let value = &mut *last;
-                    py.detach(|| {
-                        *value += 1;
-                        thread::yield_now();
-                    });
-                    FINALISED.fetch_add(1, SeqCst);
-                    Ok(())
-                })
-                .on_death(py)
-                .expect("it is made");
-                py.detach(|| drop(dies));
-            }
+            1..=3 => finalisers::leave_one(py),
             4..=7 => py.detach(thread::yield_now),
             _ => {}
         }
@@ -427,8 +449,245 @@ fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
     }
 
     collect(py);
-    assert!(FINALISED.load(SeqCst) > 0);
+    finalisers::expect_all_to_have_finished(py);
     assert!(MUTEXES.iter().all(|mutex| !mutex.is_locked()));
+    Ok(())
+}
+
+/// What a thread says of itself, for [`whoever_is_told_is_in_a_cycle`].
+#[derive(Default, Clone, Copy)]
+struct Doing {
+    /// The locks that it has, as bits.
+    owns: u32,
+    /// What it has asked for, without a limit, and not got yet; and whether to own it alone.
+    asks_for: Option<(usize, bool)>,
+}
+
+impl Doing {
+    /// Whether others may have to wait for it who want the lock. Who has asked to write to one that is read keeps new readers out.
+    fn is_in_the_way(&self, lock: usize) -> bool {
+        self.owns & 1 << lock != 0 || self.asks_for == Some((lock, true))
+    }
+}
+
+/// What all threads say at one time.
+#[derive(Default, Clone, Copy)]
+struct Doings([Doing; Doings::THREADS]);
+
+impl Doings {
+    const THREADS: usize = 6;
+
+    /// Whether each of the locks is asked for by a thread that is in the way of the one before. The first is what `thread` has asked
+    /// for, and it is in the way of the last.
+    fn confirm(&self, locks: &[usize], thread: usize) -> bool {
+        let others = || {
+            let all = self.0.iter().enumerate();
+            all.filter_map(|(number, doing)| (number != thread).then_some(doing))
+        };
+        let is_next = |pair: &[usize]| {
+            others().any(|doing| {
+                let asks = doing.asks_for.is_some_and(|(lock, _)| lock == pair[1]);
+                asks && doing.is_in_the_way(pair[0])
+            })
+        };
+        locks.windows(2).all(is_next)
+            && locks
+                .last()
+                .is_some_and(|&last| self.0[thread].is_in_the_way(last))
+    }
+
+    /// [`confirm`](Self::confirm) at this time, or any later one that is in the log.
+    fn have_confirmed(mut self, log: &[(usize, Doing)], locks: &[usize], thread: usize) -> bool {
+        self.confirm(locks, thread)
+            || log.iter().any(|&(number, doing)| {
+                self.0[number] = doing;
+                self.confirm(locks, thread)
+            })
+    }
+}
+
+/// What all threads say, and what they have said.
+#[derive(Default)]
+struct Sayings {
+    now: Doings,
+    log: Vec<(usize, Doing)>,
+}
+
+impl Sayings {
+    fn say(&mut self, thread: usize, change: impl FnOnce(&mut Doing)) {
+        change(&mut self.now.0[thread]);
+        self.log.push((thread, self.now.0[thread]));
+    }
+}
+
+/// A lock of either kind.
+enum Shared {
+    Mutex(PyMutex<usize>),
+    RwLock(PyRwLock<usize>),
+}
+
+enum SharedGuard<'a> {
+    Mutex(#[expect(dead_code, reason = "kept to be dropped")] PyMutexGuard<'a, usize>),
+    Read(#[expect(dead_code, reason = "kept to be dropped")] PyRwLockReadGuard<'a, usize>),
+    Write(#[expect(dead_code, reason = "kept to be dropped")] PyRwLockWriteGuard<'a, usize>),
+}
+
+impl Shared {
+    /// The lock itself; the word in it is what messages give the address of.
+    fn contains(&self, address: usize) -> bool {
+        let start = std::ptr::from_ref(self).addr();
+        (start..start + size_of::<Self>()).contains(&address)
+    }
+
+    fn is_locked(&self) -> bool {
+        match self {
+            Shared::Mutex(mutex) => mutex.is_locked(),
+            Shared::RwLock(lock) => lock.is_locked(),
+        }
+    }
+
+    /// Takes the lock, however long it takes.
+    fn take<'a>(
+        &'a self,
+        py: Python<'a>,
+        writes: bool,
+        interruptible: bool,
+    ) -> PyResult<SharedGuard<'a>> {
+        Ok(match (self, writes, interruptible) {
+            (Shared::Mutex(mutex), _, true) => SharedGuard::Mutex(mutex.lock_interruptible(py)?),
+            (Shared::Mutex(mutex), _, false) => SharedGuard::Mutex(mutex.lock_checked(py)?),
+            (Shared::RwLock(lock), true, true) => SharedGuard::Write(lock.write_interruptible(py)?),
+            (Shared::RwLock(lock), true, false) => SharedGuard::Write(lock.write_checked(py)?),
+            (Shared::RwLock(lock), false, true) => SharedGuard::Read(lock.read_interruptible(py)?),
+            (Shared::RwLock(lock), false, false) => SharedGuard::Read(lock.read_checked(py)?),
+        })
+    }
+
+    /// Takes the lock within that time, or at once.
+    fn take_for<'a>(
+        &'a self,
+        py: Python<'a>,
+        writes: bool,
+        limit: Option<Duration>,
+    ) -> Option<SharedGuard<'a>> {
+        Some(match (self, writes, limit) {
+            (Shared::Mutex(mutex), _, None) => SharedGuard::Mutex(mutex.try_lock(py)?),
+            (Shared::Mutex(mutex), _, Some(limit)) => {
+                SharedGuard::Mutex(mutex.try_lock_for(py, limit)?)
+            }
+            (Shared::RwLock(lock), true, None) => SharedGuard::Write(lock.try_write(py)?),
+            (Shared::RwLock(lock), true, Some(limit)) => {
+                SharedGuard::Write(lock.try_write_for(py, limit)?)
+            }
+            (Shared::RwLock(lock), false, None) => SharedGuard::Read(lock.try_read(py)?),
+            (Shared::RwLock(lock), false, Some(limit)) => {
+                SharedGuard::Read(lock.try_read_for(py, limit)?)
+            }
+        })
+    }
+}
+
+/// The locks that the message of a deadlock names, by their numbers.
+fn named(locks: &[Shared], message: &str) -> Vec<usize> {
+    let number = |rest: &str| {
+        let digits: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+        let address = usize::from_str_radix(&digits, 16).expect("it is a number");
+        let lock = locks.iter().position(|lock| lock.contains(address));
+        lock.expect("it is one of these")
+    };
+    message.split(" at 0x").skip(1).map(number).collect()
+}
+
+/// Locks are taken in any order, so that there are cycles. Each thread says what it has and what it asks for. For one that is told
+/// there was a time when all that the message names was so; and since it keeps what it has, it is so a good while later.
+fn whoever_is_told_is_in_a_cycle(py: Python<'_>) -> PyResult<()> {
+    const LOCKS: usize = 8;
+    let random = Random::announced();
+    let locks: Vec<Shared> = (0..LOCKS)
+        .map(|number| match number % 2 {
+            0 => Shared::Mutex(PyMutex::new(0)),
+            _ => Shared::RwLock(PyRwLock::new(0)),
+        })
+        .collect();
+    let sayings = Mutex::new(Sayings::default());
+    // Nobody detaches with it locked.
+    let sayings = || sayings.lock().expect("no panic");
+    let told = AtomicUsize::new(0);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    on_threads(py, Doings::THREADS, |py, me| {
+        let mut random = random.stream(me as u64);
+        // Waits for the lock, unless this would be in vain.
+        let wait_for = |lock: usize, writes: bool, interruptible: bool| {
+            let (then, begun) = {
+                let mut sayings = sayings();
+                sayings.say(me, |me| me.asks_for = Some((lock, writes)));
+                (sayings.now, sayings.log.len())
+            };
+            let result = locks[lock].take(py, writes, interruptible);
+            let mut said = sayings();
+            let log = result.is_err().then(|| said.log[begun..].to_vec());
+            said.say(me, |me| me.asks_for = None);
+            drop(said);
+            let error = match result {
+                Ok(guard) => return Some(guard),
+                Err(error) => error,
+            };
+            assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
+            told.fetch_add(1, SeqCst);
+            let cycle = named(&locks, &error.to_string());
+            assert_eq!(cycle.first(), Some(&lock), "{error}");
+            assert!(
+                then.have_confirmed(&log.expect("it was kept"), &cycle, me),
+                "it was not so: {error}"
+            );
+            py.detach(|| thread::sleep(Duration::from_millis(20)));
+            let later = sayings().now;
+            // If others wait for this thread only because it has asked to write, they go on once it is told.
+            let last = *cycle.last().expect("there is a first");
+            assert!(
+                later.confirm(&cycle, me) || last == lock && writes,
+                "it is not so: {error}"
+            );
+            None
+        };
+        while Instant::now() < deadline {
+            let mut guards = Vec::new();
+            let mut open: Vec<usize> = (0..LOCKS).collect();
+            for _ in 0..2 + random.below(3) {
+                let lock = open.swap_remove(random.below(open.len()));
+                let writes = random.below(3) > 0 || matches!(locks[lock], Shared::Mutex(_));
+                let guard = match random.below(8) {
+                    0 => locks[lock].take_for(py, writes, None),
+                    1 => {
+                        let limit = Duration::from_micros(random.below(300) as u64);
+                        locks[lock].take_for(py, writes, Some(limit))
+                    }
+                    form => match wait_for(lock, writes, form % 2 == 0) {
+                        None => break,
+                        guard => guard,
+                    },
+                };
+                if let Some(guard) = guard {
+                    sayings().say(me, |me| me.owns |= 1 << lock);
+                    guards.push(guard);
+                }
+                match random.below(6) {
+                    0 => finalisers::leave_one(py),
+                    1 | 2 => py.detach(thread::yield_now),
+                    _ => {}
+                }
+            }
+            sayings().say(me, |me| me.owns = 0);
+            drop(guards);
+        }
+    });
+
+    let told = told.into_inner();
+    println!("{told} cycles");
+    assert!(told > 0, "no cycle has come about");
+    collect(py);
+    finalisers::expect_all_to_have_finished(py);
+    assert!(!locks.iter().any(Shared::is_locked));
     Ok(())
 }
 
@@ -654,6 +913,7 @@ pub(crate) const MODULE: Module = Module {
         test!(no_cycle_is_missed).limit(60),
         test!(no_cycle_of_cells_is_missed).limit(30),
         test!(nobody_is_told_without_reason).limit(30),
+        test!(whoever_is_told_is_in_a_cycle).limit(30),
         test!(re_entry_through_python_is_an_exception),
         test!(the_exception_is_an_ordinary_class),
         test!(a_cycle_through_an_import_lock_is_seen).limit(20),
