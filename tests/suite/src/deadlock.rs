@@ -10,13 +10,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::exceptions::DeadlockError;
 use pyo3_sync::{
-    PyMutex, PyMutexGuard, PyOnceLock, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+    PyImport, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyRwLock, PyRwLockReadGuard,
+    PyRwLockWriteGuard, TryAttachedError,
 };
 
 use crate::callback::Callback;
-use crate::harness::{
-    Barrier, PythonThread, on_threads, on_two_threads, wait_until, wait_until_detached,
-};
+use crate::harness::{Barrier, PythonThread, on_threads, on_two_threads, wait_until};
 use crate::interpreter::{collect, wait_until_an_import_blocks};
 use crate::panics::{caught, panic_of, silence_deadlocks};
 use crate::random::{Random, Stream};
@@ -123,6 +122,42 @@ fn the_forms_without_a_result_panic(py: Python<'_>) -> PyResult<()> {
     assert_eq!(first.is_ok() as u8 + second.is_ok() as u8, 1);
     assert!(!mutex.is_locked());
     assert!(cell.is_initialized() || cell.get_or_init(py, || 3) == &3);
+    Ok(())
+}
+
+/// `try_with_attached` on two threads that have not been attached before.
+fn whoever_attaches_to_lock_is_told(py: Python<'_>) -> PyResult<()> {
+    let locks = [PyMutex::new(0), PyMutex::new(0)];
+    let barrier = Barrier::new(2);
+    let results = py.detach(|| {
+        thread::scope(|scope| {
+            let threads = [0, 1].map(|number| {
+                let (locks, barrier) = (&locks, &barrier);
+                scope.spawn(move || {
+                    locks[number].try_with_attached(|py, mine| {
+                        *mine += 1;
+                        barrier.meet(py);
+                        locks[1 - number].try_with_attached(|_, other| *other += 1)
+                    })
+                })
+            });
+            threads.map(|thread| thread.join().expect("it does not panic"))
+        })
+    });
+    let results = results.map(|outer| outer.expect("its own is free"));
+    let told = results.iter().filter_map(|inner| inner.as_ref().err());
+    let told: Vec<_> = told.collect();
+    match told[..] {
+        [TryAttachedError::Deadlock(error)] => {
+            let message = error.to_string();
+            assert!(
+                message.contains("2 threads wait for each other"),
+                "{message}"
+            );
+        }
+        _ => panic!("one thread is told: {results:?}"),
+    }
+    assert_eq!(locks.map(PyMutex::into_inner).iter().sum::<i32>(), 3);
     Ok(())
 }
 
@@ -772,64 +807,226 @@ fn the_exception_is_an_ordinary_class(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Thread A fills a cell, or holds a mutex, and imports a module; thread B is importing that module, whose body asks for it.
-fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
-    static CELL: PyOnceLock<i32> = PyOnceLock::new();
-    static MUTEX: PyMutex<i32> = PyMutex::new(0);
-    static BODY_RUNS: AtomicBool = AtomicBool::new(false);
+/// What the two threads of an import cycle ask for: one has it and imports a module, and the body of that module asks for it.
+#[derive(Default)]
+struct InACycle {
+    cell: PyOnceLock<()>,
+    once: PyOnce,
+    mutex: PyMutex<()>,
+    lock: PyRwLock<()>,
+}
+
+type ImportCycle = (
+    &'static str,
+    fn(&InACycle, Python<'_>, &dyn Fn()),
+    fn(&InACycle, Python<'_>) -> PyResult<()>,
+);
+
+fn hold_cell(locks: &InACycle, py: Python<'_>, import: &dyn Fn()) {
+    locks.cell.get_or_init(py, import);
+}
+
+fn hold_once(locks: &InACycle, py: Python<'_>, import: &dyn Fn()) {
+    locks.once.call_once(py, import);
+}
+
+fn hold_mutex(locks: &InACycle, py: Python<'_>, import: &dyn Fn()) {
+    let _guard = locks.mutex.lock(py);
+    import();
+}
+
+fn hold_reading(locks: &InACycle, py: Python<'_>, import: &dyn Fn()) {
+    let _guard = locks.lock.read(py);
+    import();
+}
+
+fn hold_writing(locks: &InACycle, py: Python<'_>, import: &dyn Fn()) {
+    let _guard = locks.lock.write(py);
+    import();
+}
+
+const IMPORT_CYCLES: &[ImportCycle] = &[
+    ("a_cell", hold_cell, |locks, py| {
+        locks.cell.get_or_try_init_py(py, || Ok(())).copied()
+    }),
+    ("a_cell_checked", hold_cell, |locks, py| {
+        Ok(*locks.cell.get_or_init_checked(py, || ())?)
+    }),
+    ("a_cell_panicking", hold_cell, |locks, py| {
+        locks.cell.get_or_init(py, || ());
+        Ok(())
+    }),
+    ("a_cell_waiting", hold_cell, |locks, py| {
+        locks.cell.wait_interruptible(py).copied()
+    }),
+    ("a_once", hold_once, |locks, py| {
+        Ok(locks.once.call_once_checked(py, || ())?)
+    }),
+    ("a_once_panicking", hold_once, |locks, py| {
+        locks.once.call_once(py, || ());
+        Ok(())
+    }),
+    ("a_mutex", hold_mutex, |locks, py| {
+        locks.mutex.lock_interruptible(py).map(drop)
+    }),
+    ("a_mutex_panicking", hold_mutex, |locks, py| {
+        drop(locks.mutex.lock(py));
+        Ok(())
+    }),
+    ("a_read_lock", hold_reading, |locks, py| {
+        Ok(drop(locks.lock.write_checked(py)?))
+    }),
+    ("a_read_lock_panicking", hold_reading, |locks, py| {
+        drop(locks.lock.write(py));
+        Ok(())
+    }),
+    ("a_written_lock", hold_writing, |locks, py| {
+        locks.lock.read_interruptible(py).map(drop)
+    }),
+    ("a_written_lock_panicking", hold_writing, |locks, py| {
+        drop(locks.lock.read(py));
+        Ok(())
+    }),
+];
+
+/// A folder that modules can be imported from.
+fn folder_of_modules(py: Python<'_>) -> PyResult<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
-    let sys = py.import("sys")?;
-    sys.getattr("path")?
+    py.import("sys")?
+        .getattr("path")?
         .call_method1("insert", (0, folder.path().to_str()))?;
-    for (module, uses_cell) in [("asks_for_a_cell", true), ("asks_for_a_mutex", false)] {
-        BODY_RUNS.store(false, SeqCst);
-        std::fs::write(
-            folder.path().join(format!("{module}.py")),
-            "import sys\nsys.ask()\n",
-        )?;
-        py.import("importlib")?.call_method0("invalidate_caches")?;
-        let ask = Callback::new(move |py| {
-            BODY_RUNS.store(true, SeqCst);
+    Ok(folder)
+}
+
+/// Puts a module there that calls `ask` when it is imported.
+fn write_module(
+    py: Python<'_>,
+    folder: &tempfile::TempDir,
+    module: &str,
+    ask: Callback,
+) -> PyResult<()> {
+    let code = format!("import sys\nanswer = 42\nsys.{module}()\n");
+    std::fs::write(folder.path().join(format!("{module}.py")), code)?;
+    py.import("importlib")?.call_method0("invalidate_caches")?;
+    py.import("sys")?.setattr(module, ask)
+}
+
+/// Thread A has a lock, or fills a cell, and imports a module; thread B is importing that module, whose body asks for it. It is told
+/// within a second, on a machine that is not busy for one of two times.
+fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
+    silence_deadlocks();
+    let folder = folder_of_modules(py)?;
+    for &(name, hold, ask) in IMPORT_CYCLES {
+        let mut attempts = (0..2).map(|attempt| {
+            let module = format!("asks_for_{name}_{attempt}");
+            import_cycle(py, &folder, &module, hold, ask)
+        });
+        let first = attempts.next().expect("there are two")?;
+        if first >= Duration::from_secs(1) {
+            let second = attempts.next().expect("there are two")?;
+            assert!(
+                second < Duration::from_secs(1),
+                "{name}: {first:?}, {second:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Gives how long it took until the body was told.
+fn import_cycle(
+    py: Python<'_>,
+    folder: &tempfile::TempDir,
+    module: &str,
+    hold: fn(&InACycle, Python<'_>, &dyn Fn()),
+    ask: fn(&InACycle, Python<'_>) -> PyResult<()>,
+) -> PyResult<Duration> {
+    let locks = Arc::new(InACycle::default());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let told_after = Arc::new(Mutex::new(None));
+    let body = {
+        let (locks, runs) = (Arc::clone(&locks), Arc::clone(&runs));
+        let told_after = Arc::clone(&told_after);
+        Callback::new(move |py| {
+            if runs.fetch_add(1, SeqCst) > 0 {
+                return Ok(()); // Thread A, after the import of thread B has failed.
+            }
             wait_until_an_import_blocks(py)?;
             let start = Instant::now();
-            let result = if uses_cell {
-                CELL.get_or_try_init_py(py, || Ok(1)).map(drop)
-            } else {
-                MUTEX.lock_interruptible(py).map(drop)
-            };
-            assert!(start.elapsed() < Duration::from_secs(3));
-            result
-        });
-        sys.setattr("ask", ask)?;
-        let (filled, imported) = on_two_threads(
-            py,
-            |py| {
-                py.detach(|| wait_until_detached("the body runs", || BODY_RUNS.load(SeqCst)));
-                if uses_cell {
-                    // The import fails as the body does, or finds the module gone and runs the body again, which is told at once.
-                    CELL.get_or_try_init_py(py, || Ok(py.import(module).is_ok().into()))
-                        .map(|_| ())
-                } else {
-                    let _guard = MUTEX.lock(py);
-                    drop(py.import(module));
-                    Ok(())
-                }
-            },
-            |py| py.import(module).map(drop),
-        );
-        let error = imported.expect_err("the body was told");
+            let result = caught(|| ask(&locks, py)).map_err(PyRuntimeError::new_err);
+            *told_after.lock().expect("no panic") = Some(start.elapsed());
+            result?
+        })
+    };
+    write_module(py, folder, module, body)?;
+    let (imported, ()) = on_two_threads(
+        py,
+        |py| py.import(module).map(drop),
+        |py| {
+            wait_until(py, "the body runs", || runs.load(SeqCst) > 0);
+            // It fails as that of the other thread does, or runs the body again.
+            hold(&locks, py, &|| drop(py.import(module)));
+        },
+    );
+    let error = imported.expect_err("the body was told");
+    if !module.contains("panicking") {
         assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
-        let message = error.value(py).to_string();
-        assert!(
-            message.contains("2 threads wait for each other"),
-            "{message}"
+    }
+    let message = error.value(py).to_string();
+    for part in [
+        "deadlock: 2 threads wait for each other",
+        &format!("imports the module \"{module}\""),
+    ] {
+        assert!(message.contains(part), "{module}: {message}");
+    }
+    assert!(!locks.mutex.is_locked() && !locks.lock.is_locked());
+    let told_after = told_after.lock().expect("no panic").take();
+    Ok(told_after.expect("the body was told"))
+}
+
+/// The same where thread A only imports, and the body asks for the same import: nobody waits for the other's, and nobody is told.
+fn what_only_imports_is_in_no_cycle(py: Python<'_>) -> PyResult<()> {
+    static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static IMPORT: PyImport = PyImport::new("inverts_an_import", "answer");
+    static MODULE: PyImport<PyModule> = PyImport::module("inverts_a_module");
+    type Get = fn(Python<'_>) -> PyResult<()>;
+    let cases: [(&str, Get); 3] = [
+        ("inverts_a_cell", |py| {
+            let answer: i32 = CELL.import(py, "inverts_a_cell", "answer")?.extract()?;
+            assert_eq!(answer, 42);
+            Ok(())
+        }),
+        ("inverts_an_import", |py| {
+            assert_eq!(IMPORT.get(py)?.extract::<i32>()?, 42);
+            Ok(())
+        }),
+        ("inverts_a_module", |py| {
+            assert_eq!(MODULE.get(py)?.getattr("answer")?.extract::<i32>()?, 42);
+            Ok(())
+        }),
+    ];
+    let folder = folder_of_modules(py)?;
+    for (module, get) in cases {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let body = {
+            let runs = Arc::clone(&runs);
+            Callback::new(move |py| {
+                runs.fetch_add(1, SeqCst);
+                wait_until_an_import_blocks(py)?;
+                get(py)
+            })
+        };
+        write_module(py, &folder, module, body)?;
+        let (first, second) = on_two_threads(
+            py,
+            |py| py.import(module).map(drop),
+            |py| {
+                wait_until(py, "the body runs", || runs.load(SeqCst) > 0);
+                get(py)
+            },
         );
-        assert!(
-            message.contains(&format!("imports the module \"{module}\"")),
-            "{message}"
-        );
-        filled?;
-        assert!(!MUTEX.is_locked());
+        first.and(second)?;
+        assert_eq!(runs.load(SeqCst), 1, "{module}");
     }
     Ok(())
 }
@@ -837,15 +1034,12 @@ fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
 /// Threads that sleep for longer than it takes to look, in the midst of imports that come to an end, are left alone.
 fn an_import_that_goes_on_is_no_cycle(py: Python<'_>) -> PyResult<()> {
     static MUTEX: PyMutex<i32> = PyMutex::new(0);
-    let folder = tempfile::tempdir()?;
-    let sys = py.import("sys")?;
-    sys.getattr("path")?
-        .call_method1("insert", (0, folder.path().to_str()))?;
+    let folder = folder_of_modules(py)?;
     let ask = Callback::new(|py| {
         *MUTEX.lock_checked(py)? += 1;
         Ok(())
     });
-    sys.setattr("ask_for_it", ask)?;
+    py.import("sys")?.setattr("ask_for_it", ask)?;
     for number in 0..3 {
         std::fs::write(
             folder.path().join(format!("slow_{number}.py")),
@@ -910,13 +1104,15 @@ pub(crate) const MODULE: Module = Module {
         test!(two_threads_that_want_each_others_lock),
         test!(two_cells_that_need_each_other),
         test!(the_forms_without_a_result_panic),
+        test!(whoever_attaches_to_lock_is_told),
         test!(no_cycle_is_missed).limit(60),
         test!(no_cycle_of_cells_is_missed).limit(30),
         test!(nobody_is_told_without_reason).limit(30),
         test!(whoever_is_told_is_in_a_cycle).limit(30),
         test!(re_entry_through_python_is_an_exception),
         test!(the_exception_is_an_ordinary_class),
-        test!(a_cycle_through_an_import_lock_is_seen).limit(20),
+        test!(a_cycle_through_an_import_lock_is_seen).limit(60),
+        test!(what_only_imports_is_in_no_cycle),
         test!(an_import_that_goes_on_is_no_cycle).limit(20),
         test!(threads_are_called_by_their_names),
     ],

@@ -77,6 +77,7 @@ fn locks_and_unlocks(py: Python<'_>) -> PyResult<()> {
     assert_eq!(*mutex.try_lock(py).expect("it is free"), 2);
     assert_eq!(mutex.with(py, |value| *value), 2);
     assert_eq!(*mutex.lock_checked(py)?, 2);
+    assert_eq!(*mutex.lock_py_attached(py), 2);
     *mutex.get_mut() = 3;
     assert_eq!(mutex.into_inner(), 3);
     assert_eq!(PyMutex::<i32>::default().into_inner(), 0);

@@ -65,6 +65,19 @@ fn goes_beyond_the_cell_it_replaces(py: Python<'_>) -> PyResult<()> {
     assert_eq!(cell.clone(), PyOnceLock::from(1));
     assert_ne!(cell, PyOnceLock::default());
     assert_eq!(cell.get_or_init_py_attached(py, || 9), &1);
+    assert_eq!(cell.get_or_init_checked(py, || 9)?, &1);
+    let checked = PyOnceLock::new();
+    let value = checked.get_or_init_checked(py, || {
+        let error = checked.get_or_init_checked(py, || 3).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("whose initialiser it is running"),
+            "{error}"
+        );
+        2
+    });
+    assert_eq!(value?, &2);
 
     let error = PyOnceLock::<i32>::new()
         .get_or_try_init_py(py, || Err(PyValueError::new_err("no")))
