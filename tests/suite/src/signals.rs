@@ -60,25 +60,36 @@ fn press_ctrl_c() {
     assert!(kill.expect("there is a `kill`").success());
 }
 
-/// Runs `wait` five times on this thread, with Ctrl-C pressed a little later each time, and gives the shortest latency. The others
-/// only show how busy the machine is.
-fn interrupted<R>(py: Python<'_>, wait: impl Fn() -> PyResult<R>) -> Duration {
-    (0..5)
-        .map(|_| {
-            let pressed = thread::spawn(|| {
-                thread::sleep(Duration::from_millis(120));
-                let time = Instant::now();
-                press_ctrl_c();
-                time
-            });
-            let error = wait().err().expect("the wait was ended");
-            let ended = Instant::now();
-            assert!(error.is_instance_of::<PyKeyboardInterrupt>(py), "{error}");
-            let pressed = py.detach(|| pressed.join().expect("it has pressed"));
-            ended.saturating_duration_since(pressed)
-        })
-        .min()
-        .expect("five latencies")
+/// When Ctrl-C is pressed, in milliseconds after the wait began: at other times between two looks for signals each.
+const PRESSED_AFTER: [u64; 5] = [60, 85, 110, 135, 160];
+
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// Runs `wait` on this thread, with Ctrl-C pressed a little later each time, and expects each to end in time: all of one series, or
+/// of another one, should the machine have been busy.
+fn expect_interruptions<R>(py: Python<'_>, wait: impl Fn() -> PyResult<R>) {
+    let series = || PRESSED_AFTER.map(|delay| interrupted(py, delay, &wait));
+    let in_time = |latencies: &[Duration]| latencies.iter().all(|latency| *latency <= LIMIT);
+    let first = series();
+    if !in_time(&first) {
+        let second = series();
+        assert!(in_time(&second), "too late: {first:?}, {second:?}");
+    }
+}
+
+/// Gives the time from Ctrl-C to the end of `wait`.
+fn interrupted<R>(py: Python<'_>, delay: u64, wait: impl Fn() -> PyResult<R>) -> Duration {
+    let pressed = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(delay));
+        let time = Instant::now();
+        press_ctrl_c();
+        time
+    });
+    let error = wait().err().expect("the wait was ended");
+    let ended = Instant::now();
+    assert!(error.is_instance_of::<PyKeyboardInterrupt>(py), "{error}");
+    let pressed = py.detach(|| pressed.join().expect("it has pressed"));
+    ended.saturating_duration_since(pressed)
 }
 
 fn is_interrupted_in_a_mutex(py: Python<'_>) -> PyResult<()> {
@@ -98,8 +109,7 @@ fn is_interrupted_in_a_mutex(py: Python<'_>) -> PyResult<()> {
             });
         });
         py.detach(|| wait_until_detached("it is locked", || locked.load(SeqCst)));
-        let latency = interrupted(py, || mutex.lock_interruptible(py).map(drop));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        expect_interruptions(py, || mutex.lock_interruptible(py).map(drop));
         leave.store(true, SeqCst);
         // Nothing is left of the waits that were ended: the mutex is handed to nobody else.
         *mutex.lock_interruptible(py).expect("it becomes free") += 1;
@@ -124,10 +134,8 @@ fn is_interrupted_in_a_cell(py: Python<'_>) -> PyResult<()> {
             });
         });
         py.detach(|| wait_until_detached("the initialiser runs", || inside.load(SeqCst)));
-        let latency = interrupted(py, || cell.get_or_try_init_py(py, || Ok(2)));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
-        let latency = interrupted(py, || cell.wait_interruptible(py));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        expect_interruptions(py, || cell.get_or_try_init_py(py, || Ok(2)));
+        expect_interruptions(py, || cell.wait_interruptible(py));
         leave.store(true, SeqCst);
         assert_eq!(cell.wait_interruptible(py).expect("it is filled"), &1);
     });
@@ -152,17 +160,14 @@ fn is_interrupted_in_a_read_write_lock(py: Python<'_>) -> PyResult<()> {
             });
         });
         py.detach(|| wait_until_detached("it is read", || step.load(SeqCst) == 1));
-        let latency = interrupted(py, || lock.write_interruptible(py).map(drop));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        expect_interruptions(py, || lock.write_interruptible(py).map(drop));
         // No trace of the writer that gave up: readers need not wait.
         assert!(!lock.is_write_locked());
         drop(lock.try_read(py).expect("it is only read"));
         leave.store(1, SeqCst);
         py.detach(|| wait_until_detached("it is written", || step.load(SeqCst) == 2));
-        let latency = interrupted(py, || lock.read_interruptible(py).map(drop));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
-        let latency = interrupted(py, || lock.write_interruptible(py).map(drop));
-        assert!(latency < Duration::from_millis(100), "{latency:?}");
+        expect_interruptions(py, || lock.read_interruptible(py).map(drop));
+        expect_interruptions(py, || lock.write_interruptible(py).map(drop));
         leave.store(2, SeqCst);
         assert_eq!(*lock.read_interruptible(py).expect("it becomes free"), 1);
     });
@@ -173,12 +178,10 @@ fn is_interrupted_in_a_read_write_lock(py: Python<'_>) -> PyResult<()> {
 fn is_interrupted_while_nobody_comes(py: Python<'_>) -> PyResult<()> {
     expect_ctrl_c(py)?;
     let (mutex, changed, barrier) = (PyMutex::new(0), PyCondvar::new(), PyBarrier::new(2));
-    let latency = interrupted(py, || changed.wait_interruptible(&mut mutex.lock(py)));
-    assert!(latency < Duration::from_millis(100), "{latency:?}");
+    expect_interruptions(py, || changed.wait_interruptible(&mut mutex.lock(py)));
     assert!(!mutex.is_locked());
-    let latency = interrupted(py, || barrier.wait_interruptible(py).map(drop));
-    assert!(latency < Duration::from_millis(100), "{latency:?}");
-    // This thread does not count as having come, five times over.
+    expect_interruptions(py, || barrier.wait_interruptible(py).map(drop));
+    // This thread does not count as having come, however often it gave up.
     let leaders: Vec<bool> = on_threads(py, 2, |py, _| barrier.wait(py).is_leader());
     assert!(leaders[0] != leaders[1]);
     Ok(())
