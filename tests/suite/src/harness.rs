@@ -136,6 +136,11 @@ impl Sleeper {
         self.0.get().is_some()
     }
 
+    /// What the system calls the thread, which has been announced.
+    pub fn id(&self) -> i32 {
+        *self.0.get().expect("it was announced")
+    }
+
     /// Whether the thread sleeps. It may look several times at the lock first, and the machine may keep it from that.
     #[cfg(target_os = "linux")]
     pub fn is_asleep(&self) -> bool {

@@ -10,6 +10,7 @@ use pyo3_sync::{PyImport, PyLazy, PyOnce, PyTryLazy};
 
 use crate::callback::Callback;
 use crate::harness::{on_threads, wait_until_detached};
+use crate::interpreter::without_letting_go;
 use crate::panics::panic_of;
 use crate::registry::Module;
 use crate::test;
@@ -27,6 +28,24 @@ fn a_closure_runs_once(py: Python<'_>) -> PyResult<()> {
         });
     }
     Ok(())
+}
+
+/// Invariant I2.
+fn what_nobody_contends_for_leaves_the_interpreter_alone(py: Python<'_>) -> PyResult<()> {
+    let import = PyImport::<PyAny>::new("sys", "maxsize");
+    import.get(py)?;
+    without_letting_go(py, |py| {
+        for _ in 0..20_000 {
+            let once = PyOnce::new();
+            once.call_once(py, || ());
+            once.call_once_checked(py, || ()).expect("it is done");
+            once.call_once_force(py, |_| ());
+            let lazy = PyLazy::new(|_: Python<'_>| 1);
+            assert_eq!(lazy.get(py) + lazy.get_checked(py).expect("it is made"), 2);
+            assert!(PyTryLazy::new(|_: Python<'_>| Ok(1)).get(py).is_ok());
+            assert!(import.get(py).is_ok() && import.get_owned(py).is_ok());
+        }
+    })
 }
 
 fn a_panic_poisons(py: Python<'_>) -> PyResult<()> {
@@ -216,6 +235,7 @@ builtins.call_back()
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_closure_runs_once),
+        test!(what_nobody_contends_for_leaves_the_interpreter_alone),
         test!(a_panic_poisons),
         test!(waiters_behind_a_panic_are_told),
         test!(coming_back_is_reported),

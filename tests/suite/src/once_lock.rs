@@ -293,12 +293,33 @@ fn a_collection_finishes_during_an_initialisation(py: Python<'_>) -> PyResult<()
 
 /// pyo3#4764: an initialisation that nobody contends for leaves the interpreter alone.
 fn an_uncontended_initialisation_does_not_detach(py: Python<'_>) -> PyResult<()> {
+    let imported = PyOnceLock::<Py<PyAny>>::new();
+    imported.import(py, "sys", "maxsize")?;
     without_letting_go(py, |py| {
         for number in 0..20_000 {
             let cell = PyOnceLock::new();
             assert_eq!(cell.get_or_init(py, || number), &number);
             assert_eq!(cell.get(py), Some(&number));
             assert_eq!(cell.set(py, 1), Err(1));
+            assert_eq!(cell.try_insert(py, 1), Err((&number, 1)));
+            assert_eq!(cell.wait(py), &number);
+            let waited = cell.wait_interruptible(py);
+            assert_eq!(waited.expect("it is filled"), &number);
+
+            let cell = PyOnceLock::new();
+            assert!(
+                cell.get_or_try_init_py(py, || Ok(number))
+                    .is_ok_and(|value| *value == number)
+            );
+            assert!(cell.get_or_try_init_py(py, || Ok(1)).is_ok());
+            assert_eq!(PyOnceLock::new().try_insert(py, number), Ok(&number));
+            let checked = PyOnceLock::new();
+            assert!(checked.get_or_init_checked(py, || number).is_ok());
+            assert_eq!(
+                PyOnceLock::new().get_or_try_init(py, || Err::<i32, _>(number)),
+                Err(number)
+            );
+            assert!(imported.import(py, "not even", "looked at").is_ok());
         }
     })
 }

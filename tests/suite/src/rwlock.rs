@@ -465,14 +465,38 @@ fn forgotten_guards(py: Python<'_>) -> PyResult<()> {
 
 /// Invariant I2.
 fn free_locks_leave_the_interpreter_alone(py: Python<'_>) -> PyResult<()> {
-    let lock = PyRwLock::new(0);
+    let lock = Arc::new(PyRwLock::new(0));
+    let (long, far) = (
+        Duration::from_secs(60),
+        Instant::now() + Duration::from_secs(60),
+    );
     without_letting_go(py, |py| {
-        for _ in 0..100 {
+        for _ in 0..2000 {
             *lock.write(py) += 1;
             drop((lock.read(py), lock.read(py)));
             assert!(lock.try_read(py).is_some() && lock.try_write(py).is_some());
+            *lock.write_checked(py).expect("it is free") += 1;
+            *lock.write_interruptible(py).expect("it is free") += 1;
+            *lock.write_poisonable(py).expect("nobody panicked") += 1;
+            *lock.try_write_for(py, long).expect("it is free") += 1;
+            *lock.try_write_until(py, far).expect("it is free") += 1;
+            *PyRwLock::write_arc(&lock, py) += 1;
+            lock.with_mut(py, |value| *value += 1);
+            lock.try_write_attached(|_, value| *value += 1)
+                .expect("it is free");
+            drop(lock.read_checked(py).expect("it is free"));
+            drop(lock.read_interruptible(py).expect("it is free"));
+            drop(lock.read_poisonable(py).expect("nobody panicked"));
+            drop(lock.try_read_for(py, long).expect("it is free"));
+            drop(lock.try_read_until(py, far).expect("it is free"));
+            drop(PyRwLock::read_arc(&lock, py));
+            lock.with(py, |value| assert_ne!(*value, 0));
+            lock.try_read_attached(|_, _| ()).expect("it is free");
+            drop(PyRwLockWriteGuard::downgrade(lock.write(py)));
         }
-    })
+    })?;
+    assert_eq!(*lock.read(py), 9 * 2000);
+    Ok(())
 }
 
 /// Others attach, and the world can be stopped, while readers and writers wait.
