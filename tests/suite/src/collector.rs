@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit};
-use pyo3_sync::{PyMutex, PyOnceLock};
+use pyo3_sync::{PyMutex, PyOnceLock, PyProtected, PyRwLock};
 
 use crate::harness::{on_threads, on_two_threads, wait_until, wait_until_detached};
 use crate::interpreter::collect;
@@ -287,6 +288,163 @@ fn a_cell_is_filled_during_collections(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// A cycle that runs through nothing but a cell: `__clear__` of a class that is not frozen can empty it.
+fn cycles_through_cells_are_collected(py: Python<'_>) -> PyResult<()> {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    #[pyclass(weakref)]
+    struct Holder {
+        cell: PyOnceLock<Py<PyAny>>,
+    }
+
+    #[pymethods]
+    impl Holder {
+        fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+            self.cell
+                .traverse(&visit)
+                .map_or(Ok(()), |object| visit.call(object))
+        }
+
+        fn __clear__(&mut self) {
+            drop(self.cell.take());
+        }
+    }
+
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, SeqCst);
+        }
+    }
+
+    let make = || {
+        let cell = PyOnceLock::new();
+        Py::new(py, Holder { cell })
+    };
+    let (itself, first, second) = (make()?, make()?, make()?);
+    for (holder, object) in [(&itself, &itself), (&first, &second), (&second, &first)] {
+        let holder = holder.borrow(py);
+        holder
+            .cell
+            .get_or_init(py, || object.clone_ref(py).into_any());
+    }
+    let weak = py.import("weakref")?.call_method1("ref", (&itself,))?;
+    collect(py);
+    assert_eq!(DROPPED.load(SeqCst), 0);
+    drop((itself, first, second));
+    collect_until(py, "the cycles are dead", || DROPPED.load(SeqCst) == 3);
+    assert!(weak.call0()?.is_none());
+    Ok(())
+}
+
+/// What an object holds behind each kind of lock, for those who visit it.
+#[pyclass(frozen)]
+struct Holds {
+    mutex: PyMutex<Vec<Py<PyAny>>>,
+    lock: PyRwLock<Py<PyAny>>,
+    protected: PyProtected<Py<PyAny>>,
+    cell: PyOnceLock<Py<PyAny>>,
+    /// How many visits did not stop.
+    visits: AtomicUsize,
+    /// Whether the count of an object was another one after its lock was asked for it.
+    counts_change: AtomicBool,
+}
+
+impl Holds {
+    fn make(py: Python<'_>, objects: &[Py<PyAny>; 5]) -> PyResult<Py<Self>> {
+        let [first, second, third, fourth, fifth] = objects.each_ref().map(|it| it.clone_ref(py));
+        let holds = Holds {
+            mutex: PyMutex::new(vec![first, second]),
+            lock: PyRwLock::new(third),
+            protected: PyProtected::new(fourth),
+            cell: PyOnceLock::from(fifth),
+            visits: AtomicUsize::new(0),
+            counts_change: AtomicBool::new(false),
+        };
+        Py::new(py, holds)
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>, object: &Py<PyAny>) -> Result<(), PyTraverseError> {
+        visit.call(object)?;
+        self.visits.fetch_add(1, SeqCst);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Holds {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the object is alive, since this one holds it. A count is read, and nothing else.
+        let count = |object: &Py<PyAny>| unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) };
+        if let Some(objects) = self.mutex.traverse(&visit) {
+            for object in objects {
+                self.visit(&visit, object)?;
+            }
+        }
+        for held in [
+            self.lock.traverse(&visit),
+            self.protected.traverse(&visit),
+            self.cell.traverse(&visit),
+        ] {
+            let object = held.expect("nobody uses it");
+            let before = count(object);
+            self.lock.traverse(&visit);
+            self.protected.traverse(&visit);
+            self.cell.traverse(&visit);
+            if count(object) != before {
+                self.counts_change.store(true, SeqCst);
+            }
+            self.visit(&visit, object)?;
+        }
+        Ok(())
+    }
+}
+
+fn five_objects(py: Python<'_>) -> [Py<PyAny>; 5] {
+    std::array::from_fn(|_| PyList::empty(py).into_any().unbind())
+}
+
+/// pyo3#4479, pyo3#3688.
+fn traversal_changes_no_reference_counts(py: Python<'_>) -> PyResult<()> {
+    let objects = five_objects(py);
+    let holds = Holds::make(py, &objects)?;
+    let get = py.import("sys")?.getattr("getrefcount")?;
+    let counts = || -> PyResult<Vec<usize>> {
+        let all = objects.iter().chain([holds.as_any()]);
+        all.map(|object| get.call1((object,))?.extract()).collect()
+    };
+    let before = counts()?;
+    for _ in 0..5 {
+        collect(py);
+    }
+    assert!(holds.get().visits.load(SeqCst) >= 5 * objects.len());
+    assert!(!holds.get().counts_change.load(SeqCst));
+    assert_eq!(counts()?, before);
+    Ok(())
+}
+
+/// pyo3#3165: `gc.get_referrers` stops each traversal at the object it looks for, which the traversal says in turn.
+fn a_visit_that_stops_early_is_passed_on(py: Python<'_>) -> PyResult<()> {
+    let objects = five_objects(py);
+    let holds = Holds::make(py, &objects)?;
+    let visits = &holds.get().visits;
+    let gc = py.import("gc")?;
+    let is_referrer = |object: &Py<PyAny>| -> PyResult<bool> {
+        let referrers = gc.call_method1("get_referrers", (object,))?;
+        let all = referrers.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        Ok(all.iter().any(|referrer| referrer.is(&holds)))
+    };
+    gc.call_method0("disable")?;
+    for (number, object) in objects.iter().enumerate() {
+        visits.store(0, SeqCst);
+        assert!(is_referrer(object)?, "{number}");
+        assert_eq!(visits.load(SeqCst), number);
+    }
+    visits.store(0, SeqCst);
+    assert!(!is_referrer(&PyList::empty(py).into_any().unbind())?);
+    assert_eq!(visits.load(SeqCst), objects.len());
+    Ok(())
+}
+
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(cycles_are_collected),
@@ -294,6 +452,9 @@ pub(crate) const MODULE: Module = Module {
         test!(what_a_locked_mutex_keeps_is_kept),
         test!(objects_are_moved_under_the_lock_during_collections).limit(30),
         test!(a_cell_is_filled_during_collections),
+        test!(cycles_through_cells_are_collected),
+        test!(traversal_changes_no_reference_counts),
+        test!(a_visit_that_stops_early_is_passed_on),
     ],
     scenarios: &[],
 };
