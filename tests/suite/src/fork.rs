@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyCondvar, PyMutex, PyOnceLock, PyProtected, PyRwLock};
+use pyo3_sync::{
+    PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock,
+    PyTryLazy,
+};
 
 use crate::callback::Callback;
 use crate::harness::{Barrier, on_threads, wait_until, wait_until_detached};
@@ -68,13 +71,36 @@ pub(crate) fn allow_forks(py: Python<'_>) -> PyResult<()> {
         .map(drop)
 }
 
-/// Locks, waits, initialises and fails in the child, on several threads at once.
+/// Locks, waits, initialises and fails in the child, on several threads at once, with everything that there is.
 fn everything_works(py: Python<'_>) {
     let (mutex, cell) = (PyMutex::new(0), PyOnceLock::new());
     let (lock, changed) = (PyRwLock::new(0), PyCondvar::new());
+    let (barrier, once, runs) = (PyBarrier::new(3), PyOnce::new(), AtomicUsize::new(0));
+    let import = PyImport::<PyAny>::new("colorsys", "ONE_THIRD");
+    let protected = PyProtected::new(0);
+    let run = |py: Python<'_>| {
+        py.detach(thread::yield_now);
+        runs.fetch_add(1, SeqCst)
+    };
+    let (lazy, try_lazy) = (PyLazy::new(run), PyTryLazy::new(|py| Ok(run(py))));
     on_threads(py, 3, |py, number| {
-        *lock.write(py) += 1;
+        barrier.wait(py);
+        {
+            let mut guard = lock.write(py);
+            let value = &mut *guard;
+            py.detach(|| {
+                thread::yield_now();
+                *value += 1;
+            });
+        }
         assert_ne!(*lock.read(py), 0);
+        once.call_once(py, || {
+            run(py);
+        });
+        lazy.get(py);
+        assert!(try_lazy.get(py).is_ok() && import.get(py).is_ok());
+        protected.with_mut(py, |value| *value += 1);
+        barrier.wait(py);
         let mut all = mutex.lock(py);
         changed.notify_all();
         changed.wait_while(&mut all, |_| *lock.read(py) < 3);
@@ -97,6 +123,9 @@ fn everything_works(py: Python<'_>) {
         assert!(mutex.lock_checked(py).is_ok());
     });
     assert_eq!(mutex.into_inner(), 15);
+    assert_eq!(lock.into_inner(), 3);
+    assert_eq!(runs.load(SeqCst), 3);
+    assert_eq!(protected.into_inner(), 3);
 }
 
 /// Threads that hold, fill and wait, all asleep, while this one forks.
@@ -196,16 +225,23 @@ fn a_child_is_not_held_up_by_threads_it_does_not_have(py: Python<'_>) -> PyResul
     Ok(())
 }
 
-/// Eight threads sleep in front of a mutex that the forking thread holds. In the child a wake-up that went to one of them
-/// would be lost.
+/// Eight threads sleep, in front of a mutex that the forking thread holds and of a condition variable. In the child a wake-up that
+/// went to one of them would be lost.
 fn a_child_wakes_nobody_who_is_not_there(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
     let (mutex, waiting) = (PyMutex::new(0), AtomicUsize::new(0));
+    let (turn, changed) = (PyMutex::new(0), PyCondvar::new());
     let results = on_threads(py, 9, |py, number| -> PyResult<()> {
-        if number != 8 {
+        if number < 4 {
             wait_until(py, "it is locked", || mutex.is_locked());
             waiting.fetch_add(1, SeqCst);
             *mutex.lock(py) += 1;
+            return Ok(());
+        }
+        if number < 8 {
+            let mut guard = turn.lock(py);
+            waiting.fetch_add(1, SeqCst);
+            changed.wait_while(&mut guard, |turn| *turn == 0);
             return Ok(());
         }
         let guard = mutex.lock(py);
@@ -228,11 +264,24 @@ fn a_child_wakes_nobody_who_is_not_there(py: Python<'_>) -> PyResult<()> {
                 });
             }
             assert_eq!(*mutex.lock(py), 40);
+            // Two threads take turns: each notification is the only one.
+            on_threads(py, 2, |py, number| {
+                for _ in 0..20 {
+                    let mut guard = turn.lock(py);
+                    changed.wait_while(&mut guard, |turn| *turn % 2 != number);
+                    *guard += 1;
+                    drop(guard);
+                    changed.notify_one();
+                }
+            });
+            assert_eq!(*turn.lock(py), 40);
         })?;
+        *turn.lock(py) = 1;
+        changed.notify_all();
         child.expect_success(py)
     });
     results.into_iter().collect::<PyResult<()>>()?;
-    assert_eq!(mutex.into_inner(), 8);
+    assert_eq!(mutex.into_inner(), 4);
     Ok(())
 }
 
@@ -289,29 +338,51 @@ const FORKS: usize = 1000;
 /// What `parking_lot_core` does not survive: see the module `wait::park`.
 fn a_thousand_forks_with_sleepers(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
-    let mutex = PyMutex::new(0);
-    let waiting = AtomicUsize::new(0);
+    let (mutex, cell) = (PyMutex::new(0), PyOnceLock::new());
+    let (read, written) = (PyRwLock::new(0), PyRwLock::new(0));
+    let (over, changed) = (PyMutex::new(false), PyCondvar::new());
+    let (held, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
     let results = on_threads(py, 9, |py, number| {
-        if number != 0 {
-            wait_until(py, "it is locked", || mutex.is_locked());
+        if number < 8 {
+            wait_until(py, "all is held", || held.load(SeqCst));
             waiting.fetch_add(1, SeqCst);
-            *mutex.lock(py) += 1;
+            match number {
+                0 | 1 => *mutex.lock(py) += 1,
+                2 => assert_eq!(cell.get_or_init(py, || 2), &1),
+                3 => assert_eq!(cell.wait(py), &1),
+                4 => *read.write(py) += 1,
+                5 => assert_eq!(*written.read(py), 0),
+                _ => changed.wait_while(&mut over.lock(py), |over| !*over),
+            }
             return Ok(());
         }
-        let guard = mutex.lock(py);
-        wait_until(py, "they wait", || waiting.load(SeqCst) == 8);
-        for _ in 0..FORKS {
-            Forked::running(py, |py| {
-                everything_works(py);
-                assert!(mutex.lock_checked(py).is_err());
-            })?
-            .expect_success(py)?;
-        }
-        drop(guard);
-        Ok(())
+        let holding = (mutex.lock(py), read.read(py), written.write(py));
+        let result = cell.get_or_try_init(py, || {
+            held.store(true, SeqCst);
+            wait_until(py, "they wait", || waiting.load(SeqCst) == 8);
+            for _ in 0..FORKS {
+                Forked::running(py, |py| {
+                    everything_works(py);
+                    changed.notify_one();
+                    changed.notify_all();
+                    assert!(!*over.lock(py));
+                    // This thread has them still, and is told.
+                    assert!(mutex.lock_checked(py).is_err());
+                    assert!(cell.get_or_init_checked(py, || 3).is_err());
+                    assert!(read.write_checked(py).is_err());
+                    assert!(written.read_checked(py).is_err());
+                })?
+                .expect_success(py)?;
+            }
+            Ok(1)
+        });
+        drop(holding);
+        *over.lock(py) = true;
+        changed.notify_all();
+        result.map(drop)
     });
     results.into_iter().collect::<PyResult<()>>()?;
-    assert_eq!(mutex.into_inner(), 8);
+    assert_eq!((mutex.into_inner(), read.into_inner()), (2, 1));
     Ok(())
 }
 
