@@ -92,6 +92,11 @@ const_assert!(size_of::<PyMutex<()>>() == WORD);
 const_assert!(size_of::<PyMutex<u64>>() == WORD + 8);
 const_assert!(size_of::<PyOnceLock<()>>() == WORD);
 const_assert!(size_of::<PyOnceLock<Py<PyAny>>>() == WORD + 8);
+// In figures, for `cargo check --release`.
+const_assert!(cfg!(debug_assertions) || size_of::<PyMutex<()>>() == 8);
+const_assert!(cfg!(debug_assertions) || size_of::<PyMutex<u64>>() == 16);
+const_assert!(cfg!(debug_assertions) || size_of::<PyOnceLock<()>>() == 8);
+const_assert!(cfg!(debug_assertions) || size_of::<PyOnceLock<Py<PyAny>>>() == 16);
 
 // Guards: one or two pointers and two flags, no token.
 const_assert!(size_of::<PyMutexGuard<'static, i32>>() <= 3 * POINTER);
