@@ -850,7 +850,8 @@ const IMPORT_CYCLES: &[ImportCycle] = &[
         locks.cell.get_or_try_init_py(py, || Ok(())).copied()
     }),
     ("a_cell_checked", hold_cell, |locks, py| {
-        Ok(*locks.cell.get_or_init_checked(py, || ())?)
+        locks.cell.get_or_init_checked(py, || ())?;
+        Ok(())
     }),
     ("a_cell_panicking", hold_cell, |locks, py| {
         locks.cell.get_or_init(py, || ());
@@ -874,7 +875,8 @@ const IMPORT_CYCLES: &[ImportCycle] = &[
         Ok(())
     }),
     ("a_read_lock", hold_reading, |locks, py| {
-        Ok(drop(locks.lock.write_checked(py)?))
+        drop(locks.lock.write_checked(py)?);
+        Ok(())
     }),
     ("a_read_lock_panicking", hold_reading, |locks, py| {
         drop(locks.lock.write(py));

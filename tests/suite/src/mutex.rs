@@ -1272,7 +1272,11 @@ fn exits_while_many_threads_wait(py: Python<'_>) -> PyResult<()> {
     py.detach(|| thread::sleep(Duration::from_millis(5)));
     drop(guard);
     // Whatever the others were doing when they were stopped: none has the mutex while it waits to attach.
-    Callback::new(|py| Ok(drop(MUTEX.lock_checked(py)?))).at_finalisation(py)
+    Callback::new(|py| {
+        drop(MUTEX.lock_checked(py)?);
+        Ok(())
+    })
+    .at_finalisation(py)
 }
 
 pub(crate) const MODULE: Module = Module {

@@ -160,9 +160,8 @@ fn ends_amid_everything(py: Python<'_>) -> PyResult<()> {
             objects.push(py.None());
             py.detach(thread::yield_now);
         });
-        PROTECTED
-            .try_with_mut(py, std::mem::take)
-            .map_or(Ok(()), |objects| Ok(drop(objects)))
+        drop(PROTECTED.try_with_mut(py, std::mem::take));
+        Ok(())
     });
     let borrow = Callback::new(|py| {
         BORROWED.with_mut(py, |()| {
