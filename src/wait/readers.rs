@@ -62,10 +62,14 @@ impl LockId {
 /// How many locks a thread can read at once in one record. It gets another one for more.
 const SLOTS: usize = 6;
 
+/// In [`Record::used`]: there are further records, which may have slots in use.
+const MORE: u32 = 1 << SLOTS;
+
 /// What one thread reads.
 struct Record {
     slots: [Slot; SLOTS],
-    /// The slots in use, as bits. Only the thread itself uses this.
+    /// The slots in use, as bits, and [`MORE`] from when the thread has taken a further record on. So one look tells whether it reads
+    /// nothing. Only the thread itself uses this.
     used: Cell<u32>,
     /// A further record of the same thread, when this one is full. Only the thread itself uses this.
     more: Cell<Option<&'static Record>>,
@@ -142,6 +146,7 @@ impl Entry {
                 None => {
                     let more = take_any_record();
                     record.more.set(Some(more));
+                    record.used.set(record.used.get() | MORE);
                     more
                 }
             };
@@ -277,6 +282,7 @@ fn take_record() -> &'static Record {
             let mut record = MINE.take();
             while let Some(this) = record {
                 record = this.more.take();
+                this.used.set(this.used.get() & !MORE);
                 // A slot that is still filled is that of a forgotten guard, and stays.
                 if this.used.get() == 0 {
                     // Release: for the next thread.
