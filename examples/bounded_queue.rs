@@ -52,7 +52,9 @@ impl Queue {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        drop(std::mem::take(&mut *self.jobs.lock(py)));
+        // A statement of its own: the jobs are dropped after the guard, since they may come back here.
+        let jobs = std::mem::take(&mut *self.jobs.lock(py));
+        drop(jobs);
     }
 }
 
