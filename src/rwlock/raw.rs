@@ -6,7 +6,7 @@
 
 use std::{
     panic::Location,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use crate::{
     deadlock::LockKind,
     wait::{
         self, Crowd, FLAG, Front, Holders, PARKED, Patience, RESERVATION, Refusal, ThreadId,
-        UNOWNED, Waiter, Word,
+        UNOWNED, Waiter, Word, fork,
         readers::{self, Entry, LockId},
     },
 };
@@ -57,7 +57,8 @@ pub(super) struct RawRwLock {
     /// | 0 | 1 | *reserved for readers*: no owner, and nobody becomes it before `awaited_readers` have come | the owner, who unlocks with a reader asleep that has waited for a millisecond |
     ///
     /// Readers come in whenever there is no owner. A reservation that is not used within [`RESERVATION`] may be passed over by
-    /// any thread that saw it all that time.
+    /// any thread that saw it all that time; one for threads that a fork left behind, by any thread, and so may every one at exit,
+    /// when those that it is for cannot attach any more.
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
@@ -68,6 +69,8 @@ pub(super) struct RawRwLock {
     id: AtomicU64,
     /// Of the readers that a reservation is for, those that have not come yet.
     awaited_readers: AtomicU32,
+    /// The [generation](generation) of the process in which that reservation was made: in the child of a fork it is for nobody.
+    reserved_in: AtomicU32,
 }
 
 /// What a word says to a thread that wants to write.
@@ -83,6 +86,7 @@ impl RawRwLock {
             word: Word::new(0),
             id: AtomicU64::new(0),
             awaited_readers: AtomicU32::new(0),
+            reserved_in: AtomicU32::new(0),
         }
     }
 
@@ -235,8 +239,14 @@ impl RawRwLock {
 
     #[inline]
     fn leave(&self, entry: Entry) {
-        // Relaxed: `readers` tells what this look is worth. An owner can only be one that waits for readers to leave.
-        if entry.leave() && Word::owner(self.word.load(Ordering::Relaxed)).is_some() {
+        if !entry.leave() {
+            return;
+        }
+        // The processor may let the look pass the store before it, by a moment, with which the owner reckons ([`readers`]). The
+        // compiler must not: it could move the look up to where reading began.
+        compiler_fence(Ordering::SeqCst);
+        // Relaxed: as told there. An owner can only be one that waits for readers to leave.
+        if Word::owner(self.word.load(Ordering::Relaxed)).is_some() {
             self.wake_owner();
         }
     }
@@ -280,7 +290,7 @@ impl RawRwLock {
         let mut expired = None;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
-            let look = look(bits, me, expired);
+            let look = self.look(bits, me, expired);
             if let Look::Available = look {
                 if self.take(py, bits, me, asked_at) {
                     break;
@@ -299,7 +309,7 @@ impl RawRwLock {
             let pause_is_over =
                 waiter.sleep(py, self.address(Sleepers::Writers), pause, |now| {
                     now & PARKED != 0
-                        && !matches!(self::look(now, me, expired), Look::Available)
+                        && !matches!(self.look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
                 })?;
             expired = pause_is_over.then_some(bits & RIGHT);
@@ -331,16 +341,37 @@ impl RawRwLock {
         Ok(())
     }
 
+    fn look(&self, bits: u64, me: ThreadId, expired: Option<u64>) -> Look {
+        if Word::owner(bits).is_some() {
+            return Look::Owned;
+        }
+        let right = bits & RIGHT;
+        let is_mine = match right {
+            // Relaxed: it guards no data. Whoever does not see yet what was stored with the word passes the readers over.
+            UNOWNED => self.reserved_in.load(Ordering::Relaxed) != generation(),
+            _ => ThreadId::from_bits(bits).is_none_or(|other| other == me || other.is_gone()),
+        };
+        if is_mine || Some(right) == expired {
+            Look::Available
+        } else {
+            Look::Reserved
+        }
+    }
+
     /// Becomes the one that writes if that needs no waiting.
     #[inline]
     pub(super) fn try_write(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
         let me = ThreadId::current();
         loop {
             let bits = self.word.load(Ordering::Relaxed);
-            match look(bits, me, None) {
-                Look::Available if self.take(py, bits, me, asked_at) => break,
-                Look::Available => continue,
-                Look::Reserved | Look::Owned => return false,
+            match self.look(bits, me, None) {
+                Look::Owned => return false,
+                Look::Reserved if !wait::is_finalizing(py) => return false,
+                Look::Available | Look::Reserved => {
+                    if self.take(py, bits, me, asked_at) {
+                        break;
+                    }
+                }
             }
         }
         let succeeded = !readers::is_read(self.id());
@@ -401,8 +432,9 @@ impl RawRwLock {
     /// What the word is, without `POISONED`, when the owner lets go.
     fn after_writing(&self, readers: Crowd, writer: Option<Front>) -> u64 {
         if readers.is_due {
-            // Relaxed: it guards no data, and is read by those that see the word which is stored next.
+            // Relaxed: they guard no data, and are read by those that see the word which is stored next.
             self.awaited_readers.store(readers.size, Ordering::Relaxed);
+            self.reserved_in.store(generation(), Ordering::Relaxed);
             // That writer sleeps on, for the length of the reservation, and must not be forgotten.
             return UNOWNED | PARKED;
         }
@@ -443,33 +475,41 @@ impl RawRwLock {
         py: Python<'_>,
         asked_at: &'static Location<'static>,
     ) -> bool {
-        let (mut gone_readers, mut readers) = (false, false);
-        readers::for_each_reader(self.id(), |thread| {
-            gone_readers |= thread.is_gone();
-            readers |= !thread.is_gone();
-            true
-        });
-        loop {
+        let had_owner = loop {
             let bits = self.word.load(Ordering::Relaxed);
             let owner = Word::owner(bits);
-            let is_abandoned = owner.map_or(gone_readers, ThreadId::is_gone);
-            if readers || !is_abandoned {
+            let (gone, others) = self.readers();
+            let is_abandoned = owner.map_or(gone, ThreadId::is_gone);
+            if others || !is_abandoned {
                 return false;
             }
             // Fails if another thread marks the word on its way to being told.
             if self.take(py, bits, ThreadId::current(), asked_at) {
-                break;
+                break owner.is_some();
             }
-        }
-        readers::forget_gone_readers(self.id());
-        self.poison(py);
-        if readers::is_read(self.id()) {
-            // Somebody came in before this thread took the lock.
+        };
+        // While an owner was in the word nobody could come in, so those who are seen now are about to withdraw: the lock must not be
+        // given up for them, with the data as the owner left them. Where there was none, somebody may have come in before
+        // this thread took the lock.
+        if !had_owner && self.readers().1 {
             // SAFETY: this thread owns the word, and has made no reference to the data.
             unsafe { self.unlock_write(py) };
             return false;
         }
+        readers::forget_gone_readers(self.id());
+        self.poison(py);
         true
+    }
+
+    /// Whether threads that a fork left behind read, and whether others do.
+    fn readers(&self) -> (bool, bool) {
+        let (mut gone, mut others) = (false, false);
+        readers::for_each_reader(self.id(), |thread| {
+            gone |= thread.is_gone();
+            others |= !thread.is_gone();
+            true
+        });
+        (gone, others)
     }
 
     #[cold]
@@ -508,16 +548,7 @@ fn for_writer(first: Option<Front>) -> u64 {
     })
 }
 
-fn look(bits: u64, me: ThreadId, expired: Option<u64>) -> Look {
-    if Word::owner(bits).is_some() {
-        return Look::Owned;
-    }
-    let right = bits & RIGHT;
-    let is_mine = ThreadId::from_bits(bits).is_none_or(|other| other == me || other.is_gone());
-    let is_for_readers = right == UNOWNED;
-    if Some(right) == expired || is_mine && !is_for_readers {
-        Look::Available
-    } else {
-        Look::Reserved
-    }
+/// A number that is another one in the child of a fork.
+fn generation() -> u32 {
+    fork::generation::<{ u32::MAX }>() as u32
 }
