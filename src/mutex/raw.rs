@@ -36,8 +36,9 @@ pub(super) struct RawMutex {
     /// | thread | 1 | *reserved*: no owner, but only that thread takes it | the owner, who unlocks with a sleeper that has waited for a millisecond (`wait::park`) |
     ///
     /// A reservation that was not taken within [`RESERVATION`] may be taken by any thread that saw it all that
-    /// time; one for a thread that a fork left behind, by any thread. A mutex that such a thread owns stays owned,
-    /// which is reported to whoever would wait for it, until [`take_abandoned`](Self::take_abandoned).
+    /// time; one for a thread that a fork left behind, by any thread, and so may every one at exit, when the thread that it is for
+    /// cannot attach any more. A mutex whose owner a fork left behind stays owned, which is reported to whoever would wait for it, until
+    /// [`take_abandoned`](Self::take_abandoned).
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
@@ -141,9 +142,13 @@ impl RawMutex {
         loop {
             let bits = self.word.load(Ordering::Relaxed);
             match look(bits, me, None) {
-                Look::Available if self.take(py, bits, me, asked_at) => return true,
-                Look::Available => continue,
-                Look::Reserved | Look::Owned => return false,
+                Look::Owned => return false,
+                Look::Reserved if !wait::is_finalizing(py) => return false,
+                Look::Available | Look::Reserved => {
+                    if self.take(py, bits, me, asked_at) {
+                        return true;
+                    }
+                }
             }
         }
     }
