@@ -53,7 +53,8 @@ use crate::WaitTimeoutResult;
 ///
 /// # Panics
 ///
-/// All methods, if `guard` is not of `mutex`, and as those of [`Condvar`].
+/// All methods, as those of [`Condvar`]; and if `guard` is not of `mutex`, after they have waited. Both mutexes are unlocked then, and
+/// neither is poisoned.
 pub trait CondvarExt: Sealed {
     /// [`Condvar::wait`], detached.
     fn wait_attached<'a, T>(
@@ -170,10 +171,13 @@ fn wait_and_lock<'a, T>(
         Ok(guard) => data_of(guard) == data,
         Err(poisoned) => data_of(poisoned.get_ref()) == data,
     };
-    assert!(
-        same,
-        "wait_attached was given a guard of one mutex and a reference to another: pass the mutex that the guard came from"
-    );
+    if !same {
+        // Before the panic, which would poison that mutex for the mistake of this caller.
+        drop(locked);
+        panic!(
+            "wait_attached was given a guard of one mutex and a reference to another: pass the mutex that the guard came from"
+        );
+    }
     locked
 }
 
