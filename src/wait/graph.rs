@@ -56,9 +56,17 @@ pub(crate) enum Holders {
     Anybody,
 }
 
+/// A thread in a chain of waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    Known(ThreadId),
+    /// One that has never touched a lock of ours, by its [`number`](super::ident). It may be in a chain because of an import.
+    Stranger(u64),
+}
+
 /// A thread that waits, and what for: a link of a chain that leads from thread to thread.
 pub(crate) struct Link {
-    pub(crate) thread: ThreadId,
+    pub(crate) thread: Party,
     pub(crate) awaited: Awaited,
 }
 
@@ -88,7 +96,7 @@ impl Awaited {
 impl Wanted<'_> {
     pub(super) fn link(&self, thread: ThreadId) -> Link {
         Link {
-            thread,
+            thread: Party::Known(thread),
             awaited: Awaited::Lock {
                 kind: self.kind,
                 address: self.word.address(),
@@ -116,14 +124,14 @@ impl Wanted<'_> {
         }
     }
 
-    /// One of the threads that must let go.
-    fn holder(&self) -> Option<ThreadId> {
-        let mut first = None;
+    /// The threads that must let go.
+    pub(super) fn holders(&self) -> Vec<Party> {
+        let mut holders = Vec::new();
         self.for_each_holder(|holder| {
-            first = Some(holder);
-            false
+            holders.push(Party::Known(holder));
+            true
         });
-        first
+        holders
     }
 }
 
@@ -189,19 +197,11 @@ pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<
     })
 }
 
-/// Adds to `links` the waits that lead from `owner`, a thread, to one that waits for no lock of ours, or to `goal`.
-/// Gives that thread, or `None` if the chain ends at a lock without an owner, or in a cycle of others. Where a thread waits for
-/// several this goes on with one of them.
-pub(super) fn follow(owner: ThreadId, goal: ThreadId, links: &mut Vec<Link>) -> Option<ThreadId> {
-    lock_graph().follow(owner, goal, links)
-}
-
-impl Wanted<'_> {
-    /// Adds the wait of `thread` for this to `links`, and then as [`follow`] from its owner.
-    pub(super) fn follow(&self, thread: ThreadId, links: &mut Vec<Link>) -> Option<ThreadId> {
-        links.push(self.link(thread));
-        follow(self.holder()?, thread, links)
-    }
+/// What `thread` waits for, if it is a lock of ours, and the threads that must let go of that.
+pub(super) fn wait_of(thread: ThreadId) -> Option<(Link, Vec<Party>)> {
+    let graph = lock_graph();
+    let wanted = graph.wanted_by(thread)?;
+    Some((wanted.link(thread), wanted.holders()))
 }
 
 impl Graph {
@@ -245,25 +245,6 @@ impl Graph {
         }
         links.truncate(start);
         false
-    }
-
-    fn follow(
-        &self,
-        mut owner: ThreadId,
-        goal: ThreadId,
-        links: &mut Vec<Link>,
-    ) -> Option<ThreadId> {
-        while owner != goal {
-            let Some(wanted) = self.wanted_by(owner) else {
-                break;
-            };
-            if links.iter().any(|link| link.thread == owner) {
-                return None; // A cycle that others are in: one of them has been told.
-            }
-            links.push(wanted.link(owner));
-            owner = wanted.holder()?;
-        }
-        Some(owner)
     }
 
     /// Removes all edges, in the child of a fork, where none of their threads exists.

@@ -12,11 +12,13 @@
 //! Every cycle that runs through such a lock has a thread in it that holds one and sleeps in a lock of ours. So only a
 //! thread that is importing has to look, and the others sleep undisturbed.
 
+use std::collections::HashSet;
+
 use pyo3::{prelude::*, types::PyList};
 
 use super::{
     ThreadId,
-    graph::{self, Awaited, Link, Wanted},
+    graph::{self, Awaited, Link, Party, Wanted},
     interpreter::{exception_aside, loaded_module},
     threads,
 };
@@ -58,27 +60,44 @@ pub(super) fn find_cycle(
     thread: ThreadId,
     wanted: Wanted<'_>,
 ) -> Option<Vec<Link>> {
-    let mut links = Vec::new();
-    let mut last = wanted.follow(thread, &mut links)?;
-    while last != thread {
-        if links.iter().any(|link| link.thread == last) {
-            return None;
+    let mut links = vec![wanted.link(thread)];
+    let mut seen = HashSet::new();
+    // Threads to look at, each with the number of links that lead to it.
+    let at = |length: usize| move |thread: Party| (thread, length);
+    let mut open: Vec<_> = wanted.holders().into_iter().map(at(1)).collect();
+    while let Some((next, length)) = open.pop() {
+        links.truncate(length);
+        if next == Party::Known(thread) {
+            return Some(links);
         }
-        let (owner, module) = waits_for(py, last)?;
-        links.push(Link {
-            thread: last,
-            awaited: Awaited::Import { module },
-        });
-        last = graph::follow(owner, thread, &mut links)?;
+        // A thread that was seen before led nowhere, or to a cycle that others are in.
+        if !seen.insert(next) {
+            continue;
+        }
+        if let Some((link, holders)) = wait_of(py, next) {
+            links.push(link);
+            open.extend(holders.into_iter().map(at(links.len())));
+        }
     }
-    Some(links)
+    None
 }
 
-/// The thread that `thread` waits for, if it waits for the lock of a module, and the name of that.
-fn waits_for(py: Python<'_>, thread: ThreadId) -> Option<(ThreadId, String)> {
-    let ident = threads::known(thread)?.ident?;
+/// What `thread` waits for, a lock of ours or of a module, and the threads that must let go of it.
+fn wait_of(py: Python<'_>, thread: Party) -> Option<(Link, Vec<Party>)> {
+    let ident = match thread {
+        Party::Known(known) => {
+            if let Some(wait) = graph::wait_of(known) {
+                return Some(wait);
+            }
+            threads::known(known)?.ident?
+        }
+        // It has never slept in a lock of ours, but may import, and so be waited for.
+        Party::Stranger(ident) => ident,
+    };
     let (owner, module) = exception_aside(py, || lock_waited_for(py, ident).unwrap_or(None))?;
-    Some((threads::with_ident(owner)?, module))
+    let owner = threads::with_ident(owner).map_or(Party::Stranger(owner), Party::Known);
+    let awaited = Awaited::Import { module };
+    Some((Link { thread, awaited }, vec![owner]))
 }
 
 fn lock_waited_for(py: Python<'_>, ident: u64) -> PyResult<Option<(u64, String)>> {
