@@ -1,10 +1,18 @@
 //! [`PyBarrier`]: a meeting point of attached threads.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::Location,
+    time::{Duration, Instant},
+};
 
 use pyo3::prelude::*;
 
-use crate::{DeadlockError, PyCondvar, PyMutex, PyMutexGuard};
+use crate::{
+    DeadlockError, PyCondvar, PyMutex, PyMutexGuard,
+    deadlock::LockKind,
+    wait::{Patience, Refusal, fork},
+};
 
 /// Lets attached threads wait for each other, detached, until as many have come as it is for. Then it can be used again.
 ///
@@ -28,6 +36,15 @@ use crate::{DeadlockError, PyCondvar, PyMutex, PyMutexGuard};
 /// #     assert_ne!(other.join().unwrap(), this);
 /// # })));
 /// ```
+///
+/// In the child of a fork, threads that had come before the fork do not count: they do not exist there.
+///
+/// # Not here
+///
+/// Of [`std::sync::Barrier`] nothing is missing. Of Python's `threading.Barrier`: `abort` and `reset`, which break the waits of others, and
+/// the broken state; a thread that leaves, with Ctrl-C or because its time is up, is taken off the count, and the others
+/// wait on. The forms with a limit do not look for signals, as everywhere in this crate ([`PyMutex`](crate::PyMutex#not-here)). `Default`,
+/// since no number of threads is a good one.
 pub struct PyBarrier {
     threads: usize,
     state: PyMutex<State>,
@@ -39,6 +56,25 @@ struct State {
     waiting: usize,
     /// How often the barrier has been complete.
     generation: usize,
+    /// The [generation](fork::generation) of the process in which they have come. In the child of a fork they do not exist.
+    process: usize,
+}
+
+impl State {
+    /// Counts a thread that comes.
+    fn add(&mut self) {
+        let process = process();
+        if self.process != process {
+            self.process = process;
+            self.waiting = 0;
+        }
+        self.waiting += 1;
+    }
+}
+
+/// A number that is another one in the child of a fork.
+fn process() -> usize {
+    fork::generation::<{ u32::MAX }>()
 }
 
 /// What [`PyBarrier::wait`] tells each thread.
@@ -62,6 +98,7 @@ impl PyBarrier {
             state: PyMutex::new(State {
                 waiting: 0,
                 generation: 0,
+                process: 0,
             }),
             complete: PyCondvar::new(),
         }
@@ -74,9 +111,9 @@ impl PyBarrier {
     /// While the interpreter is shutting down, when no other thread can come any more. The thread does not count as having come then.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> PyBarrierWaitResult {
-        match self.wait_checked(py) {
+        match self.wait_patiently(py, Patience::Forever, Location::caller()) {
             Ok(result) => result,
-            Err(error) => error.panic(),
+            Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
@@ -87,8 +124,8 @@ impl PyBarrier {
     /// A [`DeadlockError`] while the interpreter is shutting down.
     #[track_caller]
     pub fn wait_checked(&self, py: Python<'_>) -> Result<PyBarrierWaitResult, DeadlockError> {
-        let state = self.state.lock_checked(py)?;
-        self.wait_with(state, |state| self.complete.wait_checked(state))
+        self.wait_patiently(py, Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
     }
 
     /// [`wait`](Self::wait), and lets Ctrl-C end the wait.
@@ -96,37 +133,100 @@ impl PyBarrier {
     /// # Errors
     ///
     /// What a signal handler raised, or a [`DeadlockError`] where [`wait`](Self::wait) panics. The thread does not count as having
-    /// come then.
+    /// come then, unless the last one came at the very moment at which the handler ran: the exception is not lost for that.
     #[track_caller]
     pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<PyBarrierWaitResult> {
-        let state = self.state.lock_interruptible(py)?;
-        self.wait_with(state, |state| self.complete.wait_interruptible(state))
+        Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
     }
 
+    /// [`wait`](Self::wait), at most for that long. `None` if too few threads have come by then; this one does not count as having come.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::PyBarrier;
+    /// # use std::time::Duration;
+    /// # Python::initialize();
+    /// # Python::attach(|py| {
+    /// let barrier = PyBarrier::new(2);
+    /// assert!(barrier.wait_for(py, Duration::from_millis(1)).is_none());
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait), if the limit is too long to be added to the current time, and so is none.
     #[track_caller]
-    fn wait_with<'a, E>(
+    pub fn wait_for(&self, py: Python<'_>, limit: Duration) -> Option<PyBarrierWaitResult> {
+        in_time(self.wait_patiently(py, Patience::for_duration(limit), Location::caller()))
+    }
+
+    /// [`wait`](Self::wait), at most until `limit`, as [`wait_for`](Self::wait_for).
+    #[track_caller]
+    pub fn wait_until(&self, py: Python<'_>, limit: Instant) -> Option<PyBarrierWaitResult> {
+        in_time(self.wait_patiently(py, Patience::Until(limit), Location::caller()))
+    }
+
+    fn wait_patiently(
         &self,
-        mut state: PyMutexGuard<'a, State>,
-        mut wait: impl FnMut(&mut PyMutexGuard<'a, State>) -> Result<(), E>,
-    ) -> Result<PyBarrierWaitResult, E> {
-        state.waiting += 1;
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<PyBarrierWaitResult, Refusal> {
+        let mut state = self.lock(py, patience, asked_at)?;
+        state.add();
         if state.waiting >= self.threads {
             state.waiting = 0;
             state.generation = state.generation.wrapping_add(1);
             self.complete.notify_all();
             return Ok(PyBarrierWaitResult { is_leader: true });
         }
-        let generation = state.generation;
-        while state.generation == generation {
-            if let Err(error) = wait(&mut state) {
-                // With a disarmed guard nothing can be said of the state; nobody else can come then.
-                if !state.is_disarmed() && state.generation == generation {
-                    state.waiting -= 1;
+        let (generation, counted_in) = (state.generation, state.process);
+        loop {
+            let waited =
+                self.complete
+                    .wait_patiently(&mut state, patience, LockKind::Barrier, asked_at);
+            // With a disarmed guard nothing can be said of the state; nobody else can come then.
+            let is_complete = !state.is_disarmed() && state.generation != generation;
+            match waited {
+                Ok(()) | Err(Refusal::TimedOut) if is_complete => {
+                    return Ok(PyBarrierWaitResult { is_leader: false });
                 }
-                return Err(error);
+                Ok(()) => {}
+                Err(refusal) => {
+                    // A signal handler may have forked, and others have come in the child since: they are counted without this one.
+                    if !state.is_disarmed() && !is_complete && state.process == counted_in {
+                        state.waiting -= 1;
+                    }
+                    return Err(refusal);
+                }
             }
         }
-        Ok(PyBarrierWaitResult { is_leader: false })
+    }
+
+    fn lock<'a>(
+        &'a self,
+        py: Python<'a>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<PyMutexGuard<'a, State>, Refusal> {
+        // A fork can only leave the mutex behind locked if it is none of Python's, for which all threads stop where they hold nothing
+        // of this kind.
+        // SAFETY: the data are numbers, which are whole wherever their owner was, and they are lent to nobody.
+        if unsafe { self.state.recover_abandoned(py) }.is_some() {
+            self.state.clear_poison(py);
+        }
+        self.state.lock_patiently(py, || patience, asked_at)
+    }
+}
+
+/// The outcome of a wait with a limit.
+#[track_caller]
+fn in_time(waited: Result<PyBarrierWaitResult, Refusal>) -> Option<PyBarrierWaitResult> {
+    match waited {
+        Ok(result) => Some(result),
+        Err(Refusal::TimedOut) => None,
+        // The limit was none, or the interpreter is shutting down.
+        Err(refusal) => refusal.into_deadlock().panic(),
     }
 }
 

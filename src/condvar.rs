@@ -65,8 +65,16 @@ use crate::{
 ///
 /// # Not here
 ///
-/// `wait` with a guard of a part of the data: wait with the guard of all of it, and map it afterwards. Waiting with the guard of
-/// another lock ([`PyRwLock`](crate::PyRwLock), or those of `std` and `parking_lot`, which have condition variables of their own).
+/// - `wait` with a guard of a part of the data: wait with the guard of all of it, and map it afterwards. Nor with a guard that owns an
+///   [`Arc`](std::sync::Arc): lock through the reference, which [`ArcPyMutexGuard::unlock`](crate::ArcPyMutexGuard::unlock) gives back.
+/// - Waiting with the guard of another lock ([`PyRwLock`](crate::PyRwLock), or those of `std` and `parking_lot`, which have condition
+///   variables of their own; attached threads wait for those with [`ext`](crate::ext)).
+/// - `std`'s `wait_timeout` and `wait_timeout_while` are [`wait_for`](Self::wait_for) and [`wait_while_for`](Self::wait_while_for), as in
+///   `parking_lot`. They have no checked forms: such a wait ends by itself, and only the mutex may be impossible to lock again.
+///   Nor do they look for signals, as told at [`PyMutex`](crate::PyMutex#not-here).
+/// - `std`'s results tell of poison: ask [`PyMutex::is_poisoned`](crate::PyMutex::is_poisoned).
+/// - `parking_lot`'s `notify_one` and `notify_all` tell how many threads they woke: who is woken may be one that has just given
+///   up, so that nothing follows from the number.
 pub struct PyCondvar {
     /// How many threads wait, or are about to: notifying nobody costs a look at this.
     ///
@@ -139,8 +147,13 @@ impl PyCondvar {
         &self,
         guard: &mut PyMutexGuard<'_, T>,
     ) -> Result<(), DeadlockError> {
-        self.wait_patiently(guard, Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.wait_patiently(
+            guard,
+            Patience::Forever,
+            LockKind::Condvar,
+            Location::caller(),
+        )
+        .map_err(Refusal::into_deadlock)
     }
 
     /// [`wait`](Self::wait), and lets Ctrl-C end the wait, as
@@ -152,7 +165,12 @@ impl PyCondvar {
     /// the mutex is locked, as after a notification.
     #[track_caller]
     pub fn wait_interruptible<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) -> PyResult<()> {
-        Ok(self.wait_patiently(guard, Patience::Interruptible, Location::caller())?)
+        Ok(self.wait_patiently(
+            guard,
+            Patience::Interruptible,
+            LockKind::Condvar,
+            Location::caller(),
+        )?)
     }
 
     /// Waits until there is a notification, at most for that long.
@@ -169,7 +187,7 @@ impl PyCondvar {
         limit: Duration,
     ) -> WaitTimeoutResult {
         let patience = Patience::for_duration(limit);
-        in_time(self.wait_patiently(guard, patience, Location::caller()))
+        in_time(self.wait_patiently(guard, patience, LockKind::Condvar, Location::caller()))
     }
 
     /// Waits until there is a notification, at most until `limit`, as [`wait_for`](Self::wait_for).
@@ -183,7 +201,12 @@ impl PyCondvar {
         guard: &mut PyMutexGuard<'_, T>,
         limit: Instant,
     ) -> WaitTimeoutResult {
-        in_time(self.wait_patiently(guard, Patience::Until(limit), Location::caller()))
+        in_time(self.wait_patiently(
+            guard,
+            Patience::Until(limit),
+            LockKind::Condvar,
+            Location::caller(),
+        ))
     }
 
     /// Waits for as long as `condition` holds. It is asked with the mutex locked, once before the first wait and after each
@@ -201,6 +224,23 @@ impl PyCondvar {
         while condition(guard) {
             self.wait(guard);
         }
+    }
+
+    /// [`wait_while`](Self::wait_while), with an error where that panics because of a deadlock.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_checked`](Self::wait_checked).
+    #[track_caller]
+    pub fn wait_while_checked<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(), DeadlockError> {
+        while condition(guard) {
+            self.wait_checked(guard)?;
+        }
+        Ok(())
     }
 
     /// [`wait_while`](Self::wait_while), and lets Ctrl-C end the wait.
@@ -242,14 +282,39 @@ impl PyCondvar {
     pub fn wait_while_for<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
-        mut condition: impl FnMut(&mut T) -> bool,
+        condition: impl FnMut(&mut T) -> bool,
         limit: Duration,
     ) -> WaitTimeoutResult {
-        let asked_at = Location::caller();
         // Once: the limit is for all waits together.
-        let patience = Patience::for_duration(limit);
+        self.wait_while_in_time(guard, condition, Patience::for_duration(limit))
+    }
+
+    /// [`wait_while`](Self::wait_while), at most until `limit`, as [`wait_while_for`](Self::wait_while_for).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait_while_for`](Self::wait_while_for).
+    #[track_caller]
+    pub fn wait_while_until<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        condition: impl FnMut(&mut T) -> bool,
+        limit: Instant,
+    ) -> WaitTimeoutResult {
+        self.wait_while_in_time(guard, condition, Patience::Until(limit))
+    }
+
+    #[track_caller]
+    fn wait_while_in_time<T: ?Sized>(
+        &self,
+        guard: &mut PyMutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+        patience: Patience,
+    ) -> WaitTimeoutResult {
+        let asked_at = Location::caller();
         while condition(guard) {
-            if in_time(self.wait_patiently(guard, patience, asked_at)).timed_out() {
+            let waited = self.wait_patiently(guard, patience, LockKind::Condvar, asked_at);
+            if in_time(waited).timed_out() {
                 return WaitTimeoutResult(condition(guard));
             }
         }
@@ -279,10 +344,12 @@ impl PyCondvar {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    fn wait_patiently<T: ?Sized>(
+    /// `kind` is what the author of the call knows this as.
+    pub(crate) fn wait_patiently<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
         patience: Patience,
+        kind: LockKind,
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
         guard.assert_armed();
@@ -290,7 +357,7 @@ impl PyCondvar {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let before = self.sequence.load(Ordering::Relaxed);
         let (waited, locked_again) = guard.wait_unlocked(asked_at, |py| {
-            let mut waiter = Waiter::new(&self.sequence, LockKind::Condvar, patience, asked_at);
+            let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
             waiter.wait_for(Holders::Anybody);
             // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
             while self.sequence.load(Ordering::Relaxed) == before {

@@ -6,7 +6,7 @@ use pyo3::{PyErr, prelude::*};
 
 use crate::{
     thread_label::ThreadLabel,
-    wait::{Awaited, Holders, Link, exception_aside},
+    wait::{Awaited, Holders, Link, Party, exception_aside},
 };
 
 /// The exception that Python code sees in place of a deadlock.
@@ -77,13 +77,35 @@ struct Step {
     awaited: Awaited,
 }
 
-/// What kind of lock it is.
+/// What kind of lock it is, by the type that the author used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockKind {
     Mutex,
     RwLock,
     OnceLock,
+    /// A [`PyOnce`](crate::PyOnce), which is a cell inside.
+    Once,
+    /// A [`PyLazy`](crate::PyLazy) or [`PyTryLazy`](crate::PyTryLazy), as well.
+    Lazy,
     Condvar,
+    /// A [`PyBarrier`](crate::PyBarrier), in which threads wait as in a condition variable.
+    Barrier,
+}
+
+impl LockKind {
+    /// Whether it is filled, or done, once, by its owner.
+    pub(crate) fn is_cell(self) -> bool {
+        matches!(self, LockKind::OnceLock | LockKind::Once | LockKind::Lazy)
+    }
+
+    /// What its owner does, if it is such a one.
+    fn run_by_owner(self) -> &'static str {
+        match self {
+            LockKind::Once => "closure",
+            LockKind::Lazy => "function",
+            _ => "initialiser",
+        }
+    }
 }
 
 /// Why the wait could never have ended.
@@ -103,7 +125,10 @@ impl DeadlockError {
             links
                 .into_iter()
                 .map(|Link { thread, awaited }| Step {
-                    thread: ThreadLabel::of(py, thread),
+                    thread: match thread {
+                        Party::Known(thread) => ThreadLabel::of(py, thread),
+                        Party::Stranger(number) => ThreadLabel::of_number(py, number),
+                    },
                     awaited,
                 })
                 .collect()
@@ -199,11 +224,14 @@ impl Awaited {
         };
         let since = since(*taken_at);
         match (kind, holders) {
-            (LockKind::OnceLock, _) => format!("whose initialiser is run{since} by {owner}"),
+            (kind, _) if kind.is_cell() => {
+                format!("whose {} is run{since} by {owner}", kind.run_by_owner())
+            }
             (LockKind::Condvar, _) => format!("to be notified by {owner}"),
+            (LockKind::Barrier, _) => format!("to meet {owner}"),
             (LockKind::RwLock, Holders::Readers(_)) => format!("locked for reading by {owner}"),
             (LockKind::RwLock, _) => format!("locked for writing{since} by {owner}"),
-            (LockKind::Mutex, _) => format!("held{since} by {owner}"),
+            _ => format!("held{since} by {owner}"),
         }
     }
 
@@ -219,32 +247,45 @@ impl Awaited {
         };
         let since = since(*taken_at);
         match (kind, holders) {
-            (LockKind::OnceLock, _) => format!("whose initialiser it is running{since}"),
+            (kind, _) if kind.is_cell() => {
+                format!("whose {} it is running{since}", kind.run_by_owner())
+            }
             (LockKind::RwLock, Holders::Readers(_)) => {
                 "to write to it, while it reads it itself".to_owned()
             }
             (LockKind::RwLock, _) => format!("which it has locked for writing{since}"),
-            (LockKind::Mutex | LockKind::Condvar, _) => format!("which it already holds{since}"),
+            _ => format!("which it already holds{since}"),
         }
     }
 
     /// Says that its owner will not come back.
     fn lost(&self) -> String {
         match self {
-            Awaited::Lock {
-                kind: LockKind::OnceLock,
-                ..
-            } => "which no other thread can fill any more".to_owned(),
+            Awaited::Lock { kind, .. } if kind.is_cell() => {
+                "which no other thread can fill any more".to_owned()
+            }
             Awaited::Lock {
                 kind: LockKind::Condvar,
                 ..
             } => "which no other thread can notify any more".to_owned(),
+            Awaited::Lock {
+                kind: LockKind::Barrier,
+                ..
+            } => "to which no other thread can come any more".to_owned(),
             _ => self.owned_by("a thread that cannot run any more"),
         }
     }
 
     fn advice_on_reentry(&self) -> &'static str {
         match self {
+            Awaited::Lock {
+                kind: LockKind::Once,
+                ..
+            } => "let no code that the closure calls come back to the same `PyOnce`",
+            Awaited::Lock {
+                kind: LockKind::Lazy,
+                ..
+            } => "let no code that the function calls ask for the value that it is to make",
             Awaited::Lock {
                 kind: LockKind::OnceLock,
                 ..
@@ -288,6 +329,9 @@ impl fmt::Display for LockKind {
             LockKind::RwLock => "PyRwLock",
             LockKind::Condvar => "PyCondvar",
             LockKind::OnceLock => "PyOnceLock",
+            LockKind::Once => "PyOnce",
+            LockKind::Lazy => "PyLazy",
+            LockKind::Barrier => "PyBarrier",
         })
     }
 }

@@ -1,10 +1,14 @@
 //! [`PyLazy`] and [`PyTryLazy`]: values that know how to make themselves.
 
-use std::fmt;
+use std::{fmt, panic::Location};
 
 use pyo3::{prelude::*, pyclass::PyVisit};
 
-use crate::{DeadlockError, PyOnceLock};
+use crate::{
+    DeadlockError, PyOnceLock,
+    deadlock::LockKind,
+    wait::{Patience, Refusal},
+};
 
 /// A value that is made when it is first asked for, by a function that it brings along.
 ///
@@ -24,8 +28,14 @@ use crate::{DeadlockError, PyOnceLock};
 /// # Python::attach(|py| assert!(cached(py.None().into_bound(py)).unwrap().is_none()));
 /// ```
 ///
-/// There is no `Deref`, for which there would be no token. If the function panics, the next one that asks runs it again, since it may
-/// be called more than once; so there is no poison.
+/// If the function panics, the next one that asks runs it again, since it may be called more than once; so there is no poison.
+///
+/// # Not here
+///
+/// Of [`std::sync::LazyLock`]: `Deref`, for which there would be no token, and with it `force`, which [`get`](Self::get) is; a function
+/// that may be called only once, `FnOnce`, for the sake of which `std`'s is poisoned by a panic. A value that may fail to be made is a
+/// [`PyTryLazy`]. `Default`, since a function is needed: [`PyLazy::new`] with `|_| T::default()`. Waiting without making it:
+/// [`PyOnceLock::wait`].
 pub struct PyLazy<T, F = fn(Python<'_>) -> T> {
     cell: PyOnceLock<T>,
     make: F,
@@ -48,7 +58,10 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> &T {
-        self.cell.get_or_init(py, || (self.make)(py))
+        match self.get_patiently(py, Patience::Forever, Location::caller()) {
+            Ok(value) => value,
+            Err(refusal) => refusal.into_deadlock().panic(),
+        }
     }
 
     /// [`get`](Self::get), with an error if the value could never be had.
@@ -59,7 +72,36 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get_checked(&self, py: Python<'_>) -> Result<&T, DeadlockError> {
-        self.cell.get_or_init_checked(py, || (self.make)(py))
+        self.get_patiently(py, Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`get`](Self::get), and lets Ctrl-C end the wait for another thread that is making the value, as
+    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raised, or a [`DeadlockError`] if the value could never be had.
+    ///
+    /// # Panics
+    ///
+    /// If making it does.
+    #[inline]
+    #[track_caller]
+    pub fn get_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
+        Ok(self.get_patiently(py, Patience::Interruptible, Location::caller())?)
+    }
+
+    #[inline]
+    fn get_patiently(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<&T, Refusal> {
+        let make = || (self.make)(py);
+        self.cell
+            .fill_with(py, LockKind::Lazy, patience, asked_at, make)
     }
 }
 
@@ -80,6 +122,11 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
 /// # Python::initialize();
 /// # Python::attach(|py| assert!(limit(py).unwrap() > 1 << 30));
 /// ```
+///
+/// # Not here
+///
+/// What is said at [`PyLazy`](PyLazy#not-here). Checked and interruptible forms, since [`get`](Self::get) is both. Errors of another type
+/// than [`PyErr`]: [`PyOnceLock::get_or_try_init`].
 pub struct PyTryLazy<T, F = fn(Python<'_>) -> PyResult<T>> {
     cell: PyOnceLock<T>,
     make: F,
@@ -102,7 +149,11 @@ impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> PyResult<&T> {
-        self.cell.get_or_try_init_py(py, || (self.make)(py))
+        let (kind, asked_at) = (LockKind::Lazy, Location::caller());
+        let make = || (self.make)(py);
+        Ok(self
+            .cell
+            .fill(py, kind, Patience::Interruptible, asked_at, make)?)
     }
 }
 

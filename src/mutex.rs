@@ -256,7 +256,7 @@ impl<T: ?Sized> PyMutex<T> {
     }
 
     #[inline]
-    fn lock_patiently<'a>(
+    pub(crate) fn lock_patiently<'a>(
         &'a self,
         py: Python<'a>,
         patience: impl FnOnce() -> Patience,

@@ -2,12 +2,17 @@
 
 use std::{
     fmt,
+    panic::Location,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use pyo3::prelude::*;
 
-use crate::{DeadlockError, PyOnceLock};
+use crate::{
+    DeadlockError, PyOnceLock,
+    deadlock::LockKind,
+    wait::{Patience, Refusal},
+};
 
 /// Runs a closure once, for all threads, which wait for it detached.
 ///
@@ -36,8 +41,9 @@ use crate::{DeadlockError, PyOnceLock};
 ///
 /// # Not here
 ///
-/// `wait` and `wait_force`: a thread that wants to wait can bring the closure as well. A
-/// [`PyOnceLock<()>`](crate::PyOnceLock::wait) has the former.
+/// Of [`std::sync::Once`]: `wait` and `wait_force`: a thread that wants to wait can bring the closure as well. A
+/// [`PyOnceLock<()>`](crate::PyOnceLock::wait) has the former. Of `parking_lot`'s: `state`, which is out of date when it is read, but for
+/// [`is_completed`](Self::is_completed). A closure that may fail: [`PyOnceLock::get_or_try_init`].
 pub struct PyOnce {
     done: PyOnceLock<()>,
     /// Written while the closure runs, and so by one thread at a time.
@@ -89,9 +95,9 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once(&self, py: Python<'_>, f: impl FnOnce()) {
-        match self.call_once_checked(py, f) {
+        match self.call_patiently(py, Patience::Forever, Location::caller(), f) {
             Ok(()) => {}
-            Err(error) => error.panic(),
+            Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
@@ -107,6 +113,34 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_checked(&self, py: Python<'_>, f: impl FnOnce()) -> Result<(), DeadlockError> {
+        self.call_patiently(py, Patience::Forever, Location::caller(), f)
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`call_once`](Self::call_once), and lets Ctrl-C end the wait for another thread's closure, as
+    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raised, or a [`DeadlockError`] if the wait could never end. `f` has not run then.
+    ///
+    /// # Panics
+    ///
+    /// If a closure has panicked, or `f` does.
+    #[inline]
+    #[track_caller]
+    pub fn call_once_interruptible(&self, py: Python<'_>, f: impl FnOnce()) -> PyResult<()> {
+        Ok(self.call_patiently(py, Patience::Interruptible, Location::caller(), f)?)
+    }
+
+    #[inline]
+    fn call_patiently(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+        f: impl FnOnce(),
+    ) -> Result<(), Refusal> {
         let run = || {
             // Relaxed: the cell orders the closures.
             assert!(
@@ -115,7 +149,9 @@ impl PyOnce {
             );
             self.poisoned_by(f);
         };
-        self.done.get_or_init_checked(py, run).copied()
+        self.done
+            .fill_with(py, LockKind::Once, patience, asked_at, run)
+            .copied()
     }
 
     /// [`call_once`](Self::call_once) under the name that `pyo3::sync::OnceExt` gives it.
@@ -146,6 +182,60 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_force(&self, py: Python<'_>, f: impl FnOnce(&PyOnceState)) {
+        match self.force_patiently(py, Patience::Forever, Location::caller(), f) {
+            Ok(()) => {}
+            Err(refusal) => refusal.into_deadlock().panic(),
+        }
+    }
+
+    /// [`call_once_force`](Self::call_once_force), with an error for waits that could never end.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeadlockError`]. `f` has not run then.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does.
+    #[inline]
+    #[track_caller]
+    pub fn call_once_force_checked(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&PyOnceState),
+    ) -> Result<(), DeadlockError> {
+        self.force_patiently(py, Patience::Forever, Location::caller(), f)
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`call_once_force`](Self::call_once_force), and lets Ctrl-C end the wait, as
+    /// [`call_once_interruptible`](Self::call_once_interruptible).
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raised, or a [`DeadlockError`] if the wait could never end. `f` has not run then.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does.
+    #[inline]
+    #[track_caller]
+    pub fn call_once_force_interruptible(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&PyOnceState),
+    ) -> PyResult<()> {
+        Ok(self.force_patiently(py, Patience::Interruptible, Location::caller(), f)?)
+    }
+
+    #[inline]
+    fn force_patiently(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+        f: impl FnOnce(&PyOnceState),
+    ) -> Result<(), Refusal> {
         let run = || {
             let state = PyOnceState {
                 // Relaxed: as above.
@@ -154,9 +244,9 @@ impl PyOnce {
             self.poisoned_by(|| f(&state));
             self.poisoned.store(false, Ordering::Relaxed);
         };
-        if let Err(error) = self.done.get_or_init_checked(py, run) {
-            error.panic()
-        }
+        self.done
+            .fill_with(py, LockKind::Once, patience, asked_at, run)
+            .copied()
     }
 
     /// [`call_once_force`](Self::call_once_force) under the name that `pyo3::sync::OnceExt` gives it.

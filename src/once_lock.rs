@@ -15,7 +15,7 @@ use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 
 use self::raw::{Begin, RawOnce, Running};
 use crate::{
-    deadlock::DeadlockError,
+    deadlock::{DeadlockError, LockKind},
     wait::{Patience, Refusal},
 };
 
@@ -157,7 +157,8 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> Result<T, E>,
     {
-        match self.fill(py, Patience::Forever, Location::caller(), f) {
+        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
+        match self.fill(py, kind, Patience::Forever, asked_at, f) {
             Ok(value) => Ok(value),
             Err(FillError::Initializer(error)) => Err(error),
             Err(FillError::Refusal(refusal)) => refusal.into_deadlock().panic(),
@@ -178,11 +179,8 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> PyResult<T>,
     {
-        self.fill(py, Patience::Interruptible, Location::caller(), f)
-            .map_err(|error| match error {
-                FillError::Initializer(error) => error,
-                FillError::Refusal(refusal) => refusal.into(),
-            })
+        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
+        Ok(self.fill(py, kind, Patience::Interruptible, asked_at, f)?)
     }
 
     /// [`get_or_init`](Self::get_or_init), with an error where that panics.
@@ -197,12 +195,9 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> T,
     {
-        self.fill(py, Patience::Forever, Location::caller(), || {
-            Ok::<T, Infallible>(f())
-        })
-        .map_err(|error| match error {
-            FillError::Refusal(refusal) => refusal.into_deadlock(),
-        })
+        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
+        self.fill_with(py, kind, Patience::Forever, asked_at, f)
+            .map_err(Refusal::into_deadlock)
     }
 
     /// Puts `value` in the cell, even if another thread is running its initialiser, unless it is filled already. Gives what is in it.
@@ -270,7 +265,10 @@ impl<T> PyOnceLock<T> {
         if let Some(filled) = self.peek() {
             return Err((filled, value));
         }
-        match self.raw.begin(py, Patience::Forever, asked_at) {
+        match self
+            .raw
+            .begin(py, LockKind::OnceLock, Patience::Forever, asked_at)
+        {
             // SAFETY: the cell is complete.
             Ok(Begin::Complete) => Err((unsafe { self.assume_filled() }, value)),
             Ok(Begin::Run(running)) => match self.complete(running, value) {
@@ -383,10 +381,28 @@ impl<T> PyOnceLock<T> {
         self.peek()
     }
 
+    /// [`fill`](Self::fill) with an initialiser that does not fail.
     #[inline]
-    fn fill<E>(
+    pub(crate) fn fill_with(
         &self,
         py: Python<'_>,
+        kind: LockKind,
+        patience: Patience,
+        asked_at: &'static Location<'static>,
+        f: impl FnOnce() -> T,
+    ) -> Result<&T, Refusal> {
+        let filled = self.fill(py, kind, patience, asked_at, || Ok::<T, Infallible>(f()));
+        filled.map_err(|error| match error {
+            FillError::Refusal(refusal) => refusal,
+        })
+    }
+
+    /// The value; if the cell is empty, `f` fills it. `kind` is what the author of the call knows the cell as.
+    #[inline]
+    pub(crate) fn fill<E>(
+        &self,
+        py: Python<'_>,
+        kind: LockKind,
         patience: Patience,
         asked_at: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
@@ -394,7 +410,7 @@ impl<T> PyOnceLock<T> {
         if let Some(value) = self.peek() {
             return Ok(value);
         }
-        self.fill_slow(py, patience, asked_at, f)
+        self.fill_slow(py, kind, patience, asked_at, f)
     }
 
     /// What the initialiser may do to us:
@@ -406,11 +422,12 @@ impl<T> PyOnceLock<T> {
     fn fill_slow<E>(
         &self,
         py: Python<'_>,
+        kind: LockKind,
         patience: Patience,
         asked_at: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, FillError<E>> {
-        let begun = self.raw.begin(py, patience, asked_at);
+        let begun = self.raw.begin(py, kind, patience, asked_at);
         match begun.map_err(FillError::Refusal)? {
             // SAFETY: the cell is complete.
             Begin::Complete => Ok(unsafe { self.assume_filled() }),
@@ -480,9 +497,20 @@ impl<T> PyOnceLock<T> {
     }
 }
 
-enum FillError<E> {
+/// Why a cell was not filled.
+pub(crate) enum FillError<E> {
     Initializer(E),
     Refusal(Refusal),
+}
+
+/// For callers that can be interrupted.
+impl From<FillError<PyErr>> for PyErr {
+    fn from(error: FillError<PyErr>) -> Self {
+        match error {
+            FillError::Initializer(error) => error,
+            FillError::Refusal(refusal) => refusal.into(),
+        }
+    }
 }
 
 impl<T> PyOnceLock<Py<T>> {

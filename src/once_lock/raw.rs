@@ -68,11 +68,13 @@ impl RawOnce {
         self.word.load(Ordering::Acquire) == COMPLETE
     }
 
-    /// Waits until the cell is complete or this thread's turn has come to fill it.
+    /// Waits until the cell is complete or this thread's turn has come to fill it. `kind` is what the author of the call knows the cell
+    /// as.
     #[inline]
     pub(super) fn begin<'a>(
         &'a self,
         py: Python<'a>,
+        kind: LockKind,
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<Begin<'a>, Refusal> {
@@ -80,17 +82,18 @@ impl RawOnce {
             self.word.note_taken(asked_at);
             return Ok(Begin::Run(Running { raw: self, py }));
         }
-        self.begin_slow(py, patience, asked_at)
+        self.begin_slow(py, kind, patience, asked_at)
     }
 
     #[cold]
     fn begin_slow<'a>(
         &'a self,
         py: Python<'a>,
+        kind: LockKind,
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<Begin<'a>, Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, asked_at);
+        let mut waiter = Waiter::new(&self.word, kind, patience, asked_at);
         let me = waiter.thread;
         loop {
             let Some(bits) = self.settle() else {

@@ -57,7 +57,7 @@ use std::{
 use pyo3::{PyErr, Python};
 
 pub(crate) use self::{
-    graph::{Awaited, Holders, Link},
+    graph::{Awaited, Holders, Link, Party},
     interpreter::{exception_aside, is_finalizing, loaded_module},
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
     thread_id::ThreadId,
@@ -145,7 +145,7 @@ pub(crate) struct Waiter<'word> {
     /// Whether this thread is importing a module; found out when it has waited for long.
     is_importing: Option<bool>,
     /// The cycle through import locks that was seen at the last look: threads, and what they waited for.
-    suspected: Option<Vec<(ThreadId, usize)>>,
+    suspected: Option<Vec<(Party, usize)>>,
 }
 
 impl<'word> Waiter<'word> {
@@ -282,7 +282,7 @@ impl<'word> Waiter<'word> {
             true
         });
         // A cell whose owner is gone counts as empty, and somebody else may fill it.
-        let cause = if someone_is_gone && self.wanted.kind != LockKind::OnceLock {
+        let cause = if someone_is_gone && !self.wanted.kind.is_cell() {
             Cause::Abandoned
         } else if !it_is_me && is_finalizing(py) {
             Cause::Finalizing
