@@ -37,6 +37,7 @@ mod once_lock;
 mod panics;
 mod protected;
 mod random;
+mod regressions;
 mod rwlock;
 mod shutdown;
 mod signals;
@@ -68,6 +69,7 @@ const MODULES: &[Module] = &[
     signals::MODULE,
     shutdown::MODULE,
     single_interpreter::MODULE,
+    regressions::MODULE,
 ];
 
 /// The extension module.

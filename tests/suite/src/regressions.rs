@@ -1,0 +1,432 @@
+//! What was wrong once: each test failed before the repair that it came with.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_sync::ext::{CondvarExt, MutexExt};
+use pyo3_sync::{PyBarrier, PyMutex, PyOnceLock, PyRwLock};
+
+use crate::callback::Callback;
+use crate::harness::{
+    PythonThread, Sleeper, child, finish, on_threads, on_two_threads, wait_until,
+    wait_until_detached,
+};
+use crate::panics::{OnDrop, panic_of};
+use crate::registry::Module;
+use crate::{scenario, test};
+
+const CHILD_LIMIT: Duration = Duration::from_secs(8);
+
+/// A thread has as many places for what it reads as are usual, and further ones when it needs them. A lock that stands in one
+/// of those is read again by this thread when all the usual places are empty.
+fn a_lock_that_was_read_last_of_many_can_be_read_again(py: Python<'_>) -> PyResult<()> {
+    const LAST: usize = 19;
+    let locks: [PyRwLock<usize>; LAST + 1] = std::array::from_fn(PyRwLock::new);
+    let (is_read, writer) = (AtomicBool::new(false), Sleeper::default());
+    let (read_again, written) = on_two_threads(
+        py,
+        |py| {
+            let mut guards: Vec<_> = locks.iter().map(|lock| lock.read(py)).collect();
+            let last = guards.pop();
+            drop(guards);
+            is_read.store(true, SeqCst);
+            wait_until(py, "a writer waits for this reader", || {
+                locks[LAST].is_write_locked() && writer.is_asleep()
+            });
+            let tried = locks[LAST].try_read(py).is_some();
+            let checked = locks[LAST].read_checked(py).map(drop);
+            drop(last);
+            (tried, checked)
+        },
+        |py| {
+            wait_until(py, "it is read", || is_read.load(SeqCst));
+            writer.announce();
+            locks[LAST].write_checked(py).map(drop)
+        },
+    );
+    assert!(read_again.0);
+    read_again.1?;
+    written?;
+    Ok(())
+}
+
+/// Forks as Python does, and runs `body` in the child, which an alarm clock ends if it hangs.
+fn in_forked_child(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<()> {
+    in_forked_child_after(py, || (), body)
+}
+
+/// [`in_forked_child`], with something to do right before the fork.
+fn in_forked_child_after(
+    py: Python<'_>,
+    last: impl FnOnce(),
+    body: impl FnOnce(Python<'_>),
+) -> PyResult<()> {
+    py.import("warnings")?
+        .call_method1("simplefilter", ("ignore",))?;
+    let os = py.import("os")?;
+    let fork = os.getattr("fork")?;
+    last();
+    let child: i32 = fork.call0()?.extract()?;
+    if child == 0 {
+        let signal = py.import("signal").expect("it is there");
+        signal
+            .call_method1("alarm", (6,))
+            .expect("the alarm is set");
+        let body = std::panic::AssertUnwindSafe(|| body(py));
+        let result = std::panic::catch_unwind(body);
+        os.call_method1("_exit", (i32::from(result.is_err()),))?;
+    }
+    let (_, status): (i32, i32) = os.call_method1("waitpid", (child, 0))?.extract()?;
+    assert_eq!(status, 0, "how the child ended, as a wait status");
+    Ok(())
+}
+
+/// Threads that had come to a barrier when the process was forked do not come in the child.
+fn a_barrier_counts_only_threads_that_exist(py: Python<'_>) -> PyResult<()> {
+    let barrier = PyBarrier::new(3);
+    let waiters = [Sleeper::default(), Sleeper::default()];
+    let results = on_threads(py, 3, |py, number| {
+        if let Some(waiter) = waiters.get(number) {
+            waiter.announce();
+            barrier.wait(py);
+            return Ok(());
+        }
+        wait_until(py, "two wait", || waiters.iter().all(Sleeper::is_asleep));
+        let result = in_forked_child(py, |py| {
+            for _ in 0..3 {
+                let leaders = on_threads(py, 3, |py, _| barrier.wait(py).is_leader());
+                assert_eq!(leaders.iter().filter(|leads| **leads).count(), 1);
+            }
+        });
+        barrier.wait(py);
+        result
+    });
+    results.into_iter().collect()
+}
+
+/// Where there is a GIL, gives it to them.
+fn let_others_run(py: Python<'_>) {
+    if !cfg!(Py_GIL_DISABLED) {
+        py.detach(thread::yield_now);
+    }
+}
+
+/// A lock that is taken over from readers who are gone is poisoned, and they are forgotten, only if it is taken over.
+fn a_takeover_that_fails_changes_nothing(py: Python<'_>) -> PyResult<()> {
+    const LOCKS: usize = 3000;
+    let locks: Vec<PyRwLock<usize>> = (0..LOCKS).map(PyRwLock::new).collect();
+    let (are_read, leave) = (AtomicBool::new(false), AtomicBool::new(false));
+    let results = on_threads(py, 2, |py, number| {
+        if number == 0 {
+            let _guards: Vec<_> = locks.iter().map(|lock| lock.read(py)).collect();
+            are_read.store(true, SeqCst);
+            py.detach(|| wait_until_detached("told to leave", || leave.load(SeqCst)));
+            return Ok(());
+        }
+        wait_until(py, "they are read", || are_read.load(SeqCst));
+        let _leave = OnDrop(|| leave.store(true, SeqCst));
+        in_forked_child(py, |py| {
+            let taken_over = AtomicUsize::new(0);
+            on_threads(py, 2, |py, number| {
+                for (index, lock) in locks.iter().enumerate() {
+                    if number == 0 {
+                        while taken_over.load(SeqCst) <= index {
+                            drop(lock.read(py));
+                            let_others_run(py);
+                        }
+                        continue;
+                    }
+                    // SAFETY: a number is whole, and none was lent to this thread.
+                    while unsafe { lock.recover_abandoned(py) }.is_none() {
+                        assert!(!lock.is_poisoned());
+                        assert!(lock.try_write(py).is_none(), "readers were forgotten");
+                        let_others_run(py);
+                    }
+                    assert!(lock.is_poisoned());
+                    taken_over.store(index + 1, SeqCst);
+                }
+            });
+        })
+    });
+    results.into_iter().collect()
+}
+
+/// A lock that was reserved for readers when the process was forked is free in the child.
+fn a_reservation_for_readers_ends_with_a_fork(py: Python<'_>) -> PyResult<()> {
+    // So that no other thread gets the GIL between the unlocking and the fork.
+    py.import("sys")?
+        .call_method1("setswitchinterval", (1000,))?;
+    let lock = PyRwLock::new(0);
+    let (is_locked, readers) = (
+        AtomicBool::new(false),
+        [Sleeper::default(), Sleeper::default()],
+    );
+    let results = on_threads(py, 3, |py, number| {
+        if let Some(reader) = readers.get(number) {
+            wait_until(py, "it is locked", || is_locked.load(SeqCst));
+            reader.announce();
+            drop(lock.read(py));
+            return Ok(());
+        }
+        let guard = lock.write(py);
+        is_locked.store(true, SeqCst);
+        wait_until(py, "they sleep", || readers.iter().all(Sleeper::is_asleep));
+        py.detach(|| thread::sleep(Duration::from_millis(5))); // Until it is to be reserved for them.
+        let unlock = || {
+            drop(guard);
+            assert!(lock.try_write(py).is_none(), "it is reserved");
+        };
+        in_forked_child_after(py, unlock, |py| assert!(lock.try_write(py).is_some()))
+    });
+    results.into_iter().collect()
+}
+
+/// The mistake of the one who waits is not the fault of the other mutex.
+fn a_mutex_that_was_named_by_mistake_is_not_poisoned(py: Python<'_>) -> PyResult<()> {
+    let (mutex, other, changed) = (Mutex::new(0), Mutex::new(0), Condvar::new());
+    panic_of(|| {
+        let guard = mutex.lock_attached(py).unwrap();
+        changed.wait_timeout_attached(py, &other, guard, Duration::from_millis(1))
+    });
+    assert!(!other.is_poisoned() && !mutex.is_poisoned());
+    assert!(other.try_lock().is_ok() && mutex.try_lock().is_ok());
+    Ok(())
+}
+
+/// Waits until that many threads wait for the locks of modules that are being imported.
+fn wait_until_imports_block(py: Python<'_>, count: usize) -> PyResult<()> {
+    let code = c"
+import sys, time
+def wait(count, deadline=time.monotonic() + 8):
+    def blocks(frame):
+        return frame.f_code.co_name == 'acquire' and 'importlib._bootstrap' in frame.f_code.co_filename
+    while time.monotonic() < deadline:
+        if sum(map(blocks, sys._current_frames().values())) >= count:
+            return
+        time.sleep(0.001)
+    raise TimeoutError('too few threads have come to wait for an import lock')
+";
+    let module = PyModule::from_code(py, code, c"imports_block.py", c"imports_block")?;
+    module.call_method1("wait", (count,)).map(drop)
+}
+
+/// Modules for a test to import, by name and code.
+fn modules(py: Python<'_>, modules: &[(&str, &str)]) -> PyResult<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    for (name, code) in modules {
+        std::fs::write(folder.path().join(format!("{name}.py")), code)?;
+    }
+    py.import("sys")?
+        .getattr("path")?
+        .call_method1("insert", (0, folder.path().to_str()))?;
+    Ok(folder)
+}
+
+/// A fills a cell and imports `first`, which B imports, who has never touched a lock of ours; and `first` imports `second`, which C
+/// imports, and which asks for the cell.
+fn a_cycle_through_the_imports_of_a_stranger_is_seen(py: Python<'_>) -> PyResult<()> {
+    static CELL: PyOnceLock<i32> = PyOnceLock::new();
+    static BODIES: AtomicUsize = AtomicUsize::new(0);
+    static FILLING: AtomicBool = AtomicBool::new(false);
+    let _folder = modules(
+        py,
+        &[
+            (
+                "first",
+                "import sys\nsys.first_runs.set()\nsys.second_runs.wait(8)\nimport second\n",
+            ),
+            (
+                "second",
+                "import sys\nsys.second_runs.set()\nsys.ask_for_the_cell()\n",
+            ),
+        ],
+    )?;
+    let sys = py.import("sys")?;
+    let event = py.import("threading")?.getattr("Event")?;
+    sys.setattr("first_runs", event.call0()?)?;
+    sys.setattr("second_runs", event.call0()?)?;
+    let ask = Callback::new(|py| {
+        if BODIES.fetch_add(1, SeqCst) > 0 {
+            return Ok(()); // It is imported again by one of those that waited.
+        }
+        wait_until(py, "A fills the cell", || FILLING.load(SeqCst));
+        wait_until_imports_block(py, 2)?;
+        CELL.get_or_try_init_py(py, || Ok(1)).map(drop)
+    });
+    sys.setattr("ask_for_the_cell", ask)?;
+    let names = PyDict::new(py);
+    let stranger = PythonThread::start("import first", &names)?;
+    let first_runs = sys.getattr("first_runs")?.unbind();
+    let (filled, imported) = on_two_threads(
+        py,
+        |py| {
+            let first_runs = first_runs.call_method1(py, "wait", (8,));
+            first_runs.expect("it can be waited for");
+            CELL.get_or_init_checked(py, || {
+                FILLING.store(true, SeqCst);
+                i32::from(py.import("first").is_ok())
+            })
+            .map(drop)
+        },
+        |py| py.import("second").map(drop),
+    );
+    filled?;
+    let message = imported
+        .expect_err("the body was told")
+        .value(py)
+        .to_string();
+    for part in [
+        "3 threads wait for each other",
+        "imports the module \"first\"",
+        "imports the module \"second\"",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let _ = stranger.join(py);
+    Ok(())
+}
+
+/// C imports a module, which asks to write to what A and others read; A imports that module.
+fn a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen(py: Python<'_>) -> PyResult<()> {
+    static LOCK: PyRwLock<i32> = PyRwLock::new(0);
+    static BODIES: AtomicUsize = AtomicUsize::new(0);
+    static READERS: AtomicUsize = AtomicUsize::new(0);
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let _folder = modules(py, &[("writes", "import sys\nsys.write()\n")])?;
+    let write = Callback::new(|py| {
+        if BODIES.fetch_add(1, SeqCst) > 0 {
+            return Ok(());
+        }
+        wait_until(py, "all read", || READERS.load(SeqCst) == 3);
+        wait_until_imports_block(py, 1)?;
+        LOCK.write_interruptible(py).map(drop)
+    });
+    py.import("sys")?.setattr("write", write)?;
+    let results = on_threads(py, 4, |py, number| {
+        if number == 3 {
+            let imported = py.import("writes").map(drop);
+            DONE.store(true, SeqCst);
+            return imported;
+        }
+        // One after the other, so that there are readers before and after the one that imports.
+        wait_until(py, "its turn has come", || READERS.load(SeqCst) == number);
+        let _guard = LOCK.read_checked(py)?;
+        if number == 1 {
+            wait_until(py, "the body runs", || BODIES.load(SeqCst) > 0);
+        }
+        READERS.fetch_add(1, SeqCst);
+        if number == 1 {
+            drop(py.import("writes"));
+        } else {
+            wait_until(py, "it is over", || DONE.load(SeqCst));
+        }
+        Ok(())
+    });
+    let told = results.into_iter().filter_map(Result::err).next();
+    let message = told.expect("the body was told").value(py).to_string();
+    assert!(
+        message.contains("2 threads wait for each other"),
+        "{message}"
+    );
+    assert!(
+        message.contains("imports the module \"writes\""),
+        "{message}"
+    );
+    Ok(())
+}
+
+/// A free lock that is reserved for a thread which cannot attach any more.
+fn a_reservation_does_not_outlive_the_interpreter(py: Python<'_>) -> PyResult<()> {
+    let finished = finish(py, child(py, "regressions::reserved_at_exit")?, CHILD_LIMIT)?;
+    finished.expect_success();
+    assert!(
+        finished.output.ends_with("the call returned"),
+        "{}",
+        finished.output
+    );
+    Ok(())
+}
+
+static MUTEX_AT_EXIT: PyMutex<()> = PyMutex::new(());
+static WRITTEN_AT_EXIT: PyRwLock<()> = PyRwLock::new(());
+static READ_AT_EXIT: PyRwLock<()> = PyRwLock::new(());
+
+fn reserved_at_exit(py: Python<'_>) -> PyResult<()> {
+    static ARE_LOCKED: AtomicBool = AtomicBool::new(false);
+    static SLEEPERS: [Sleeper; 3] = [Sleeper::new(), Sleeper::new(), Sleeper::new()];
+    let names = PyDict::new(py);
+    let waits: [fn(Python<'_>); 3] = [
+        |py| drop(MUTEX_AT_EXIT.lock(py)),
+        |py| drop(WRITTEN_AT_EXIT.write(py)),
+        |py| drop(READ_AT_EXIT.read(py)),
+    ];
+    for (number, wait) in waits.into_iter().enumerate() {
+        let wait = Callback::new(move |py| {
+            wait_until(py, "they are locked", || ARE_LOCKED.load(SeqCst));
+            SLEEPERS[number].announce();
+            wait(py);
+            Ok(())
+        });
+        let name = format!("wait_{number}");
+        names.set_item(&name, wait)?;
+        PythonThread::start(&format!("{name}()"), &names)?;
+    }
+    let reserve = Callback::new(|py| {
+        let mutex = MUTEX_AT_EXIT.lock(py);
+        let written = WRITTEN_AT_EXIT.write(py);
+        let read = READ_AT_EXIT.write(py);
+        ARE_LOCKED.store(true, SeqCst);
+        wait_until(py, "all sleep", || SLEEPERS.iter().all(Sleeper::is_asleep));
+        // From here on no other thread gets the GIL: the interpreter is shut down next.
+        py.import("sys")?
+            .call_method1("setswitchinterval", (1000,))?;
+        let unlock: [Box<dyn FnOnce()>; 3] = [
+            Box::new(|| drop(mutex)),
+            Box::new(|| drop(written)),
+            Box::new(|| drop(read)),
+        ];
+        for unlock in unlock {
+            thread::sleep(Duration::from_millis(5)); // Attached. Until it is to be reserved.
+            unlock();
+        }
+        Ok(())
+    });
+    py.import("atexit")?.call_method1("register", (reserve,))?;
+    Callback::new(|py| {
+        assert!(MUTEX_AT_EXIT.try_lock(py).is_some());
+        assert!(WRITTEN_AT_EXIT.try_write(py).is_some());
+        assert!(READ_AT_EXIT.try_write(py).is_some());
+        Ok(())
+    })
+    .at_finalisation(py)
+}
+
+fn without_fork(py: Python<'_>) -> Option<String> {
+    let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
+    (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
+}
+
+const ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING: &str =
+    "without a GIL the thread that a lock is reserved for attaches and takes it at once";
+
+pub(crate) const MODULE: Module = Module {
+    tests: &[
+        test!(a_lock_that_was_read_last_of_many_can_be_read_again),
+        test!(a_barrier_counts_only_threads_that_exist).unless(without_fork),
+        test!(a_takeover_that_fails_changes_nothing)
+            .limit(30)
+            .unless(without_fork),
+        test!(a_reservation_for_readers_ends_with_a_fork)
+            .only_with_gil(ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING),
+        test!(a_mutex_that_was_named_by_mistake_is_not_poisoned),
+        test!(a_cycle_through_the_imports_of_a_stranger_is_seen).limit(20),
+        test!(a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen).limit(20),
+        test!(a_reservation_does_not_outlive_the_interpreter)
+            .only_with_gil(ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING),
+    ],
+    scenarios: &[scenario!(reserved_at_exit)],
+};
