@@ -142,6 +142,42 @@ use crate::{
 /// # Forgotten guards
 ///
 /// As with [`std::sync::Mutex`], [`std::mem::forget`] of a guard leaves the mutex locked for ever.
+///
+/// # Not here
+///
+/// - `std`'s `lock` and `try_lock` tell of poison in their results. Here [`lock_poisonable`](Self::lock_poisonable) does, and for the
+///   other ways to lock [`is_poisoned`](Self::is_poisoned), asked under the guard. [`get_mut`](Self::get_mut) and
+///   [`into_inner`](PyMutex::into_inner) give the data in any case.
+/// - `Debug` that shows the data, which would need the lock.
+/// - Signals in waits with a limit: Ctrl-C does not end [`try_lock_for`](Self::try_lock_for), since an `Option` has no room for the
+///   exception. Ask for it in between, with limits that are short:
+///
+///   ```
+///   # use pyo3::prelude::*;
+///   # use pyo3_sync::{PyMutex, PyMutexGuard};
+///   # use std::time::{Duration, Instant};
+///   fn rows<'a>(py: Python<'a>, table: &'a PyMutex<Vec<u64>>) -> PyResult<Option<PyMutexGuard<'a, Vec<u64>>>> {
+///       let limit = Instant::now() + Duration::from_secs(60);
+///       loop {
+///           let now = Instant::now();
+///           let guard = table.try_lock_until(py, limit.min(now + Duration::from_millis(50)));
+///           if guard.is_some() || now >= limit {
+///               return Ok(guard);
+///           }
+///           py.check_signals()?;
+///       }
+///   }
+///   # Python::initialize();
+///   # Python::attach(|py| assert!(rows(py, &PyMutex::default()).unwrap().is_some()));
+///   ```
+/// - An interruptible form of [`try_with_attached`](Self::try_with_attached): it is for code that has nobody to give the exception to.
+/// - Of `lock_api`: `lock_arc` is an associated function here, called as `PyMutex::lock_arc(&mutex, py)`. The `*_fair` forms and `bump`:
+///   it is fair enough by itself. `raw`, `from_raw`, `data_ptr`, `force_unlock` and `make_guard_unchecked`, which are for locking without
+///   a guard: the owner of this mutex is a thread, which must be attached when it unlocks, and the guard is what sees to both.
+///   `ReentrantMutex`: a shared borrow of the data is all that it can give; code that comes back is what
+///   [`PyProtected`](crate::PyProtected) is for.
+/// - Of `pyo3::sync::PyMutex`: locking without a token. Threads that are not attached use [`try_with_attached`](Self::try_with_attached),
+///   or a lock of `std` and [`ext`](crate::ext).
 pub struct PyMutex<T: ?Sized> {
     raw: RawMutex,
     data: UnsafeCell<T>,
@@ -516,11 +552,104 @@ impl<T: ?Sized> PyMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyMutexGuard<'py, T> {
-        match this.raw.lock(py, || Patience::Forever, Location::caller()) {
-            // SAFETY: this thread has just locked the mutex.
-            Ok(()) => unsafe { ArcPyMutexGuard::new(Arc::clone(this), py) },
+        match Self::lock_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+            Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
+    }
+
+    #[inline]
+    fn lock_arc_patiently<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<ArcPyMutexGuard<'py, T>, Refusal> {
+        this.raw.lock(py, patience, asked_at)?;
+        // SAFETY: this thread has just locked the mutex.
+        Ok(unsafe { ArcPyMutexGuard::new(Arc::clone(this), py) })
+    }
+
+    /// [`lock_arc`](Self::lock_arc), with an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_checked`](Self::lock_checked).
+    #[inline]
+    #[track_caller]
+    pub fn lock_arc_checked<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> Result<ArcPyMutexGuard<'py, T>, DeadlockError> {
+        Self::lock_arc_patiently(this, py, || Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`lock_arc`](Self::lock_arc), and lets Ctrl-C end the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_interruptible`](Self::lock_interruptible).
+    #[inline]
+    #[track_caller]
+    pub fn lock_arc_interruptible<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> PyResult<ArcPyMutexGuard<'py, T>> {
+        let patience = || Patience::Interruptible;
+        Ok(Self::lock_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        )?)
+    }
+
+    /// [`lock_arc`](Self::lock_arc) if that needs no waiting, as [`try_lock`](Self::try_lock).
+    #[inline]
+    #[track_caller]
+    pub fn try_lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> Option<ArcPyMutexGuard<'py, T>> {
+        let locked = this.raw.try_lock(py, Location::caller());
+        // SAFETY: this thread has just locked the mutex.
+        locked.then(|| unsafe { ArcPyMutexGuard::new(Arc::clone(this), py) })
+    }
+
+    /// [`lock_arc`](Self::lock_arc), waiting no longer than `limit`, as [`try_lock_for`](Self::try_lock_for).
+    ///
+    /// # Panics
+    ///
+    /// As [`lock`](Self::lock), if the limit is none.
+    #[inline]
+    #[track_caller]
+    pub fn try_lock_arc_for<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Duration,
+    ) -> Option<ArcPyMutexGuard<'py, T>> {
+        let patience = || Patience::for_duration(limit);
+        in_time(Self::lock_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
+    }
+
+    /// [`lock_arc`](Self::lock_arc), waiting no longer than until `limit`, as [`try_lock_until`](Self::try_lock_until).
+    #[inline]
+    #[track_caller]
+    pub fn try_lock_arc_until<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Instant,
+    ) -> Option<ArcPyMutexGuard<'py, T>> {
+        let patience = || Patience::Until(limit);
+        in_time(Self::lock_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
     }
 
     /// The data, without locking: the exclusive borrow proves that nobody else has it.

@@ -95,9 +95,10 @@ use crate::{
 ///
 /// # Not here
 ///
-/// Of `parking_lot`'s: upgradable readers, a lock of their own for something that [`write`](Self::write) does as well when writes are
-/// few; `bump` and the `*_fair` forms, since it is fair enough by itself; `force_unlock` and `data_ptr`, which an `unsafe` caller would need
-/// only to build guards of his own.
+/// What is said at [`PyMutex`](crate::PyMutex#not-here) of poison, of signals in waits with a limit, of the `*_fair` forms and of locking
+/// without a guard holds here too. Of `lock_api`: upgradable readers, a lock of their own for something that [`write`](Self::write)
+/// does as well when writes are few; `read_recursive`, since [`read`](Self::read) is; `is_locked_exclusive` is
+/// [`is_write_locked`](Self::is_write_locked).
 pub struct PyRwLock<T: ?Sized> {
     raw: RawRwLock,
     data: UnsafeCell<T>,
@@ -328,10 +329,105 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockReadGuard<'py, T> {
-        match this.raw.read(py, || Patience::Forever, Location::caller()) {
-            Ok(entry) => ArcPyRwLockReadGuard::new(Arc::clone(this), entry, py),
+        match Self::read_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+            Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
+    }
+
+    #[inline]
+    fn read_arc_patiently<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<ArcPyRwLockReadGuard<'py, T>, Refusal> {
+        let entry = this.raw.read(py, patience, asked_at)?;
+        Ok(ArcPyRwLockReadGuard::new(Arc::clone(this), entry, py))
+    }
+
+    /// [`read_arc`](Self::read_arc) if that needs no waiting, as [`try_read`](Self::try_read).
+    #[inline]
+    #[track_caller]
+    pub fn try_read_arc<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
+        let entry = this.raw.try_read(py)?;
+        Some(ArcPyRwLockReadGuard::new(Arc::clone(this), entry, py))
+    }
+
+    /// [`read_arc`](Self::read_arc), with an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_checked`](Self::read_checked).
+    #[inline]
+    #[track_caller]
+    pub fn read_arc_checked<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> Result<ArcPyRwLockReadGuard<'py, T>, DeadlockError> {
+        Self::read_arc_patiently(this, py, || Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`read_arc`](Self::read_arc), and lets Ctrl-C end the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_interruptible`](Self::read_interruptible).
+    #[inline]
+    #[track_caller]
+    pub fn read_arc_interruptible<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> PyResult<ArcPyRwLockReadGuard<'py, T>> {
+        let patience = || Patience::Interruptible;
+        Ok(Self::read_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        )?)
+    }
+
+    /// [`read_arc`](Self::read_arc), waiting no longer than `limit`, as [`try_read_for`](Self::try_read_for).
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read), if the limit is none.
+    #[inline]
+    #[track_caller]
+    pub fn try_read_arc_for<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Duration,
+    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
+        let patience = || Patience::for_duration(limit);
+        in_time(Self::read_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
+    }
+
+    /// [`read_arc`](Self::read_arc), waiting no longer than until `limit`, as [`try_read_until`](Self::try_read_until).
+    #[inline]
+    #[track_caller]
+    pub fn try_read_arc_until<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Instant,
+    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
+        let patience = || Patience::Until(limit);
+        in_time(Self::read_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
     }
 
     /// Locks for writing, waiting detached from the interpreter if it has to.
@@ -488,11 +584,107 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockWriteGuard<'py, T> {
-        match this.raw.write(py, || Patience::Forever, Location::caller()) {
-            // SAFETY: this thread has just locked for writing.
-            Ok(()) => unsafe { ArcPyRwLockWriteGuard::new(Arc::clone(this), py) },
+        match Self::write_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+            Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
+    }
+
+    #[inline]
+    fn write_arc_patiently<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        patience: impl FnOnce() -> Patience,
+        asked_at: &'static Location<'static>,
+    ) -> Result<ArcPyRwLockWriteGuard<'py, T>, Refusal> {
+        this.raw.write(py, patience, asked_at)?;
+        // SAFETY: this thread has just locked for writing.
+        Ok(unsafe { ArcPyRwLockWriteGuard::new(Arc::clone(this), py) })
+    }
+
+    /// [`write_arc`](Self::write_arc) if that needs no waiting, as [`try_write`](Self::try_write).
+    #[inline]
+    #[track_caller]
+    pub fn try_write_arc<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
+        let locked = this.raw.try_write(py, Location::caller());
+        // SAFETY: this thread has just locked for writing.
+        locked.then(|| unsafe { ArcPyRwLockWriteGuard::new(Arc::clone(this), py) })
+    }
+
+    /// [`write_arc`](Self::write_arc), with an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_checked`](Self::write_checked).
+    #[inline]
+    #[track_caller]
+    pub fn write_arc_checked<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> Result<ArcPyRwLockWriteGuard<'py, T>, DeadlockError> {
+        Self::write_arc_patiently(this, py, || Patience::Forever, Location::caller())
+            .map_err(Refusal::into_deadlock)
+    }
+
+    /// [`write_arc`](Self::write_arc), and lets Ctrl-C end the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_interruptible`](Self::write_interruptible).
+    #[inline]
+    #[track_caller]
+    pub fn write_arc_interruptible<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+    ) -> PyResult<ArcPyRwLockWriteGuard<'py, T>> {
+        let patience = || Patience::Interruptible;
+        Ok(Self::write_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        )?)
+    }
+
+    /// [`write_arc`](Self::write_arc), waiting no longer than `limit`, as [`try_write_for`](Self::try_write_for).
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Self::write), if the limit is none.
+    #[inline]
+    #[track_caller]
+    pub fn try_write_arc_for<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Duration,
+    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
+        let patience = || Patience::for_duration(limit);
+        in_time(Self::write_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
+    }
+
+    /// [`write_arc`](Self::write_arc), waiting no longer than until `limit`, as [`try_write_until`](Self::try_write_until).
+    #[inline]
+    #[track_caller]
+    pub fn try_write_arc_until<'py>(
+        this: &Arc<Self>,
+        py: Python<'py>,
+        limit: Instant,
+    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
+        let patience = || Patience::Until(limit);
+        in_time(Self::write_arc_patiently(
+            this,
+            py,
+            patience,
+            Location::caller(),
+        ))
     }
 
     /// The data, without locking: the exclusive borrow proves that nobody else has it.

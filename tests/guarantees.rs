@@ -51,9 +51,9 @@ assert_not_impl_any!(PyMutex<dyn Debug + Sync>: Send, Sync);
 assert_impl_all!(PyMutexGuard<'static, i32>: Sync);
 assert_impl_all!(MappedPyMutexGuard<'static, i32>: Sync);
 assert_impl_all!(ArcPyMutexGuard<'static, i32>: Sync);
-assert_impl_all!(PyMutexGuard<'static, NotSend>: Sync);
 assert_impl_all!(MappedPyMutexGuard<'static, NotSend>: Sync);
-// This one shows its `Arc`, with which another thread could come to drop the data.
+// These show the mutex, with which another thread could come to have the data, or to drop them.
+assert_not_impl_any!(PyMutexGuard<'static, NotSend>: Sync);
 assert_not_impl_any!(ArcPyMutexGuard<'static, NotSend>: Sync);
 assert_not_impl_any!(PyMutexGuard<'static, i32>: Send);
 assert_not_impl_any!(MappedPyMutexGuard<'static, i32>: Send);
@@ -179,6 +179,8 @@ assert_not_impl_any!(MappedPyRwLockReadGuard<'static, i32>: Send);
 assert_not_impl_any!(MappedPyRwLockWriteGuard<'static, i32>: Send);
 assert_not_impl_any!(ArcPyRwLockReadGuard<'static, i32>: Send);
 assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, i32>: Send);
+assert_not_impl_any!(PyRwLockReadGuard<'static, NotSend>: Sync);
+assert_not_impl_any!(PyRwLockWriteGuard<'static, NotSend>: Sync);
 assert_not_impl_any!(ArcPyRwLockReadGuard<'static, NotSend>: Sync);
 assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, NotSend>: Sync);
 assert_not_impl_any!(PyRwLockReadGuard<'static, NotSync>: Sync);

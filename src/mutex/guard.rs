@@ -78,6 +78,13 @@ impl Drop for Held<'_> {
 
 /// The right to use the data of a [`PyMutex`], until it is dropped.
 ///
+/// # Not here
+///
+/// Of `lock_api`'s: `leak`, which would keep the mutex locked for ever, and give data that outlive the token; `unlock_fair`,
+/// `unlocked_fair` and `bump`, since the mutex is fair enough by itself; `try_map_or_err`: let the closure of
+/// [`try_map`](Self::try_map) put the error aside. A checked or interruptible [`unlocked`](Self::unlocked): the guard must hold the mutex
+/// again when that returns, and a deadlock there is to be mended rather than handled.
+///
 /// # Panics
 ///
 /// Using a guard panics after [`unlocked`](Self::unlocked) has failed to lock the mutex again.
@@ -87,9 +94,10 @@ pub struct PyMutexGuard<'a, T: ?Sized> {
     mutex: &'a PyMutex<T>,
 }
 
-// SAFETY: a shared guard gives a shared reference to the data, which other threads may use if the data is `Sync`. The
-// token is not reachable from outside, and dropping, mapping or unlocking needs the guard itself.
-unsafe impl<T: ?Sized + Sync> Sync for PyMutexGuard<'_, T> {}
+// SAFETY: a shared guard gives a shared reference to the data, which other threads may use if the data is `Sync`; and one to the mutex,
+// which they may lock later, and so get or drop the data, if the data is `Send`. The token is not reachable from outside, and
+// dropping, mapping or unlocking needs the guard itself.
+unsafe impl<T: ?Sized + Send + Sync> Sync for PyMutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
     /// # Safety
@@ -101,6 +109,25 @@ impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
             held: Held::new(&mutex.raw, py),
             mutex,
         }
+    }
+
+    /// The mutex that this guard locks.
+    ///
+    /// An associated function, as all of a guard are, so that it does not hide a `mutex` of the data's own.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// use pyo3_sync::PyMutexGuard;
+    ///
+    /// /// Unlocks, does something, and locks again, for a caller who wants a guard that was never unlocked.
+    /// fn renew<'a>(guard: PyMutexGuard<'a, u64>, py: Python<'a>) -> PyMutexGuard<'a, u64> {
+    ///     let mutex = PyMutexGuard::mutex(&guard);
+    ///     drop(guard);
+    ///     mutex.lock(py)
+    /// }
+    /// ```
+    pub fn mutex(guard: &Self) -> &'a PyMutex<T> {
+        guard.mutex
     }
 
     /// A guard for a part of the data.
@@ -253,6 +280,9 @@ impl<T: ?Sized> DerefMut for PyMutexGuard<'_, T> {
 }
 
 /// The right to use a part of the data of a [`PyMutex`]: see [`PyMutexGuard::map`].
+///
+/// What is not in [`PyMutexGuard`](PyMutexGuard#not-here) is not here either; nor is `unlocked`, as in `lock_api`: the part may be gone
+/// afterwards.
 #[must_use = "if unused the mutex unlocks at once"]
 pub struct MappedPyMutexGuard<'a, U: ?Sized> {
     held: Held<'a>,
@@ -262,7 +292,7 @@ pub struct MappedPyMutexGuard<'a, U: ?Sized> {
     _data: PhantomData<&'a mut U>,
 }
 
-// SAFETY: as for `PyMutexGuard`.
+// SAFETY: as for `PyMutexGuard`; `Send` is not needed, since there is no way from here to the mutex.
 unsafe impl<U: ?Sized + Sync> Sync for MappedPyMutexGuard<'_, U> {}
 
 impl<'a, U: ?Sized> MappedPyMutexGuard<'a, U> {
@@ -335,6 +365,9 @@ impl<U: ?Sized> DerefMut for MappedPyMutexGuard<'_, U> {
 }
 
 /// The right to use the data of a [`PyMutex`] in an [`Arc`]: see [`PyMutex::lock_arc`].
+///
+/// What is not in [`PyMutexGuard`](PyMutexGuard#not-here) is not here either. `into_arc` of `lock_api`'s is [`unlock`](Self::unlock), which
+/// serves for `unlocked` as well: unlock, do what is to be done, and call [`PyMutex::lock_arc`] again. There is no `map`, as in `lock_api`.
 #[must_use = "if unused the mutex unlocks at once"]
 pub struct ArcPyMutexGuard<'py, T: ?Sized> {
     mutex: Arc<PyMutex<T>>,

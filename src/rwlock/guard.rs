@@ -131,6 +131,11 @@ impl<G> Drop for OnPanic<'_, G> {
 
 /// The right to read the data of a [`PyRwLock`], until it is dropped.
 ///
+/// # Not here
+///
+/// What is not in [`PyMutexGuard`](crate::PyMutexGuard#not-here) is not in the guards of this lock either. `upgrade`, for which two readers
+/// would wait for each other: drop this guard, ask to write, and look again, since others may have written in between.
+///
 /// # Panics
 ///
 /// Using a guard panics after [`unlocked`](Self::unlocked) has failed to lock again.
@@ -140,9 +145,10 @@ pub struct PyRwLockReadGuard<'a, T: ?Sized> {
     lock: &'a PyRwLock<T>,
 }
 
-// SAFETY: a shared guard gives a shared reference to the data, which other threads may use if the data is `Sync`. The
-// token and the entry are not reachable from outside, and dropping, mapping or unlocking needs the guard itself.
-unsafe impl<T: ?Sized + Sync> Sync for PyRwLockReadGuard<'_, T> {}
+// SAFETY: a shared guard gives a shared reference to the data, which other threads may use if the data is `Sync`; and one to the lock,
+// with which they may write later, and so get or drop the data, if the data is `Send`. The token and the entry are not reachable
+// from outside, and dropping, mapping or unlocking needs the guard itself.
+unsafe impl<T: ?Sized + Send + Sync> Sync for PyRwLockReadGuard<'_, T> {}
 
 impl<'a, T: ?Sized> PyRwLockReadGuard<'a, T> {
     /// `entry` is of the calling thread, for `lock`, and no other guard knows of it.
@@ -156,6 +162,11 @@ impl<'a, T: ?Sized> PyRwLockReadGuard<'a, T> {
             },
             lock,
         }
+    }
+
+    /// The lock of this guard.
+    pub fn rwlock(guard: &Self) -> &'a PyRwLock<T> {
+        guard.lock
     }
 
     /// A guard for a part of the data.
@@ -249,7 +260,7 @@ pub struct PyRwLockWriteGuard<'a, T: ?Sized> {
 }
 
 // SAFETY: as for `PyRwLockReadGuard`.
-unsafe impl<T: ?Sized + Sync> Sync for PyRwLockWriteGuard<'_, T> {}
+unsafe impl<T: ?Sized + Send + Sync> Sync for PyRwLockWriteGuard<'_, T> {}
 
 impl<'a, T: ?Sized> PyRwLockWriteGuard<'a, T> {
     /// # Safety
@@ -261,6 +272,11 @@ impl<'a, T: ?Sized> PyRwLockWriteGuard<'a, T> {
             writing: Writing::new(&lock.raw, py),
             lock,
         }
+    }
+
+    /// The lock of this guard.
+    pub fn rwlock(guard: &Self) -> &'a PyRwLock<T> {
+        guard.lock
     }
 
     /// Goes from writing to reading: no other thread writes in between.
@@ -381,7 +397,7 @@ pub struct MappedPyRwLockReadGuard<'a, U: ?Sized> {
     _data: PhantomData<&'a U>,
 }
 
-// SAFETY: as for `PyRwLockReadGuard`.
+// SAFETY: as for `PyRwLockReadGuard`; `Send` is not needed, since there is no way from here to the lock.
 unsafe impl<U: ?Sized + Sync> Sync for MappedPyRwLockReadGuard<'_, U> {}
 
 impl<'a, U: ?Sized> MappedPyRwLockReadGuard<'a, U> {
@@ -436,7 +452,7 @@ pub struct MappedPyRwLockWriteGuard<'a, U: ?Sized> {
     _data: PhantomData<&'a mut U>,
 }
 
-// SAFETY: as for `PyRwLockReadGuard`.
+// SAFETY: as for `MappedPyRwLockReadGuard`.
 unsafe impl<U: ?Sized + Sync> Sync for MappedPyRwLockWriteGuard<'_, U> {}
 
 impl<'a, U: ?Sized> MappedPyRwLockWriteGuard<'a, U> {
@@ -519,6 +535,13 @@ impl<'py, T: ?Sized> ArcPyRwLockReadGuard<'py, T> {
     pub fn rwlock(guard: &Self) -> &Arc<PyRwLock<T>> {
         &guard.lock
     }
+
+    /// Unlocks the lock and gives back the reference to it.
+    pub fn unlock(guard: Self) -> Arc<PyRwLock<T>> {
+        let lock = Arc::clone(&guard.lock);
+        drop(guard);
+        lock
+    }
 }
 
 impl<T: ?Sized> Deref for ArcPyRwLockReadGuard<'_, T> {
@@ -567,6 +590,13 @@ impl<'py, T: ?Sized> ArcPyRwLockWriteGuard<'py, T> {
     /// The lock of this guard.
     pub fn rwlock(guard: &Self) -> &Arc<PyRwLock<T>> {
         &guard.lock
+    }
+
+    /// Unlocks the lock and gives back the reference to it.
+    pub fn unlock(guard: Self) -> Arc<PyRwLock<T>> {
+        let lock = Arc::clone(&guard.lock);
+        drop(guard);
+        lock
     }
 
     /// Goes from writing to reading: no other thread writes in between.
