@@ -35,7 +35,7 @@
 //! | attached threads only | either | no | [`PyProtected`](crate::PyProtected) |
 //! | attached threads only | either | yes | [`PyMutex`](crate::PyMutex), [`PyRwLock`](crate::PyRwLock) |
 //! | detached threads too | no | no | a lock of `std` or `parking_lot`; attached threads take it with these traits and give it back before they call into Python |
-//! | detached threads too | no | yes | the same, kept while Python is called: a detached thread then waits for as long as that takes |
+//! | detached threads too | no | yes | a [`PyMutex`](crate::PyMutex), for which those threads attach ([`try_with_attached`](crate::PyMutex::try_with_attached)); or, if they must not, a lock of `std` around data with a mark "in use" among them, which is set, and the lock given back, before Python is called |
 //! | detached threads too | yes | either | a [`PyMutex`](crate::PyMutex), for which those threads attach: to do anything with a `Py<_>` they have to anyway |
 //!
 //! One piece of data, one kind of lock. Where the two kinds meet, take that of this crate first and the foreign one last, and call nothing
@@ -64,11 +64,47 @@
 //! Ctrl-C does not end such a wait. Nor is there fairness beyond that of the lock itself: a thread that waited has to come in time
 //! once it has attached, and starts over if it does not.
 //!
+//! # At exit
+//!
+//! A thread that waits here when the interpreter shuts down owns nothing, and does not come back. It detaches as
+//! [`Python::detach`] does, unlike one that waits for a lock of this crate: with PyO3 before 0.29, on Python before 3.14, a thread that
+//! comes back from that while the interpreter is shutting down aborts the process. There, end such threads in an `atexit` function, or
+//! use a newer PyO3.
+//!
+//! # Time limits
+//!
+//! Not here, since the wait for the lock and the wait to attach would need one together. A thread that asks again and again has one:
+//!
+//! ```
+//! use pyo3::prelude::*;
+//! use std::{
+//!     sync::{Mutex, MutexGuard, TryLockError},
+//!     thread,
+//!     time::{Duration, Instant},
+//! };
+//!
+//! fn lock_for<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>, limit: Duration) -> Option<MutexGuard<'a, T>> {
+//!     let start = Instant::now();
+//!     loop {
+//!         match mutex.try_lock() {
+//!             Ok(guard) => return Some(guard),
+//!             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+//!             Err(TryLockError::WouldBlock) if start.elapsed() >= limit => return None,
+//!             Err(TryLockError::WouldBlock) => py.detach(|| thread::sleep(Duration::from_millis(1))),
+//!         }
+//!     }
+//! }
+//! # Python::initialize();
+//! # Python::attach(|py| assert!(lock_for(py, &Mutex::new(1), Duration::ZERO).is_some()));
+//! ```
+//!
 //! # Not here
 //!
-//! `parking_lot::Once` and `parking_lot::Condvar`, which are not types of `lock_api`: `py.detach(|| ..)` around the wait, in a
-//! function that is given no guard, does for them what these traits do. Upgradable reads. Time limits: `try_lock_for` inside `py.detach`,
-//! then [`MutexExt::lock_attached`]. `LazyLock`: [`PyLazy`](crate::PyLazy).
+//! - `parking_lot::Once` and `parking_lot::Condvar`, which are not types of `lock_api`, and `OnceLock::wait`: `py.detach(|| ..)` around
+//!   the wait, in a function that is given no guard, does for them what these traits do.
+//! - Upgradable reads.
+//! - `LazyLock`: [`PyLazy`](crate::PyLazy).
+//! - `pyo3::sync::MutexExt` for `pyo3::sync::PyMutex`: that mutex detaches by itself.
 
 mod barrier;
 mod condvar;

@@ -66,6 +66,22 @@ impl<R: RawRwLock, T: ?Sized> RwLockExt for RwLock<R, T> {
 /// [`MutexExt`] for the guards of `lock_api` that own their mutex.
 ///
 /// PyO3 gives these to whoever calls `lock_py_attached` on an `Arc`. Here they have the name that `lock_api` gives them.
+///
+/// ```
+/// use lock_api::{ArcMutexGuard, Mutex, RawMutex};
+/// use pyo3::prelude::*;
+/// use pyo3_sync::ext::MutexArcExt;
+/// use std::{collections::HashMap, sync::Arc};
+///
+/// /// `R` is `parking_lot::RawMutex`, say.
+/// fn account<R: RawMutex>(
+///     py: Python<'_>,
+///     all: &HashMap<String, Arc<Mutex<R, u64>>>,
+///     name: &str,
+/// ) -> Option<ArcMutexGuard<R, u64>> {
+///     all.get(name).map(|account| account.lock_arc_attached(py))
+/// }
+/// ```
 pub trait MutexArcExt: Sealed {
     /// What `lock_arc` gives.
     type Guard;
@@ -97,6 +113,22 @@ impl<R: RawMutex, G: GetThreadId, T: ?Sized> MutexArcExt for ReentrantMutex<R, G
 }
 
 /// [`RwLockExt`] for the guards of `lock_api` that own their lock.
+///
+/// ```
+/// use lock_api::{ArcRwLockReadGuard, RawRwLock, RwLock};
+/// use pyo3::prelude::*;
+/// use pyo3_sync::ext::RwLockArcExt;
+/// use std::{collections::HashMap, sync::Arc};
+///
+/// /// `R` is `parking_lot::RawRwLock`, say.
+/// fn table<R: RawRwLock>(
+///     py: Python<'_>,
+///     all: &HashMap<String, Arc<RwLock<R, Vec<u64>>>>,
+///     name: &str,
+/// ) -> Option<ArcRwLockReadGuard<R, Vec<u64>>> {
+///     all.get(name).map(|table| table.read_arc_attached(py))
+/// }
+/// ```
 pub trait RwLockArcExt: Sealed {
     /// What `read_arc` gives.
     type ReadGuard;

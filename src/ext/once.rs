@@ -4,10 +4,7 @@
 
 use std::sync::{Once, OnceLock, OnceState};
 
-use pyo3::{
-    Python,
-    sync::{OnceExt as _, OnceLockExt as _},
-};
+use pyo3::Python;
 
 use super::sealed::Sealed;
 
@@ -16,6 +13,25 @@ use super::sealed::Sealed;
 /// Unless it has been done the thread detaches, whether or not it has to wait: only the `Once` knows. `f` runs attached, while the
 /// thread owns the `Once`. So all attached threads must come this way, and none of what `f` calls may come back.
 /// [`PyOnce`](crate::PyOnce) detaches only to wait, and reports who comes back.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::ext::OnceExt;
+/// use std::sync::Once;
+///
+/// /// Rust threads ask whether it [is completed](Once::is_completed).
+/// static REGISTERED: Once = Once::new();
+///
+/// #[pyfunction]
+/// fn register(py: Python<'_>) {
+///     REGISTERED.call_once_attached(py, || {
+///         // Registers something with Python, say.
+///     });
+/// }
+/// # Python::initialize();
+/// # Python::attach(register);
+/// # assert!(REGISTERED.is_completed());
+/// ```
 pub trait OnceExt: Sealed {
     /// [`Once::call_once`], detached while it waits; `f` runs attached.
     ///
@@ -30,6 +46,18 @@ pub trait OnceExt: Sealed {
     ///
     /// If `f` does.
     fn call_once_force_attached(&self, py: Python<'_>, f: impl FnOnce(&OnceState));
+
+    /// [`call_once_attached`](Self::call_once_attached) under the name that `pyo3::sync::OnceExt` gives it.
+    #[inline]
+    fn call_once_py_attached(&self, py: Python<'_>, f: impl FnOnce()) {
+        self.call_once_attached(py, f);
+    }
+
+    /// [`call_once_force_attached`](Self::call_once_force_attached) under the name that `pyo3::sync::OnceExt` gives it.
+    #[inline]
+    fn call_once_force_py_attached(&self, py: Python<'_>, f: impl FnOnce(&OnceState)) {
+        self.call_once_force_attached(py, f);
+    }
 }
 
 impl Sealed for Once {}
@@ -37,12 +65,12 @@ impl Sealed for Once {}
 impl OnceExt for Once {
     #[inline]
     fn call_once_attached(&self, py: Python<'_>, f: impl FnOnce()) {
-        self.call_once_py_attached(py, f);
+        pyo3::sync::OnceExt::call_once_py_attached(self, py, f);
     }
 
     #[inline]
     fn call_once_force_attached(&self, py: Python<'_>, f: impl FnOnce(&OnceState)) {
-        self.call_once_force_py_attached(py, f);
+        pyo3::sync::OnceExt::call_once_force_py_attached(self, py, f);
     }
 }
 
@@ -71,6 +99,12 @@ pub trait OnceLockExt<T>: Sealed {
     ///
     /// If `f` does. The cell is empty then.
     fn get_or_init_attached(&self, py: Python<'_>, f: impl FnOnce() -> T) -> &T;
+
+    /// [`get_or_init_attached`](Self::get_or_init_attached) under the name that `pyo3::sync::OnceLockExt` gives it.
+    #[inline]
+    fn get_or_init_py_attached(&self, py: Python<'_>, f: impl FnOnce() -> T) -> &T {
+        self.get_or_init_attached(py, f)
+    }
 }
 
 impl<T> Sealed for OnceLock<T> {}
@@ -78,6 +112,6 @@ impl<T> Sealed for OnceLock<T> {}
 impl<T> OnceLockExt<T> for OnceLock<T> {
     #[inline]
     fn get_or_init_attached(&self, py: Python<'_>, f: impl FnOnce() -> T) -> &T {
-        self.get_or_init_py_attached(py, f)
+        pyo3::sync::OnceLockExt::get_or_init_py_attached(self, py, f)
     }
 }
