@@ -22,7 +22,8 @@ pub mod exceptions {
 /// Adds the exception classes of this crate to a module, so that Python code can name them.
 ///
 /// Each extension has classes of its own. All are called `pyo3_sync.DeadlockError` in tracebacks, and are subclasses of
-/// `RuntimeError`; there is no Python module of that name.
+/// `RuntimeError`; there is no Python module of that name. So they cannot be pickled, and a process of `multiprocessing` that lets one out
+/// has it replaced by an error of pickling: catch it there.
 ///
 /// ```
 /// use pyo3::prelude::*;

@@ -104,7 +104,10 @@ mod wait;
 #[doc = include_str!("../docs/deadlocks.md")]
 pub mod deadlocks {
     #[allow(unused_imports, reason = "for the links of the text")]
-    use crate::{DeadlockError, PyMutex, PyMutexGuard, PyOnceLock, TryAttachedError, exceptions};
+    use crate::{
+        DeadlockError, PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce,
+        PyOnceLock, PyProtected, PyRwLock, PyTryLazy, TryAttachedError, add_exceptions, exceptions,
+    };
 }
 
 #[doc = include_str!("../MIGRATION.md")]

@@ -44,10 +44,27 @@ use crate::{
 ///
 /// # Deadlocks
 ///
-/// An initialiser that asks for the cell it is filling, directly or through Python code, gets a panic
-/// from [`get_or_init`](Self::get_or_init) and [`get_or_try_init`](Self::get_or_try_init), and an exception from
-/// [`get_or_try_init_py`](Self::get_or_try_init_py), instead of waiting for itself; so does the finalising thread that
-/// would wait for one that cannot run any more.
+/// Waits that could never end are a panic from [`get_or_init`](Self::get_or_init), [`get_or_try_init`](Self::get_or_try_init),
+/// [`set`](Self::set) and [`wait`](Self::wait), an error from [`get_or_init_checked`](Self::get_or_init_checked), and an exception from
+/// [`get_or_try_init_py`](Self::get_or_try_init_py) and [`wait_interruptible`](Self::wait_interruptible):
+///
+/// - of an initialiser that asks for the cell it is filling, directly or through Python code;
+/// - of one of several threads each of which waits for a cell that another of them is filling, or for a lock of this crate that it holds,
+///   or for a module that it is importing;
+/// - of the finalising thread, at exit, for one that cannot run any more.
+///
+/// In the child of a fork, a cell that a thread was filling which does not exist there is empty, and filled afresh by the next that asks.
+/// What that thread had made by then is leaked.
+///
+/// # Not here
+///
+/// - Checked and interruptible forms of [`set`](Self::set) and [`try_insert`](Self::try_insert): `get_or_init_checked(py, || value)` and
+///   `get_or_try_init_py(py, || Ok(value))` wait for the same, and the closure knows whether it was called.
+/// - Forms with a limit: what takes too long is somebody's initialiser, and a thread that does without the value asks
+///   [`get`](Self::get).
+/// - Of [`std::sync::OnceLock`]: `get_mut_or_init` and `get_mut_or_try_init`, which are not stable there:
+///   [`get_mut`](Self::get_mut) after [`get_or_init`](Self::get_or_init). Of `pyo3::sync::PyOnceLock` nothing is missing, nor of
+///   `pyo3::sync::OnceLockExt`.
 ///
 /// # Memory
 ///
