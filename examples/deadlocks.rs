@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    path::PathBuf,
     process::{Command, Stdio},
     sync::{
         Barrier,
@@ -117,16 +118,19 @@ fn set_during_initialisation<C: Cell>(py: Python<'_>) {
     );
 }
 
+/// A closure for Python code to call.
+#[pyclass(frozen)]
+struct Asks(Box<dyn Fn(Python<'_>) + Send + Sync>);
+
+#[pymethods]
+impl Asks {
+    fn __call__(&self, py: Python<'_>) {
+        (self.0)(py);
+    }
+}
+
 /// An object is dropped by detached code in the initialiser; when the thread attaches again its `__del__` runs.
 fn finaliser_asks_for_the_cell<C: Cell>(py: Python<'_>) {
-    #[pyclass(frozen)]
-    struct Asks(Box<dyn Fn(Python<'_>) + Send + Sync>);
-    #[pymethods]
-    impl Asks {
-        fn __call__(&self, py: Python<'_>) {
-            (self.0)(py);
-        }
-    }
     let code = c"
 class Mortal:
     def __init__(self, call):
@@ -162,6 +166,52 @@ fn two_cells_need_each_other<C: Cell>(py: Python<'_>) {
         |py| fill(py, &first, &second),
         |py| fill(py, &second, &first),
     );
+}
+
+/// The initialiser imports a module; another thread is importing it, and its top level asks for the cell.
+fn module_asks_for_the_cell<C: Cell>(py: Python<'_>) {
+    let cell: &'static C = Box::leak(Box::new(C::NEW));
+    let (importing, filling): (&AtomicBool, &AtomicBool) = (
+        Box::leak(Box::new(AtomicBool::new(false))),
+        Box::leak(Box::new(AtomicBool::new(false))),
+    );
+    let ask = Asks(Box::new(|py| {
+        // Once. After an error the module is imported again.
+        if !importing.swap(true, SeqCst) {
+            wait_for(py, filling);
+            py.detach(|| thread::sleep(Duration::from_millis(100))); // Until the import waits.
+            cell.get_or_init(py, || 1);
+        }
+    }));
+    let folder = modules_of(std::process::id());
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join("asks.py"), "import sys\nsys.ask()\n"))
+        .expect("the temporary folder can be written to");
+    let prepare = || -> PyResult<()> {
+        let sys = py.import("sys")?;
+        sys.setattr("ask", Bound::new(py, ask)?)?;
+        sys.setattr("dont_write_bytecode", true)?;
+        sys.getattr("path")?
+            .call_method1("insert", (0, folder.to_str()))?;
+        Ok(())
+    };
+    prepare().expect("it is prepared");
+    on_two_threads(
+        py,
+        |py| {
+            wait_for(py, importing);
+            cell.get_or_init(py, || {
+                filling.store(true, SeqCst);
+                i32::from(py.import("asks").is_ok())
+            });
+        },
+        |py| drop(py.import("asks")),
+    );
+}
+
+/// Where a process that runs a case keeps the modules that it imports; whoever started it removes them.
+fn modules_of(process: u32) -> PathBuf {
+    env::temp_dir().join(format!("pyo3-sync-deadlocks-{process}.d"))
 }
 
 fn one_thread_locks_twice<M: Mutex>(py: Python<'_>) {
@@ -283,6 +333,10 @@ const CASES: &[Case] = &[
         "two cells whose initialisers need each other",
         two_cells_need_each_other
     ),
+    cells!(
+        "an initialiser imports a module that asks for the cell, while another thread is importing it",
+        module_asks_for_the_cell
+    ),
     mutexes!("one thread locks twice", one_thread_locks_twice),
     mutexes!(
         "two threads lock two mutexes in opposite order",
@@ -334,29 +388,34 @@ fn run(case: usize, peer: usize) -> String {
         .spawn()
         .expect("this program starts again");
     let start = Instant::now();
-    let ended = loop {
-        if child.try_wait().expect("it can be waited for").is_some() {
-            break true;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break Some(status);
         }
         if start.elapsed() > LIMIT {
             child
                 .kill()
                 .and_then(|()| child.wait())
                 .expect("it can be ended");
-            break false;
+            break None;
         }
         thread::sleep(Duration::from_millis(5));
     };
     let messages = std::fs::read_to_string(&output).unwrap_or_default();
     let _ = std::fs::remove_file(&output);
+    let _ = std::fs::remove_dir_all(modules_of(child.id()));
     let message: Vec<&str> = messages
         .lines()
         .skip_while(|line| !line.starts_with("deadlock:"))
         .take_while(|line| !line.starts_with("note:") && !line.is_empty())
         .collect();
-    match (ended, message.is_empty()) {
-        (false, _) => "HANGS".to_owned(),
-        (true, true) => "finishes".to_owned(),
-        (true, false) => format!("is told, and goes on\n    {}", message.join("\n    ")),
+    match status {
+        None => "HANGS".to_owned(),
+        Some(status) if status.success() && message.is_empty() => "finishes".to_owned(),
+        // The main thread, if it was the one that was told, ends the process with that panic's code.
+        Some(status) if matches!(status.code(), Some(0 | 101)) && !message.is_empty() => {
+            format!("is told, and goes on\n    {}", message.join("\n    "))
+        }
+        Some(status) => format!("CRASHES ({status})\n{messages}"),
     }
 }
