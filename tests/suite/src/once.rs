@@ -83,9 +83,7 @@ fn coming_back_is_reported(py: Python<'_>) -> PyResult<()> {
     once.call_once(py, || {
         let error = once.call_once_checked(py, || ()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .contains("whose initialiser it is running"),
+            error.to_string().contains("whose closure it is running"),
             "{error}"
         );
     });

@@ -1,18 +1,21 @@
-//! What was wrong once: each test failed before the repair that it came with.
+//! What was wrong once, or missing: each test failed before the repair that it came with.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::ext::{CondvarExt, MutexExt};
-use pyo3_sync::{PyBarrier, PyMutex, PyOnceLock, PyRwLock};
+use pyo3_sync::{
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, PyBarrier, PyLazy, PyMutex, PyMutexGuard, PyOnce,
+    PyOnceLock, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy,
+};
 
 use crate::callback::Callback;
 use crate::harness::{
-    PythonThread, Sleeper, child, finish, on_threads, on_two_threads, wait_until,
+    PythonThread, Sleeper, child, finish, is_free_threaded, on_threads, on_two_threads, wait_until,
     wait_until_detached,
 };
 use crate::panics::{OnDrop, panic_of};
@@ -405,6 +408,337 @@ fn reserved_at_exit(py: Python<'_>) -> PyResult<()> {
     .at_finalisation(py)
 }
 
+/// What the traits of `pyo3::sync` and of `pyo3_sync::ext` have in common.
+trait Attached {
+    fn lock<'a>(py: Python<'_>, mutex: &'a Mutex<()>) -> MutexGuard<'a, ()>;
+    fn read<'a>(py: Python<'_>, lock: &'a RwLock<()>) -> RwLockReadGuard<'a, ()>;
+}
+
+struct Ours;
+
+impl Attached for Ours {
+    fn lock<'a>(py: Python<'_>, mutex: &'a Mutex<()>) -> MutexGuard<'a, ()> {
+        pyo3_sync::ext::MutexExt::lock_attached(mutex, py).unwrap()
+    }
+    fn read<'a>(py: Python<'_>, lock: &'a RwLock<()>) -> RwLockReadGuard<'a, ()> {
+        pyo3_sync::ext::RwLockExt::read_attached(lock, py).unwrap()
+    }
+}
+
+struct Theirs;
+
+impl Attached for Theirs {
+    fn lock<'a>(py: Python<'_>, mutex: &'a Mutex<()>) -> MutexGuard<'a, ()> {
+        pyo3::sync::MutexExt::lock_py_attached(mutex, py).unwrap()
+    }
+    #[cfg(not(pyo3_before_0_29))]
+    fn read<'a>(py: Python<'_>, lock: &'a RwLock<()>) -> RwLockReadGuard<'a, ()> {
+        pyo3::sync::RwLockExt::read_py_attached(lock, py).unwrap()
+    }
+    #[cfg(pyo3_before_0_29)]
+    fn read<'a>(_: Python<'_>, _: &'a RwLock<()>) -> RwLockReadGuard<'a, ()> {
+        unreachable!("this PyO3 may not have the trait, and the test is not run")
+    }
+}
+
+/// A reader who has waited attaches with the lock in its hands, while the writer that let it in stays attached and wants to write again.
+/// The writer waits for the reader, which waits for the GIL.
+fn a_reader_attaches<A: Attached>(py: Python<'_>) -> PyResult<()> {
+    let lock = RwLock::new(());
+    let (is_written, reader) = (AtomicBool::new(false), Sleeper::default());
+    on_two_threads(
+        py,
+        |py| {
+            let writing = lock.write().unwrap();
+            is_written.store(true, SeqCst);
+            wait_until(py, "the reader waits", || reader.is_asleep());
+            drop(writing);
+            // Attached. Ours is in possession for a moment only, which may be missed.
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while lock.try_write().is_ok() && Instant::now() < deadline {
+                thread::yield_now();
+            }
+            drop(lock.write().unwrap());
+        },
+        |py| {
+            wait_until(py, "it is written", || is_written.load(SeqCst));
+            reader.announce();
+            drop(A::read(py, &lock));
+        },
+    );
+    Ok(())
+}
+
+/// A thread waits for a mutex when the interpreter shuts down, and gets it then. It cannot attach any more.
+fn a_waiter_is_left_at_exit<A: Attached>(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static IS_OWNED: AtomicBool = AtomicBool::new(false);
+    static UNLOCK: AtomicBool = AtomicBool::new(false);
+    static WAITER: Sleeper = Sleeper::new();
+    thread::spawn(|| {
+        let _guard = MUTEX.lock().unwrap();
+        IS_OWNED.store(true, SeqCst);
+        wait_until_detached("told to unlock", || UNLOCK.load(SeqCst));
+    });
+    wait_until(py, "it is owned", || IS_OWNED.load(SeqCst));
+    let wait = Callback::new(|py| {
+        WAITER.announce();
+        drop(A::lock(py, &MUTEX));
+        Ok(())
+    });
+    let names = PyDict::new(py);
+    names.set_item("wait", wait)?;
+    PythonThread::start("wait()", &names)?;
+    wait_until(py, "a thread waits", || WAITER.is_asleep());
+    Callback::new(|py| {
+        UNLOCK.store(true, SeqCst);
+        // It may have the mutex, or have given it back.
+        py.detach(|| thread::sleep(Duration::from_millis(500)));
+        drop(A::lock(py, &MUTEX));
+        Ok(())
+    })
+    .at_finalisation(py)
+}
+
+fn our_reader_attaches(py: Python<'_>) -> PyResult<()> {
+    a_reader_attaches::<Ours>(py)
+}
+
+fn their_reader_attaches(py: Python<'_>) -> PyResult<()> {
+    a_reader_attaches::<Theirs>(py)
+}
+
+fn our_waiter_is_left_at_exit(py: Python<'_>) -> PyResult<()> {
+    a_waiter_is_left_at_exit::<Ours>(py)
+}
+
+fn their_waiter_is_left_at_exit(py: Python<'_>) -> PyResult<()> {
+    a_waiter_is_left_at_exit::<Theirs>(py)
+}
+
+/// Not a regression of this crate's: what it is there for. If PyO3's traits stop hanging, the documentation of `ext` is to be changed.
+fn ours_end_and_theirs_hang(py: Python<'_>, ours: &str, theirs: &str) -> PyResult<()> {
+    finish(py, child(py, ours)?, CHILD_LIMIT)?.expect_success();
+    let finished = finish(py, child(py, theirs)?, Duration::from_secs(5))?;
+    assert!(
+        finished.status.is_none(),
+        "PyO3's trait does not hang any more: {finished:?}"
+    );
+    Ok(())
+}
+
+fn readers_of_pyo3_attach_under_their_guard(py: Python<'_>) -> PyResult<()> {
+    ours_end_and_theirs_hang(
+        py,
+        "regressions::our_reader_attaches",
+        "regressions::their_reader_attaches",
+    )
+}
+
+fn waiters_of_pyo3_keep_the_lock_at_exit(py: Python<'_>) -> PyResult<()> {
+    ours_end_and_theirs_hang(
+        py,
+        "regressions::our_waiter_is_left_at_exit",
+        "regressions::their_waiter_is_left_at_exit",
+    )
+}
+
+/// With the GIL the writer keeps the reader from attaching. Without one it would take a collection at the right moment.
+fn nothing_to_attach_under(py: Python<'_>) -> Option<String> {
+    if is_free_threaded(py) {
+        return Some("without a GIL the reader attaches beside the writer".to_owned());
+    }
+    cfg!(pyo3_before_0_29).then(|| "older PyO3 has no `RwLockExt`".to_owned())
+}
+
+/// Before Python 3.14 a thread that cannot attach is unwound by force, and its guard with it; or, with older PyO3, ends the process.
+fn threads_are_unwound(py: Python<'_>) -> Option<String> {
+    (py.version_info() < (3, 14)).then(|| {
+        "before Python 3.14 a thread that cannot attach is unwound, its guard included".to_owned()
+    })
+}
+
+/// Messages name the type that the author used, and the place in the author's code.
+fn messages_name_the_type_that_was_used(py: Python<'_>) -> PyResult<()> {
+    static LAZY: PyLazy<i32> = PyLazy::new(|py| *LAZY.get(py));
+    static TRY_LAZY: PyTryLazy<i32> = PyTryLazy::new(|py| TRY_LAZY.get(py).copied());
+    let once = PyOnce::new();
+    let cell = PyOnceLock::new();
+    let check = |message: String, name: &str, what: &str| {
+        for part in [
+            format!("for the {name} at "),
+            format!("whose {what} it is running"),
+            "asked at tests/suite/src/regressions.rs:".to_owned(),
+        ] {
+            assert!(message.contains(&part), "{message}");
+        }
+    };
+    let message = panic_of(|| once.call_once(py, || once.call_once(py, || ())));
+    check(message, "PyOnce", "closure");
+    let message = panic_of(|| *LAZY.get(py));
+    check(message, "PyLazy", "function");
+    let error = TRY_LAZY.get(py).unwrap_err();
+    check(error.value(py).to_string(), "PyLazy", "function");
+    let message = panic_of(|| *cell.get_or_init(py, || *cell.get_or_init(py, || 1)));
+    check(message, "PyOnceLock", "initialiser");
+
+    let finished = finish(
+        py,
+        child(py, "regressions::meets_nobody_at_exit")?,
+        CHILD_LIMIT,
+    )?;
+    finished.expect_success();
+    for part in [
+        "for the PyBarrier at ",
+        "to which no other thread can come any more",
+        "asked at tests/suite/src/regressions.rs:",
+    ] {
+        assert!(finished.output.contains(part), "{}", finished.output);
+    }
+    Ok(())
+}
+
+fn meets_nobody_at_exit(py: Python<'_>) -> PyResult<()> {
+    static BARRIER: PyBarrier = PyBarrier::new(2);
+    Callback::new(|py| BARRIER.wait_checked(py).map(drop).map_err(PyErr::from)).at_finalisation(py)
+}
+
+/// A thread whose time is up does not count as having come.
+fn a_barrier_with_a_limit(py: Python<'_>) -> PyResult<()> {
+    let (barrier, limit) = (PyBarrier::new(2), Duration::from_millis(20));
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert!(barrier.wait_for(py, limit).is_none());
+        assert!(start.elapsed() >= limit);
+        assert!(barrier.wait_until(py, start).is_none());
+    }
+    let long = Duration::from_secs(8);
+    let results = on_threads(py, 2, |py, _| barrier.wait_for(py, long));
+    let leaders = results.iter().flatten().filter(|met| met.is_leader());
+    assert_eq!((leaders.count(), results.iter().flatten().count()), (1, 2));
+    // Many threads, of which some give up all the time: those that wait meet in pairs, and nobody alone.
+    let met = AtomicUsize::new(0);
+    on_threads(py, 4, |py, number| {
+        for _ in 0..200 {
+            let limit = Duration::from_micros(50 * number as u64);
+            if barrier.wait_for(py, limit).is_some() {
+                met.fetch_add(1, SeqCst);
+            }
+        }
+    });
+    assert_eq!(met.load(SeqCst) % 2, 0);
+    Ok(())
+}
+
+/// The forms that own their lock do as those that borrow it.
+fn guards_that_own_their_lock(py: Python<'_>) -> PyResult<()> {
+    let (mutex, lock) = (Arc::new(PyMutex::new(1)), Arc::new(PyRwLock::new(1)));
+    let (now, limit) = (Instant::now(), Duration::from_millis(1));
+    {
+        let mut guard = PyMutex::try_lock_arc(&mutex, py).expect("it is free");
+        *guard += 1;
+        assert!(PyMutex::try_lock_arc(&mutex, py).is_none());
+        assert!(PyMutex::try_lock_arc_for(&mutex, py, limit).is_none());
+        assert!(PyMutex::try_lock_arc_until(&mutex, py, now).is_none());
+        assert!(PyMutex::lock_arc_checked(&mutex, py).is_err());
+        assert!(PyMutex::lock_arc_interruptible(&mutex, py).is_err());
+    }
+    assert_eq!(*PyMutex::lock_arc_checked(&mutex, py)?, 2);
+    assert_eq!(*PyMutex::lock_arc_interruptible(&mutex, py)?, 2);
+    assert!(PyMutex::try_lock_arc_for(&mutex, py, limit).is_some());
+    assert!(std::ptr::eq(PyMutexGuard::mutex(&mutex.lock(py)), &*mutex));
+    {
+        let reading = PyRwLock::try_read_arc(&lock, py).expect("it is free");
+        assert!(PyRwLock::try_read_arc_for(&lock, py, limit).is_some());
+        assert!(PyRwLock::try_write_arc(&lock, py).is_none());
+        assert!(PyRwLock::try_write_arc_for(&lock, py, limit).is_none());
+        assert!(PyRwLock::try_write_arc_until(&lock, py, now).is_none());
+        assert!(PyRwLock::write_arc_checked(&lock, py).is_err());
+        assert!(PyRwLock::write_arc_interruptible(&lock, py).is_err());
+        let lock = ArcPyRwLockReadGuard::unlock(reading);
+        assert!(!lock.is_locked());
+    }
+    {
+        let mut writing = PyRwLock::try_write_arc(&lock, py).expect("it is free");
+        *writing += 1;
+        assert!(PyRwLock::try_read_arc(&lock, py).is_none());
+        assert!(PyRwLock::try_read_arc_until(&lock, py, now).is_none());
+        assert!(PyRwLock::read_arc_checked(&lock, py).is_err());
+        assert!(PyRwLock::read_arc_interruptible(&lock, py).is_err());
+        let lock = ArcPyRwLockWriteGuard::unlock(writing);
+        assert!(!lock.is_locked());
+    }
+    assert_eq!(*PyRwLock::read_arc_checked(&lock, py)?, 2);
+    assert_eq!(*PyRwLock::write_arc_interruptible(&lock, py)?, 2);
+    assert!(std::ptr::eq(
+        PyRwLockReadGuard::rwlock(&lock.read(py)),
+        &*lock
+    ));
+    assert!(std::ptr::eq(
+        PyRwLockWriteGuard::rwlock(&lock.write(py)),
+        &*lock
+    ));
+    Ok(())
+}
+
+/// Each on the main thread, with a handler that raises.
+fn ctrl_c_ends_the_waits_of_once_and_lazy(py: Python<'_>) -> PyResult<()> {
+    static LAZY: PyLazy<()> = PyLazy::new(stay);
+    static INSIDE: AtomicUsize = AtomicUsize::new(0);
+    static LEAVE: AtomicBool = AtomicBool::new(false);
+    fn stay(py: Python<'_>) {
+        INSIDE.fetch_add(1, SeqCst);
+        py.detach(|| wait_until_detached("told to leave", || LEAVE.load(SeqCst)));
+    }
+    let once = PyOnce::new();
+    let attempt = |py: Python<'_>| -> PyResult<()> {
+        let _leave = OnDrop(|| LEAVE.store(true, SeqCst));
+        let signal = py.import("signal")?;
+        let code = c"
+import signal
+class Interrupt(Exception): pass
+def handler(*_): raise Interrupt
+signal.signal(signal.SIGALRM, handler)
+";
+        let module = PyModule::from_code(py, code, c"interrupt.py", c"interrupt")?;
+        let interrupt = module.getattr("Interrupt")?;
+        wait_until(py, "both are inside", || INSIDE.load(SeqCst) == 2);
+        let waits: [&dyn Fn() -> PyResult<()>; 3] = [
+            &|| once.call_once_interruptible(py, || unreachable!()),
+            &|| once.call_once_force_interruptible(py, |_| unreachable!()),
+            &|| LAZY.get_interruptible(py).copied(),
+        ];
+        for wait in waits {
+            signal.call_method1("setitimer", (signal.getattr("ITIMER_REAL")?, 0.1))?;
+            let error = wait().expect_err("the handler raised");
+            assert!(error.matches(py, &interrupt)?, "{error}");
+        }
+        LEAVE.store(true, SeqCst);
+        wait_until(py, "both are done", || {
+            once.is_completed() && LAZY.peek().is_some()
+        });
+        once.call_once_interruptible(py, || unreachable!())?;
+        once.call_once_force_interruptible(py, |_| unreachable!())?;
+        once.call_once_force_checked(py, |_| unreachable!())?;
+        LAZY.get_interruptible(py).copied()
+    };
+    py.detach(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| Python::attach(|py| once.call_once(py, || stay(py))));
+            scope.spawn(|| Python::attach(|py| *LAZY.get(py)));
+            Python::attach(attempt)
+        })
+    })
+}
+
+/// Python has them where the system has them.
+fn without_alarms(py: Python<'_>) -> Option<String> {
+    let has_alarms = py
+        .import("signal")
+        .and_then(|signal| signal.hasattr("setitimer"));
+    (!has_alarms.unwrap_or(false)).then(|| "this system has no alarm clocks".to_owned())
+}
+
 fn without_fork(py: Python<'_>) -> Option<String> {
     let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
     (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
@@ -427,6 +761,23 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen).limit(20),
         test!(a_reservation_does_not_outlive_the_interpreter)
             .only_with_gil(ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING),
+        test!(readers_of_pyo3_attach_under_their_guard)
+            .limit(30)
+            .unless(nothing_to_attach_under),
+        test!(waiters_of_pyo3_keep_the_lock_at_exit)
+            .limit(30)
+            .unless(threads_are_unwound),
+        test!(messages_name_the_type_that_was_used).limit(20),
+        test!(a_barrier_with_a_limit),
+        test!(guards_that_own_their_lock),
+        test!(ctrl_c_ends_the_waits_of_once_and_lazy).unless(without_alarms),
     ],
-    scenarios: &[scenario!(reserved_at_exit)],
+    scenarios: &[
+        scenario!(reserved_at_exit),
+        scenario!(our_reader_attaches),
+        scenario!(their_reader_attaches),
+        scenario!(our_waiter_is_left_at_exit),
+        scenario!(their_waiter_is_left_at_exit),
+        scenario!(meets_nobody_at_exit),
+    ],
 };
