@@ -39,8 +39,15 @@ impl Workspace {
         fs::create_dir_all(&root)?;
         for entry in fs::read_dir(original)? {
             let entry = entry?;
+            if OWN.iter().any(|own| entry.file_name() == *own) {
+                continue;
+            }
             let link = root.join(entry.file_name());
-            if !OWN.iter().any(|own| entry.file_name() == *own) && !link.exists() {
+            // One from before may lead to another checkout, if the target folder was moved.
+            if fs::read_link(&link).is_ok_and(|target| target != entry.path()) {
+                fs::remove_file(&link)?;
+            }
+            if !link.exists() {
                 std::os::unix::fs::symlink(entry.path(), link)?;
             }
         }
