@@ -13,14 +13,18 @@ use crate::build_config::{
 };
 
 /// Ends a section when it is dropped.
-struct End<'a>(&'a mut MaybeUninit<PyCriticalSection>);
+///
+/// A pointer, and the one with which the section was begun: CPython has kept that, in its list, and uses it until the end. A
+/// reference that is made meanwhile would be a claim that nobody else uses the section.
+struct End(*mut PyCriticalSection);
 
-impl Drop for End<'_> {
+impl Drop for End {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: `around` has had it begun on this thread, and whatever began after it has ended, being closures too. The thread
-        // is attached, as it was then: what detaches attaches again before it returns or unwinds.
-        unsafe { PyCriticalSection_End(self.0.as_mut_ptr()) }
+        // is attached, as it was then: what detaches attaches again before it returns or unwinds. The section is in the frame of
+        // `around`, which outlives this.
+        unsafe { PyCriticalSection_End(self.0) }
     }
 }
 
@@ -28,20 +32,21 @@ impl Drop for End<'_> {
 #[inline(always)]
 fn around<R>(begin: impl FnOnce(*mut PyCriticalSection), f: impl FnOnce() -> R) -> R {
     let mut section = MaybeUninit::uninit();
-    begin(section.as_mut_ptr());
+    let section = section.as_mut_ptr();
+    begin(section);
     // Not before: if `begin` panics there is nothing to end.
-    let _end = End(&mut section);
+    let _end = End(section);
     f()
 }
 
 /// Ends a section on two locks or objects.
-struct End2<'a>(&'a mut MaybeUninit<PyCriticalSection2>);
+struct End2(*mut PyCriticalSection2);
 
-impl Drop for End2<'_> {
+impl Drop for End2 {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: as for `End`.
-        unsafe { PyCriticalSection2_End(self.0.as_mut_ptr()) }
+        unsafe { PyCriticalSection2_End(self.0) }
     }
 }
 
@@ -49,8 +54,9 @@ impl Drop for End2<'_> {
 #[inline(always)]
 fn around2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R) -> R {
     let mut section = MaybeUninit::uninit();
-    begin(section.as_mut_ptr());
-    let _end = End2(&mut section);
+    let section = section.as_mut_ptr();
+    begin(section);
+    let _end = End2(section);
     f()
 }
 
