@@ -354,7 +354,7 @@ impl PyCondvar {
     ) -> Result<(), Refusal> {
         guard.assert_armed();
         // Both before the mutex is unlocked.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted::new(&self.waiting);
         let before = self.sequence.load(Ordering::Relaxed);
         let (waited, locked_again) = guard.wait_unlocked(asked_at, |py| {
             let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
@@ -365,12 +365,32 @@ impl PyCondvar {
             }
             Ok(())
         });
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        drop(counted);
         if locked_again.is_err() && waited.is_ok() {
             // Whoever notified wanted a thread to go on, and this one will not.
             self.notify_one();
         }
-        locked_again.and(waited)
+        match waited {
+            // That the guard is disarmed will be seen soon enough; the panic would be lost.
+            Err(Refusal::Panicked(_)) => waited,
+            _ => locked_again.and(waited),
+        }
+    }
+}
+
+/// That a thread is counted, until this is dropped.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -360,6 +360,11 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// What a signal handler raised (`KeyboardInterrupt`, as a rule), or a [`DeadlockError`] where [`lock`](Self::lock)
     /// panics.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a signal handler, if that called Rust code that panicked. So do all methods that Ctrl-C can end; what they wait
+    /// for is left as after an exception.
     #[inline]
     #[track_caller]
     pub fn lock_interruptible<'a>(&'a self, py: Python<'a>) -> PyResult<PyMutexGuard<'a, T>> {

@@ -216,7 +216,7 @@ impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
 }
 
 impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
-    /// Unlocks for as long as `sleep` takes, which does not panic, and locks again. If that fails the guard is disarmed.
+    /// Unlocks for as long as `sleep` takes, and locks again, also if `sleep` panics. If that fails the guard is disarmed.
     #[track_caller]
     pub(crate) fn wait_unlocked<R>(
         &mut self,
@@ -227,7 +227,13 @@ impl<'a, T: ?Sized> PyMutexGuard<'a, T> {
         // SAFETY: as in `unlocked`.
         unsafe { self.held.raw.unlock(self.held.py) };
         self.held.disarmed = true;
-        let result = sleep(self.held.py);
+        let py = self.held.py;
+        let on_panic = LockAgainOnPanic {
+            held: &mut self.held,
+            asked_at,
+        };
+        let result = sleep(py);
+        std::mem::forget(on_panic);
         (result, self.held.lock_again(asked_at))
     }
 

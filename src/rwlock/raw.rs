@@ -5,6 +5,7 @@
 //! readers that there are have left. So a writer waits for the readers it found, and for none that come after it.
 
 use std::{
+    mem,
     panic::Location,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence},
     thread,
@@ -71,6 +72,19 @@ pub(super) struct RawRwLock {
     awaited_readers: AtomicU32,
     /// The [generation](generation) of the process in which that reservation was made: in the child of a fork it is for nobody.
     reserved_in: AtomicU32,
+}
+
+/// An owner that waits until the readers have left. Gives the word up when it is dropped.
+struct WaitsToWrite<'a> {
+    raw: &'a RawRwLock,
+    py: Python<'a>,
+}
+
+impl Drop for WaitsToWrite<'_> {
+    fn drop(&mut self) {
+        // SAFETY: this thread owns the word, and has made no reference to the data.
+        unsafe { self.raw.unlock_write(self.py) };
+    }
 }
 
 /// What a word says to a thread that wants to write.
@@ -319,6 +333,7 @@ impl RawRwLock {
 
     /// Waits as the owner until nobody reads any more, or stops being the owner.
     fn wait_for_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
+        let not_yet = WaitsToWrite { raw: self, py };
         let id = self.id();
         waiter.wait_for(Holders::Readers(id));
         let start = Instant::now();
@@ -328,16 +343,12 @@ impl RawRwLock {
                 thread::yield_now();
                 continue;
             }
-            let slept = waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
+            waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
                 readers::is_read(id)
-            });
-            if let Err(refusal) = slept {
-                // SAFETY: this thread owns the word, and has made no reference to the data.
-                unsafe { self.unlock_write(py) };
-                return Err(refusal);
-            }
+            })?;
             pause = None;
         }
+        mem::forget(not_yet);
         Ok(())
     }
 

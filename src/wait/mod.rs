@@ -49,7 +49,8 @@ mod threads;
 mod word;
 
 use std::{
-    panic::Location,
+    any::Any,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -107,15 +108,19 @@ pub(crate) enum Refusal {
     Deadlock(DeadlockError),
     /// Only with [`Patience::Interruptible`].
     Interrupted(PyErr),
+    /// A handler of a Python signal called Rust code that panicked, which goes on as a panic here: where all that has to be
+    /// cleaned up after a wait has been. Only with [`Patience::Interruptible`].
+    Panicked(Box<dyn Any + Send>),
     /// Only with [`Patience::Until`].
     TimedOut,
 }
 
 impl Refusal {
-    /// For callers whose patience is for ever.
+    /// For callers whose patience is for ever, and others that have dealt with what else there is, except for a panic: that goes on.
     pub(crate) fn into_deadlock(self) -> DeadlockError {
         match self {
             Refusal::Deadlock(error) => error,
+            Refusal::Panicked(panic) => resume_unwind(panic),
             Refusal::Interrupted(_) | Refusal::TimedOut => {
                 unreachable!("this wait has no limit and cannot be interrupted")
             }
@@ -232,7 +237,11 @@ impl<'word> Waiter<'word> {
             return Ok(None);
         }
         // Whoever waits in a destructor may have an exception on its way; it goes on after that of a handler.
-        exception_aside(py, || py.check_signals()).map_err(Refusal::Interrupted)?;
+        // If a handler has called Rust code that panicked, PyO3 lets the panic go on from here.
+        let look = AssertUnwindSafe(|| py.check_signals());
+        exception_aside(py, || catch_unwind(look))
+            .map_err(Refusal::Panicked)?
+            .map_err(Refusal::Interrupted)?;
         let handles_signals = self
             .handles_signals
             .get_or_insert_with(|| interpreter::may_handle_signals(py));

@@ -42,6 +42,7 @@ mod rwlock;
 mod shutdown;
 mod signals;
 mod single_interpreter;
+mod unwinding;
 
 pub mod harness;
 pub mod registry;
@@ -70,6 +71,7 @@ const MODULES: &[Module] = &[
     shutdown::MODULE,
     single_interpreter::MODULE,
     regressions::MODULE,
+    unwinding::MODULE,
 ];
 
 /// The extension module.
