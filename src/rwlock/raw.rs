@@ -343,10 +343,13 @@ impl RawRwLock {
                 thread::yield_now();
                 continue;
             }
-            waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
+            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
                 readers::is_read(id)
             })?;
-            pause = None;
+            // Not after a shorter sleep: what is told in `readers` needs the time.
+            if pause_is_over {
+                pause = None;
+            }
         }
         mem::forget(not_yet);
         Ok(())
