@@ -65,11 +65,18 @@ const SLOTS: usize = 6;
 /// In [`Record::used`]: there are further records, which may have slots in use.
 const MORE: u32 = 1 << SLOTS;
 
+/// In [`Record::used`]: the thread-locals of the thread have been destroyed, and nothing will give the record back but the thread
+/// itself, when it reads nothing any more.
+const LATE: u32 = 2 << SLOTS;
+
+/// All slots, in [`Record::used`].
+const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
+
 /// What one thread reads.
 struct Record {
     slots: [Slot; SLOTS],
     /// The slots in use, as bits, and [`MORE`] from when the thread has taken a further record on. So one look tells whether it reads
-    /// nothing. Only the thread itself uses this.
+    /// nothing. And [`LATE`]. Only the thread itself uses this.
     used: Cell<u32>,
     /// A further record of the same thread, when this one is full. Only the thread itself uses this.
     more: Cell<Option<&'static Record>>,
@@ -145,6 +152,7 @@ impl Entry {
                 Some(more) => more,
                 None => {
                     let more = take_any_record();
+                    more.used.set(record.used.get() & LATE);
                     record.more.set(Some(more));
                     record.used.set(record.used.get() | MORE);
                     more
@@ -170,8 +178,11 @@ impl Entry {
         }
         // Release: what this thread has read, it has read before a writer sees this.
         slot.lock.store(0, Ordering::Release);
-        let used = &self.record.used;
-        used.set(used.get() & !(1 << self.index));
+        let used = self.record.used.get() & !(1 << self.index);
+        self.record.used.set(used);
+        if used & LATE != 0 {
+            return_records_unless_in_use();
+        }
         true
     }
 
@@ -279,16 +290,7 @@ fn take_record() -> &'static Record {
     struct Return;
     impl Drop for Return {
         fn drop(&mut self) {
-            let mut record = MINE.take();
-            while let Some(this) = record {
-                record = this.more.take();
-                this.used.set(this.used.get() & !MORE);
-                // A slot that is still filled is that of a forgotten guard, and stays.
-                if this.used.get() == 0 {
-                    // Release: for the next thread.
-                    this.taken.store(false, Ordering::Release);
-                }
-            }
+            return_records();
         }
     }
     thread_local! {
@@ -296,9 +298,36 @@ fn take_record() -> &'static Record {
     }
     let record = take_any_record();
     MINE.set(Some(record));
-    // A thread that comes here while its thread-locals are being destroyed keeps its record for ever.
-    let _ = RETURN.try_with(|_| ());
+    if RETURN.try_with(|_| ()).is_err() {
+        record.used.set(LATE);
+    }
     record
+}
+
+/// Gives the records of the calling thread back.
+fn return_records() {
+    let mut record = MINE.take();
+    while let Some(this) = record {
+        record = this.more.take();
+        this.used.set(this.used.get() & ALL_SLOTS);
+        // A slot that is still filled is that of a forgotten guard, and stays.
+        if this.used.get() == 0 {
+            // Release: for the next thread.
+            this.taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cold]
+fn return_records_unless_in_use() {
+    let mut record = MINE.get();
+    while let Some(this) = record {
+        if this.used.get() & ALL_SLOTS != 0 {
+            return;
+        }
+        record = this.more.get();
+    }
+    return_records();
 }
 
 fn take_any_record() -> &'static Record {

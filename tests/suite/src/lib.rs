@@ -42,6 +42,7 @@ mod rwlock;
 mod shutdown;
 mod signals;
 mod single_interpreter;
+mod thread_end;
 mod unwinding;
 
 pub mod harness;
@@ -71,6 +72,7 @@ const MODULES: &[Module] = &[
     shutdown::MODULE,
     single_interpreter::MODULE,
     regressions::MODULE,
+    thread_end::MODULE,
     unwinding::MODULE,
 ];
 
