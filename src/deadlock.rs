@@ -218,6 +218,7 @@ impl Awaited {
             kind,
             holders,
             taken_at,
+            is_pending,
             ..
         } = self
         else {
@@ -231,6 +232,9 @@ impl Awaited {
             (LockKind::Condvar, _) => format!("to be notified by {owner}"),
             (LockKind::Barrier, _) => format!("to meet {owner}"),
             (LockKind::RwLock, Holders::Readers(_)) => format!("locked for reading by {owner}"),
+            (LockKind::RwLock, _) if *is_pending => {
+                format!("which {owner} waits to write to{since}")
+            }
             (LockKind::RwLock, _) => format!("locked for writing{since} by {owner}"),
             _ => format!("held{since} by {owner}"),
         }
@@ -241,6 +245,7 @@ impl Awaited {
             kind,
             holders,
             taken_at,
+            is_pending,
             ..
         } = self
         else {
@@ -254,6 +259,7 @@ impl Awaited {
             (LockKind::RwLock, Holders::Readers(_)) => {
                 "to write to it, while it reads it itself".to_owned()
             }
+            (LockKind::RwLock, _) if *is_pending => format!("which it waits to write to{since}"),
             (LockKind::RwLock, _) => format!("which it has locked for writing{since}"),
             _ => format!("which it already holds{since}"),
         }
@@ -293,6 +299,11 @@ impl Awaited {
             } => {
                 "compute what the initialiser needs before asking for the cell, and let no code that it calls \
                  ask for the same cell"
+            }
+            Awaited::Lock {
+                is_pending: true, ..
+            } => {
+                "let signal handlers and finalisers, which run on a thread that waits, use a `try_` form"
             }
             Awaited::Lock {
                 holders: Holders::Readers(_),

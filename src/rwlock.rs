@@ -78,6 +78,9 @@ use crate::{
 ///
 ///   Copy what is needed out of what is read, and let that guard go first.
 /// - A thread that writes may do neither, until it has stopped, or [downgraded](PyRwLockWriteGuard::downgrade).
+/// - A thread that waits to write keeps others from reading already. So what runs on it meanwhile may do neither: a signal handler, if the
+///   wait [can be interrupted](Self::write_interruptible), or a finaliser. It would wait for the wait that it
+///   interrupts, which is reported.
 ///
 /// Cycles of several threads, through readers as well as writers and through other locks of this crate, are reported to one of
 /// them.
@@ -188,9 +191,9 @@ impl<T: ?Sized> PyRwLock<T> {
     ///
     /// # Deadlocks
     ///
-    /// A wait could never end if the thread is writing; if it is part of a cycle of threads each of which waits for a lock that
-    /// the next one holds; if the interpreter is shutting down and another thread writes, or was about to; and if the
-    /// writer was left behind by a fork.
+    /// A wait could never end if the thread is writing, or waits to write; if it is part of a cycle of threads each of which waits for
+    /// a lock that the next one holds; if the interpreter is shutting down and another thread writes; and if a thread that wrote was
+    /// left behind by a fork. (Threads that only waited to write then are passed over.)
     #[inline]
     #[track_caller]
     pub fn read<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
@@ -439,7 +442,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ///
     /// # Deadlocks
     ///
-    /// A wait could never end if the thread is reading or writing already; if it is part of a cycle of threads each of which
+    /// A wait could never end if the thread is reading or writing already, or waits to write; if it is part of a cycle of threads each of which
     /// waits for a lock that the next one holds; if the interpreter is shutting down and another thread holds the lock; and
     /// if its writer, or a reader, was left behind by a fork.
     #[inline]

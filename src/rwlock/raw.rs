@@ -18,8 +18,8 @@ use crate::{
     build_config::FREE_THREADED,
     deadlock::LockKind,
     wait::{
-        self, Crowd, FLAG, Front, Holders, PARKED, Patience, RESERVATION, Refusal, ThreadId,
-        UNOWNED, Waiter, Word, fork,
+        self, Crowd, FLAG, Front, Holders, PARKED, Patience, Pending, RESERVATION, Refusal,
+        ThreadId, UNOWNED, Waiter, Word, fork,
         readers::{self, Entry, LockId},
     },
 };
@@ -66,6 +66,9 @@ pub(super) struct RawRwLock {
     /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread about to sleep | by whoever takes the last one off the queue |
     /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
     word: Word,
+    /// Whether the owner only waits until those who read have left. If it never comes back, because a fork left it behind or the interpreter
+    /// is shutting down, it counts as none.
+    pending: Pending,
     /// The [`LockId`], or 0 before somebody reads or writes for the first time.
     id: AtomicU64,
     /// Of the readers that a reservation is for, those that have not come yet.
@@ -82,6 +85,7 @@ struct WaitsToWrite<'a> {
 
 impl Drop for WaitsToWrite<'_> {
     fn drop(&mut self) {
+        self.raw.pending.end(self.py);
         // SAFETY: this thread owns the word, and has made no reference to the data.
         unsafe { self.raw.unlock_write(self.py) };
     }
@@ -98,6 +102,7 @@ impl RawRwLock {
     pub(super) const fn new() -> Self {
         RawRwLock {
             word: Word::new(0),
+            pending: Pending::nobody(),
             id: AtomicU64::new(0),
             awaited_readers: AtomicU32::new(0),
             reserved_in: AtomicU32::new(0),
@@ -136,6 +141,31 @@ impl RawRwLock {
         entry.is_nested() || Word::owner(self.word.load(Ordering::SeqCst)).is_none()
     }
 
+    fn waiter(&self, patience: Patience, asked_at: &'static Location<'static>) -> Waiter<'_> {
+        Waiter::new(&self.word, LockKind::RwLock, patience, asked_at).with_pending(&self.pending)
+    }
+
+    /// The owner, unless it is one that a fork left behind while it waited: whatever else the word says, it is to be had then.
+    fn owner(&self, bits: u64) -> Option<ThreadId> {
+        Word::owner(bits).filter(|owner| !(owner.is_gone() && self.pending.is(*owner)))
+    }
+
+    /// Frees the word, seen as `bits`, from an owner that waits, and will never come back. Gives false if that is not so.
+    #[cold]
+    #[inline(never)]
+    fn free_from_pending(&self, py: Python<'_>, bits: u64) -> bool {
+        let Some(owner) = Word::owner(bits).filter(|owner| self.pending.is(*owner)) else {
+            return false;
+        };
+        // Only one thread is left at exit.
+        if !owner.is_gone() && (owner == ThreadId::current() || !wait::is_finalizing(py)) {
+            return false;
+        }
+        // No thread that sleeps behind that owner can come back either. If this fails another thread was quicker.
+        let _ = self.word.release(py, bits, bits & (POISONED | PARKED));
+        true
+    }
+
     /// Begins to read.
     #[inline]
     pub(super) fn read(
@@ -160,11 +190,14 @@ impl RawRwLock {
         asked_at: &'static Location<'static>,
     ) -> Result<Entry, Refusal> {
         self.leave(entry);
-        let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience, asked_at);
+        let mut waiter = self.waiter(patience, asked_at);
         let start = Instant::now();
         let mut has_slept = false;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
+            if self.free_from_pending(py, bits) {
+                continue;
+            }
             if Word::owner(bits).is_none() {
                 let entry = Entry::new(self.id());
                 let may_read = self.may_read(&entry);
@@ -186,7 +219,7 @@ impl RawRwLock {
                 continue;
             }
             let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, |now| {
-                now & PARKED != 0 && Word::owner(now).is_some()
+                now & PARKED != 0 && self.owner(now).is_some()
             });
             if let Err(refusal) = slept {
                 // Perhaps it was woken at the same time, and is waited for.
@@ -199,13 +232,17 @@ impl RawRwLock {
 
     /// Begins to read if that needs no waiting.
     #[inline]
-    pub(super) fn try_read(&self, _py: Python<'_>) -> Option<Entry> {
-        let entry = Entry::new(self.id());
-        if self.may_read(&entry) {
-            return Some(entry);
+    pub(super) fn try_read(&self, py: Python<'_>) -> Option<Entry> {
+        loop {
+            let entry = Entry::new(self.id());
+            if self.may_read(&entry) {
+                return Some(entry);
+            }
+            self.leave(entry);
+            if !self.free_from_pending(py, self.word.load(Ordering::Relaxed)) {
+                return None;
+            }
         }
-        self.leave(entry);
-        None
     }
 
     /// Counts a reader that was woken. It may not be one that the reservation is for, or may have come already: then the
@@ -284,7 +321,7 @@ impl RawRwLock {
             if !readers::is_read(self.id()) {
                 return Ok(());
             }
-            let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience(), asked_at);
+            let mut waiter = self.waiter(patience(), asked_at);
             return self.wait_for_readers(py, &mut waiter);
         }
         self.write_slow(py, patience(), asked_at)
@@ -297,13 +334,16 @@ impl RawRwLock {
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::RwLock, patience, asked_at);
+        let mut waiter = self.waiter(patience, asked_at);
         let me = waiter.thread;
         let start = Instant::now();
         // The right that this thread has watched for the whole length of a reservation.
         let mut expired = None;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
+            if self.free_from_pending(py, bits) {
+                continue;
+            }
             let look = self.look(bits, me, expired);
             if let Look::Available = look {
                 if self.take(py, bits, me, asked_at) {
@@ -333,6 +373,7 @@ impl RawRwLock {
 
     /// Waits as the owner until nobody reads any more, or stops being the owner.
     fn wait_for_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
+        self.pending.begin(py);
         let not_yet = WaitsToWrite { raw: self, py };
         let id = self.id();
         waiter.wait_for(Holders::Readers(id));
@@ -352,11 +393,12 @@ impl RawRwLock {
             }
         }
         mem::forget(not_yet);
+        self.pending.end(py);
         Ok(())
     }
 
     fn look(&self, bits: u64, me: ThreadId, expired: Option<u64>) -> Look {
-        if Word::owner(bits).is_some() {
+        if self.owner(bits).is_some() {
             return Look::Owned;
         }
         let right = bits & RIGHT;
@@ -379,6 +421,7 @@ impl RawRwLock {
         loop {
             let bits = self.word.load(Ordering::Relaxed);
             match self.look(bits, me, None) {
+                Look::Owned if self.free_from_pending(py, bits) => {}
                 Look::Owned => return false,
                 Look::Reserved if !wait::is_finalizing(py) => return false,
                 Look::Available | Look::Reserved => {
@@ -491,6 +534,9 @@ impl RawRwLock {
     ) -> bool {
         let had_owner = loop {
             let bits = self.word.load(Ordering::Relaxed);
+            if self.free_from_pending(py, bits) {
+                continue;
+            }
             let owner = Word::owner(bits);
             let (gone, others) = self.readers();
             let is_abandoned = owner.map_or(gone, ThreadId::is_gone);
@@ -541,7 +587,7 @@ impl RawRwLock {
 
     pub(super) fn has_owner(&self) -> bool {
         // Acquire: the garbage collector reads the data after a negative answer.
-        Word::owner(self.word.load(Ordering::Acquire)).is_some()
+        self.owner(self.word.load(Ordering::Acquire)).is_some()
     }
 
     pub(super) fn has_readers(&self) -> bool {

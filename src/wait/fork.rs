@@ -14,7 +14,8 @@
 //! survives.
 //!
 //! The words of the locks stay as they are. A primitive that finds an owner that is gone knows what to do: a cell starts
-//! over, a mutex reports.
+//! over, a mutex reports, and a read-write lock too, unless that owner only waited for readers to leave
+//! ([`Pending`](super::Pending)).
 //!
 //! Nobody who holds one of the locks taken here waits for anything, let alone for the interpreter, so the handlers wait
 //! for a few instructions of others at most; and nobody holds two of them, so their order does not matter. The child

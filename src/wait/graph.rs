@@ -33,7 +33,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
-use super::{ThreadId, Word, readers, readers::LockId};
+use super::{Pending, ThreadId, Word, readers, readers::LockId};
 use crate::deadlock::LockKind;
 
 /// A word that a thread waits for.
@@ -43,6 +43,8 @@ pub(crate) struct Wanted<'word> {
     pub(crate) holders: Holders,
     pub(crate) kind: LockKind,
     pub(crate) asked_at: &'static Location<'static>,
+    /// Where it stands whether the owner only waits itself, if that may be so.
+    pub(crate) pending: Option<&'word Pending>,
 }
 
 /// For whom the thread waits.
@@ -78,6 +80,8 @@ pub(crate) enum Awaited {
         asked_at: &'static Location<'static>,
         /// Where its owner took it, in builds with debug assertions.
         taken_at: Option<&'static Location<'static>>,
+        /// Whether that owner only [waits](Pending) itself.
+        is_pending: bool,
     },
     /// A module that another thread is importing.
     Import { module: String },
@@ -106,8 +110,25 @@ impl Wanted<'_> {
                     Holders::Owner => self.word.taken_at(),
                     Holders::Readers(_) | Holders::Anybody => None,
                 },
+                is_pending: self.holders == Holders::Owner && self.owner_is_pending(),
             },
         }
+    }
+
+    fn owner_is_pending(&self) -> bool {
+        // Relaxed: as in `for_each_holder`.
+        let owner = Word::owner(self.word.load(Ordering::Relaxed));
+        self.pending
+            .zip(owner)
+            .is_some_and(|(pending, owner)| pending.is(owner))
+    }
+
+    /// Whether `holder`, one of those that must let go, will never do so, since a fork left it behind. An owner that only waits need not:
+    /// the word is as good as free.
+    pub(super) fn is_abandoned_by(&self, holder: ThreadId) -> bool {
+        let need_not = self.holders == Holders::Owner
+            && self.pending.is_some_and(|pending| pending.is(holder));
+        holder.is_gone() && !need_not
     }
 
     /// Calls `visit` with each thread that must let go, until it gives false.
@@ -141,9 +162,10 @@ struct Edge {
     holders: Holders,
     kind: LockKind,
     asked_at: &'static Location<'static>,
+    pending: Option<NonNull<Pending>>,
 }
 
-// SAFETY: the pointer is to a `Word`, which is `Sync`, and followed only under the conditions of `Graph::wanted_by`.
+// SAFETY: the pointers are to a `Word` and a `Pending`, which are `Sync`, and followed only under the conditions of `Graph::wanted_by`.
 unsafe impl Send for Edge {}
 
 /// At most one edge for each thread: it is withdrawn before the thread attaches, and so before other code can run on it.
@@ -188,6 +210,7 @@ pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<
         holders: wanted.holders,
         kind: wanted.kind,
         asked_at: wanted.asked_at,
+        pending: wanted.pending.map(NonNull::from),
     };
     let before = graph.edges.get_or_insert_default().insert(thread, edge);
     debug_assert!(before.is_none(), "a thread sleeps in one place at a time");
@@ -215,6 +238,8 @@ impl Graph {
             holders: edge.holders,
             kind: edge.kind,
             asked_at: edge.asked_at,
+            // SAFETY: as the word.
+            pending: edge.pending.map(|pending| unsafe { pending.as_ref() }),
         })
     }
 

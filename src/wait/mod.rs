@@ -63,7 +63,7 @@ pub(crate) use self::{
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
     thread_id::ThreadId,
     threads::{known, with_ident},
-    word::{FLAG, PARKED, UNOWNED, Word},
+    word::{FLAG, PARKED, Pending, UNOWNED, Word},
 };
 use self::{
     graph::{Published, Wanted},
@@ -166,6 +166,7 @@ impl<'word> Waiter<'word> {
                 holders: Holders::Owner,
                 kind,
                 asked_at,
+                pending: None,
             },
             thread: ThreadId::current(),
             patience,
@@ -174,6 +175,12 @@ impl<'word> Waiter<'word> {
             is_importing: None,
             suspected: None,
         }
+    }
+
+    /// Tells where it stands whether the owner in the word only waits itself.
+    pub(crate) fn with_pending(mut self, pending: &'word Pending) -> Self {
+        self.wanted.pending = Some(pending);
+        self
     }
 
     /// Waits for other threads than the owner in the word from here on.
@@ -286,7 +293,7 @@ impl<'word> Waiter<'word> {
     fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
         let (mut someone_is_gone, mut it_is_me) = (false, false);
         self.wanted.for_each_holder(|holder| {
-            someone_is_gone |= holder.is_gone();
+            someone_is_gone |= self.wanted.is_abandoned_by(holder);
             it_is_me |= holder == self.thread;
             true
         });

@@ -48,6 +48,36 @@ pub(crate) const UNOWNED: u64 = 0b010;
 /// A flag that each primitive uses as it likes.
 pub(crate) const FLAG: u64 = 0b100;
 
+/// The owner of a word that has it only to keep others out while it waits for something else: what the word guards, it has
+/// not touched.
+///
+/// So the word of an owner which will never run again, and which is this, can be given to others.
+pub(crate) struct Pending(AtomicU64);
+
+impl Pending {
+    pub(crate) const fn nobody() -> Self {
+        Pending(AtomicU64::new(0))
+    }
+
+    /// Says that the calling thread, the owner of the word, begins to wait.
+    pub(crate) fn begin(&self, _py: Python<'_>) {
+        self.0.store(ThreadId::current().bits(), Ordering::Relaxed);
+    }
+
+    /// Says that it has ended. Before it touches what the word guards, and before it gives the word up.
+    pub(crate) fn end(&self, _py: Python<'_>) {
+        // Sequentially consistent, and so before all that this thread does afterwards, also in the eyes of a process that is forked off
+        // by another thread in between.
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether `owner`, the owner of the word, is this.
+    pub(crate) fn is(&self, owner: ThreadId) -> bool {
+        // Relaxed: what is asked is whether a thread that will never run again had come farther.
+        self.0.load(Ordering::Relaxed) == owner.bits()
+    }
+}
+
 /// The word itself. What its flags mean is told in the table of each primitive that has one.
 pub(crate) struct Word {
     bits: AtomicU64,

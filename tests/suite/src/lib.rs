@@ -35,6 +35,7 @@ mod mutex;
 mod once;
 mod once_lock;
 mod panics;
+mod pending_writer;
 mod protected;
 mod random;
 mod regressions;
@@ -73,6 +74,7 @@ const MODULES: &[Module] = &[
     single_interpreter::MODULE,
     regressions::MODULE,
     thread_end::MODULE,
+    pending_writer::MODULE,
     unwinding::MODULE,
 ];
 
