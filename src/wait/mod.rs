@@ -67,7 +67,7 @@ pub(crate) use self::{
 };
 use self::{
     graph::{Published, Wanted},
-    park::Parked,
+    park::{Parked, Sleeper},
 };
 use crate::deadlock::{Cause, DeadlockError, LockKind};
 
@@ -208,6 +208,8 @@ impl<'word> Waiter<'word> {
         if limit.is_none() && pause.is_none() {
             self.check_owner(py).map_err(Refusal::Deadlock)?;
         }
+        // Attached, and before others are told: this may panic.
+        let sleeper = Sleeper::new();
         let edge = match limit {
             Some(_) => None,
             None => Some(self.publish(py)?),
@@ -221,7 +223,7 @@ impl<'word> Waiter<'word> {
         // Relaxed: what matters is that the word is read under the lock of the queue.
         let validate = || blocked(word.load(Ordering::Relaxed));
         let parked = interpreter::detached(py, || {
-            let parked = park::park(address, thread, since, deadline, validate);
+            let parked = park::park(sleeper, address, thread, since, deadline, validate);
             drop(edge);
             parked
         });

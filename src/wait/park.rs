@@ -59,13 +59,25 @@ pub(crate) struct Crowd {
 }
 
 /// A thread that sleeps, or is about to.
-struct Sleeper {
+pub(super) struct Sleeper {
     /// Set, once, by the thread that takes the sleeper off its queue.
     woken: AtomicBool,
     handle: Thread,
 }
 
 impl Sleeper {
+    /// For one sleep of the calling thread.
+    ///
+    /// # Panics
+    ///
+    /// If the thread is so near to its end that the standard library has forgotten it.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Sleeper {
+            woken: AtomicBool::new(false),
+            handle: thread::current(),
+        })
+    }
+
     /// Wakes the thread. The caller has taken it off its queue.
     fn wake(&self) {
         // Release: what the waking thread did before happens before the sleeper goes on.
@@ -189,18 +201,16 @@ pub(super) fn lock_all_queues() -> Vec<MutexGuard<'static, Queue>> {
 /// Puts the calling thread, which is detached, to sleep at `address` until it is unparked or the `deadline` has
 /// passed, unless `validate` refuses.
 ///
-/// `since` is the time at which this thread began to wait, which decides about its place in the queue.
+/// `sleeper` is this thread's own, for this sleep. `since` is the time at which this thread began to wait, which decides about its place
+/// in the queue.
 pub(super) fn park(
+    sleeper: Arc<Sleeper>,
     address: usize,
     thread: ThreadId,
     since: Instant,
     deadline: Option<Instant>,
     validate: impl FnOnce() -> bool,
 ) -> Parked {
-    let sleeper = Arc::new(Sleeper {
-        woken: AtomicBool::new(false),
-        handle: thread::current(),
-    });
     {
         let mut queue = lock_queue(address);
         if !validate() {
