@@ -59,8 +59,9 @@ use crate::{
 /// # Deadlocks
 ///
 /// A thread that waits to be notified waits for nobody in particular, so that is no part of a cycle that could be reported. Two things are:
-/// that the interpreter is shutting down, when no other thread can notify any more; and that the mutex cannot be locked again. In the
-/// second case the guard is *disarmed*: it unlocks nothing when it is dropped, and using it panics. A notification that the
+/// that the interpreter is shutting down, when no other thread can lock the mutex any more, and so change anything that the thread could
+/// wait for (detached threads can still notify, but that is all they can do); and that the mutex cannot be locked again. In the second
+/// case the guard is *disarmed*: it unlocks nothing when it is dropped, and using it panics. A notification that the
 /// thread had got is passed on.
 ///
 /// # Not here

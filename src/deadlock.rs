@@ -274,7 +274,7 @@ impl Awaited {
             Awaited::Lock {
                 kind: LockKind::Condvar,
                 ..
-            } => "which no other thread can notify any more".to_owned(),
+            } => "which no other thread can notify of a change any more".to_owned(),
             Awaited::Lock {
                 kind: LockKind::Barrier,
                 ..

@@ -246,7 +246,7 @@ fn waiting_at_exit_is_reported(py: Python<'_>) -> PyResult<()> {
     finished.expect_success();
     let output = &finished.output;
     assert!(
-        output.contains("which no other thread can notify any more"),
+        output.contains("which no other thread can notify of a change any more"),
         "{output}"
     );
     assert!(output.contains("shutting down"), "{output}");
