@@ -4,15 +4,21 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, pyo3_before_0_29)");
+    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, abi3t, pyo3_before_0_29)");
     let configuration =
         env::var("DEP_PYTHON_PYO3_CONFIG").expect("pyo3-ffi tells how it was built");
     let configuration = text(&configuration);
-    if value(&configuration, "build_flags").is_some_and(|flags| flags.contains("Py_GIL_DISABLED")) {
+    // From 0.29 on the configuration names the ABI: `CPython-KIND-3.x`.
+    let abi = value(&configuration, "target_abi");
+    let is_abi3t = abi.is_some_and(|abi| abi.contains("-abi3t-"));
+    let has_no_gil = |flags: &str| flags.contains("Py_GIL_DISABLED");
+    if is_abi3t || value(&configuration, "build_flags").is_some_and(has_no_gil) {
         println!("cargo::rustc-cfg=Py_GIL_DISABLED");
     }
-    // From 0.29 on the configuration names the ABI.
-    if value(&configuration, "target_abi").is_none() {
+    if is_abi3t {
+        println!("cargo::rustc-cfg=abi3t");
+    }
+    if abi.is_none() {
         println!("cargo::rustc-cfg=pyo3_before_0_29");
     }
     if let (Some("true"), Some(folder)) = (

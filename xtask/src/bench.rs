@@ -62,6 +62,7 @@ impl Bench {
             interpreter: &interpreter.path,
             target: &build::target()?.join("bench/build").join(name),
             optimised: true,
+            features: &[],
             rust_flags: RUST_FLAGS,
         };
         let modules = module.build()?;

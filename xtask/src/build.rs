@@ -32,6 +32,8 @@ pub(crate) struct ExtensionModule<'a> {
     /// Each interpreter has a folder of its own, or the next one would build everything anew.
     pub(crate) target: &'a Path,
     pub(crate) optimised: bool,
+    /// Features of the package to build with, as cargo takes them.
+    pub(crate) features: &'a [String],
     /// For the compiler, besides what the environment says.
     pub(crate) rust_flags: &'a str,
 }
@@ -71,14 +73,16 @@ impl ExtensionModule<'_> {
             package,
             interpreter,
             target,
+            features,
             ..
         } = self;
         let shell = Shell::new()?;
         shell.change_dir(self.workspace);
         let release = self.optimised.then_some("--release");
+        let features = features.iter().flat_map(|feature| ["--features", feature]);
         let mut build = cmd!(
             shell,
-            "cargo build --quiet --package {package} {what} --target-dir {target} {release...}"
+            "cargo build --quiet --package {package} {what} --target-dir {target} {release...} {features...}"
         );
         for (key, _) in env::vars_os() {
             if key.to_string_lossy().starts_with("PYO3_") {

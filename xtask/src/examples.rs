@@ -91,6 +91,7 @@ impl Built {
             interpreter: &interpreter.path,
             target: &build::target()?.join("examples").join(&interpreter.name),
             optimised: true,
+            features: &[],
             rust_flags: "",
         }
         .build_examples(&modules)?;

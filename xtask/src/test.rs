@@ -30,6 +30,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "VERSION")]
     pyo3: Option<String>,
 
+    /// A feature to build with: `pyo3/abi3-py39` for an extension that loads in every later version, `pyo3/abi3t-py315` for one that loads in
+    /// free-threaded ones too; may be repeated
+    #[arg(long, value_name = "FEATURE")]
+    features: Vec<String>,
+
     /// Run only the tests whose name contains this
     filter: Option<String>,
 
@@ -51,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .names()
         .into_iter()
         .map(|interpreter| Run {
-            result: run_in(&interpreter, &workspace, args.release, &arguments),
+            result: run_in(&interpreter, &workspace, &args, &arguments),
             interpreter,
         })
         .collect();
@@ -76,10 +81,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn run_in(
     name: &str,
     workspace: &Workspace,
-    release: bool,
+    args: &Args,
     arguments: &Arguments,
 ) -> anyhow::Result<Summary> {
     eprintln!("\n=== {name} ===");
+    // Of its own for each set of features, too.
+    let target = [name]
+        .into_iter()
+        .chain(args.features.iter().map(String::as_str));
+    let target = target.collect::<Vec<_>>().join("+").replace('/', "-");
     let result = python::find(name)
         .with_context(|| format!("there is no Python {name} to be had"))
         .and_then(|interpreter| {
@@ -87,8 +97,9 @@ fn run_in(
                 workspace: &workspace.root,
                 package: "pyo3-sync-suite",
                 interpreter: &interpreter.path,
-                target: &workspace.target.join(name),
-                optimised: release,
+                target: &workspace.target.join(target),
+                optimised: args.release,
+                features: &args.features,
                 rust_flags: "",
             }
             .build()?;

@@ -8,10 +8,13 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::MODULES;
 use crate::harness::is_free_threaded;
+#[cfg(not(abi3t))]
 use crate::module_state::pyo3_sync_state_extension;
+#[cfg(not(abi3t))]
+use crate::pyo3_sync_suite;
 use crate::registry::{Body, Scenario, Test};
-use crate::{MODULES, pyo3_sync_suite};
 
 /// Set in a child that embeds its interpreter.
 pub const EMBEDDED: &str = "PYO3_SYNC_SUITE_EMBEDDED";
@@ -40,7 +43,10 @@ pub(crate) fn main(py: Python<'_>, arguments: Vec<String>) -> u8 {
 
 /// The `main` of a child that embeds its interpreter: starts it, does what [`main()`] does, and shuts it down.
 pub fn embedded(arguments: Vec<String>) -> ExitCode {
+    // PyO3 has no such macro with `abi3t`, and no child embeds its interpreter then.
+    #[cfg(not(abi3t))]
     pyo3::append_to_inittab!(pyo3_sync_suite);
+    #[cfg(not(abi3t))]
     pyo3::append_to_inittab!(pyo3_sync_state_extension);
     Python::initialize();
     let code = Python::attach(|py| main(py, arguments));
