@@ -121,17 +121,24 @@ impl MutexLock {
 }
 
 /// An object that nobody else knows, or null before it is needed.
+///
+/// The finalising thread uses an object of its own, for the reason told at [`MutexLock`]; always, since whether an object's mutex is locked
+/// is not to be seen from outside.
 pub(crate) struct ObjectLock(AtomicPtr<Own>);
 
 /// In a box of its own, because a pointer can be exchanged atomically and a [`Py`] cannot.
 struct Own {
     object: Py<PyAny>,
+    /// The generation of processes, or [`AT_FINALISATION`](ObjectLock::AT_FINALISATION).
     generation: usize,
     /// That of an older generation, which is kept for sections that were entered before the fork.
     older: *mut Own,
 }
 
 impl ObjectLock {
+    /// More than the number of any generation.
+    const AT_FINALISATION: usize = usize::MAX;
+
     pub(crate) const fn new() -> Self {
         ObjectLock(AtomicPtr::new(ptr::null_mut()))
     }
@@ -142,18 +149,23 @@ impl ObjectLock {
     }
 
     fn object(&self, py: Python<'_>) -> *mut ffi::PyObject {
+        let generation = if is_finalizing(py) {
+            Self::AT_FINALISATION
+        } else {
+            Self::generation()
+        };
         // Acquire: the box is initialised by the thread that stored it.
         let own = self.0.load(Ordering::Acquire);
         // SAFETY: null, or from `make`, and freed only with `self`.
         match unsafe { own.as_ref() } {
-            Some(own) if own.generation == Self::generation() => own.object.as_ptr(),
-            _ => self.make(py, own),
+            Some(own) if own.generation == generation => own.object.as_ptr(),
+            _ => self.make(py, own, generation),
         }
     }
 
-    /// Makes an object for this generation; `older` is what there is.
+    /// Makes an object for `generation`, the present one; `older` is what there is.
     #[cold]
-    fn make(&self, py: Python<'_>, older: *mut Own) -> *mut ffi::PyObject {
+    fn make(&self, py: Python<'_>, older: *mut Own, generation: usize) -> *mut ffi::PyObject {
         // This may run the garbage collector and with it any code, which may come here too: whoever stores first wins.
         // SAFETY: attached, by the token; `object` is a type, and `object()` a new reference or null.
         let object = unsafe {
@@ -164,7 +176,7 @@ impl ObjectLock {
         let object = object.expect("memory for an object to hold a critical section on");
         let made = Box::into_raw(Box::new(Own {
             object: object.unbind(),
-            generation: Self::generation(),
+            generation,
             older,
         }));
         // Release for the box, acquire for the one of another thread.

@@ -40,6 +40,7 @@ mod protected;
 mod random;
 mod regressions;
 mod rwlock;
+mod sections_at_exit;
 mod shutdown;
 mod signals;
 mod single_interpreter;
@@ -73,6 +74,7 @@ const MODULES: &[Module] = &[
     shutdown::MODULE,
     single_interpreter::MODULE,
     regressions::MODULE,
+    sections_at_exit::MODULE,
     thread_end::MODULE,
     pending_writer::MODULE,
     unwinding::MODULE,
