@@ -158,9 +158,13 @@ pub(crate) use crate::critical_section::lock::ObjectLock as SectionLock;
 pub(crate) fn module_of_type<'a, 'py>(
     class: &'a Bound<'py, PyType>,
 ) -> Option<Borrowed<'a, 'py, PyAny>> {
-    // SAFETY: attached, since there is a `Bound`, and the class is one. The function fails for classes that are not made at run time, and
-    // for those made without a module; the exception is not left behind. What it returns is borrowed from the class.
+    // SAFETY: attached, since there is a `Bound`, and the class is one. Classes that are not made at run time have no place for a module;
+    // for others the function fails if they were made without one, and the exception is not left behind. What it returns is
+    // borrowed from the class.
     unsafe {
+        if ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
+            return None;
+        }
         let module = ffi::PyType_GetModule(class.as_type_ptr());
         if module.is_null() {
             ffi::PyErr_Clear();

@@ -91,7 +91,7 @@ impl<T: PyTypeCheck> PyImport<T> {
     }
 
     /// What was imported, if it has been yet, for the garbage collector: in `__traverse__`, or
-    /// [`State::traverse`](crate::State::traverse), and nowhere else. As [`PyOnceLock::traverse`].
+    /// [`ModuleData::traverse`](crate::ModuleData::traverse), and nowhere else. As [`PyOnceLock::traverse`].
     pub fn traverse<'v>(&'v self, visit: &'v PyVisit<'_>) -> Option<&'v Py<T>> {
         self.cell.traverse(visit)
     }

@@ -118,7 +118,7 @@ pub use condvar::{PyCondvar, WaitTimeoutResult};
 pub use deadlock::{DeadlockError, add_exceptions, exceptions};
 pub use import::PyImport;
 pub use lazy::{PyLazy, PyTryLazy};
-pub use module_state::{ModuleState, State, StateRef};
+pub use module_state::{ModuleData, ModuleState, StateHandle, StateRef};
 pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
 pub use once::{PyOnce, PyOnceState};
 pub use once_lock::PyOnceLock;

@@ -8,22 +8,28 @@ use std::{
     fmt,
     marker::PhantomData,
     ops::Deref,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use pyo3::{
     PyTraverseError,
     exceptions::PyRuntimeError,
+    ffi,
     prelude::*,
     pyclass::PyVisit,
-    types::{PyTuple, PyType},
+    types::{PyDict, PyString, PyTuple, PyType},
 };
 
 use self::{
     holder::{Content, Holder},
-    record::{NotOne, Reading, Records},
+    record::{NotOne, Place, Reading, Records},
 };
-use crate::{build_config::module_of_type, wait::is_finalizing};
+use crate::{
+    PyOnceLock,
+    build_config::module_of_type,
+    critical_section::with_critical_section,
+    wait::{exception_aside, is_finalizing},
+};
 
 /// What a module can have as its state: says how the garbage collector sees it.
 ///
@@ -33,7 +39,7 @@ use crate::{build_config::module_of_type, wait::is_finalizing};
 ///
 /// ```
 /// use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyType};
-/// use pyo3_sync::{PyMutex, State};
+/// use pyo3_sync::{PyMutex, ModuleData};
 /// use std::collections::HashMap;
 ///
 /// struct MyState {
@@ -41,7 +47,7 @@ use crate::{build_config::module_of_type, wait::is_finalizing};
 ///     cache: PyMutex<HashMap<String, Py<PyAny>>>,
 /// }
 ///
-/// impl State for MyState {
+/// impl ModuleData for MyState {
 ///     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
 ///         visit.call(&self.parse_error)?;
 ///         for object in self.cache.traverse(visit).into_iter().flat_map(HashMap::values) {
@@ -51,7 +57,7 @@ use crate::{build_config::module_of_type, wait::is_finalizing};
 ///     }
 /// }
 /// ```
-pub trait State: Send + Sync + 'static {
+pub trait ModuleData: Send + Sync + 'static {
     /// Visits every Python object that the state owns, as `__traverse__` of a class does. No token is to be had here.
     ///
     /// # Errors
@@ -80,14 +86,14 @@ pub trait State: Send + Sync + 'static {
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyString};
-/// use pyo3_sync::{ModuleState, PyMutex, State};
+/// use pyo3_sync::{ModuleState, PyMutex, ModuleData};
 ///
 /// struct Greeter {
 ///     greeting: Py<PyString>,
 ///     names: PyMutex<Vec<String>>,
 /// }
 ///
-/// impl State for Greeter {}
+/// impl ModuleData for Greeter {}
 ///
 /// static STATE: ModuleState<Greeter> = ModuleState::new();
 ///
@@ -183,20 +189,21 @@ pub trait State: Send + Sync + 'static {
 /// look goes through the list of them.
 ///
 /// [PEP 630]: https://peps.python.org/pep-0630/
-pub struct ModuleState<T: State> {
+pub struct ModuleState<T: ModuleData> {
     records: Records<T>,
-    /// A number of its own among all of the extension, or 0 before it has one: two states of one type may be in one module.
-    number: AtomicU32,
-    _owned: PhantomData<T>,
+    /// The name under which the dictionaries of modules have theirs.
+    key: PyOnceLock<Py<PyString>>,
+    /// The module that was the newest of several when garbage was last collected because of them.
+    collected_for: AtomicU64,
 }
 
-impl<T: State> ModuleState<T> {
+impl<T: ModuleData> ModuleState<T> {
     /// A place for states, to be a `static`.
     pub const fn new() -> Self {
         ModuleState {
             records: Records::new(),
-            number: AtomicU32::new(0),
-            _owned: PhantomData,
+            key: PyOnceLock::new(),
+            collected_for: AtomicU64::new(0),
         }
     }
 
@@ -243,7 +250,7 @@ impl<T: State> ModuleState<T> {
     ) -> PyResult<StateRef<'py, T>> {
         match self.records.of(module) {
             Some(reading) => Ok(StateRef::new(reading, module.py())),
-            None => self.make(module, f),
+            None => exception_aside(module.py(), || self.make(module, f)),
         }
     }
 
@@ -254,16 +261,10 @@ impl<T: State> ModuleState<T> {
         module: &Bound<'py, PyModule>,
         f: impl FnOnce() -> PyResult<T>,
     ) -> PyResult<StateRef<'py, T>> {
-        let holder = match self.holder_in(module)? {
-            Some(holder) => holder,
-            None => {
-                let holder = Holder::new(&self.records, module)?;
-                // Of several threads that come here, one is the first.
-                let first = module
-                    .dict()
-                    .call_method1("setdefault", (self.key(), holder))?;
-                first.cast_into()?
-            }
+        let dictionary = dictionary_of(module).ok_or_else(|| self.not_in(module))?;
+        let holder = match self.look_up(&dictionary)? {
+            Found::Holder(holder) => holder,
+            _ => self.enter(module, Holder::new(&self.records, module)?)?,
         };
         let content = self.content_of(&holder)?;
         content.cell().get_or_try_init_py(module.py(), f)?;
@@ -272,6 +273,27 @@ impl<T: State> ModuleState<T> {
         reading
             .map(|reading| StateRef::new(reading, module.py()))
             .ok_or_else(|| self.not_in(module))
+    }
+
+    /// Enters a holder in the dictionary of a module, unless there is one: then gives that. Of several threads that come here, one is
+    /// the first.
+    fn enter<'py>(
+        &'static self,
+        module: &Bound<'py, PyModule>,
+        holder: Bound<'py, Holder>,
+    ) -> PyResult<Bound<'py, Holder>> {
+        let dictionary = dictionary_of(module).ok_or_else(|| self.not_in(module))?;
+        let mut old = None; // Dropped after the section: its end may run any code.
+        with_critical_section(&dictionary, || match self.look_up(&dictionary)? {
+            Found::Holder(first) => Ok(first),
+            Found::Cleared => Err(self.not_in(module)),
+            Found::Nothing | Found::Condemned => {
+                let key = self.key(module.py());
+                old = dictionary.get_item(key)?;
+                dictionary.set_item(key, &holder)?;
+                Ok(holder)
+            }
+        })
     }
 
     /// The state of a module.
@@ -289,17 +311,26 @@ impl<T: State> ModuleState<T> {
 
     #[cold]
     fn get_slow<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
-        let reading = match self.records.of(module) {
-            Some(reading) => Some(reading),
-            // Perhaps one was shared with it.
-            None => match self.holder_in(module)? {
-                Some(holder) => self.content_of(&holder)?.place.read(),
-                None => None,
-            },
+        exception_aside(module.py(), || {
+            let reading = self.reading_of(module)?;
+            reading
+                .map(|reading| StateRef::new(reading, module.py()))
+                .ok_or_else(|| self.not_in(module))
+        })
+    }
+
+    /// The state that was made for a module, or shared with it.
+    fn reading_of(&'static self, module: &Bound<'_, PyModule>) -> PyResult<Option<Reading<T>>> {
+        if let Some(reading) = self.records.of(module) {
+            return Ok(Some(reading));
+        }
+        let Some(dictionary) = dictionary_of(module) else {
+            return Ok(None);
         };
-        reading
-            .map(|reading| StateRef::new(reading, module.py()))
-            .ok_or_else(|| self.not_in(module))
+        match self.look_up(&dictionary)? {
+            Found::Holder(holder) => Ok(self.content_of(&holder)?.place.read()),
+            Found::Nothing | Found::Cleared | Found::Condemned => Ok(None),
+        }
     }
 
     /// The state of the only module that has one.
@@ -319,10 +350,21 @@ impl<T: State> ModuleState<T> {
 
     #[cold]
     fn find_slow<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
-        match self.records.only() {
-            Ok(reading) => Ok(StateRef::new(reading, py)),
-            Err(reason) => Err(self.not_one(py, reason)),
-        }
+        exception_aside(py, || {
+            let mut found = self.records.only();
+            if let Err(NotOne::Several { newest, .. }) = found {
+                // Modules that nobody can reach any more count until they are collected: those of imports that failed, for example.
+                // Relaxed: a hint, so that this is done once for each module that is made.
+                let is_news = self.collected_for.swap(newest, Ordering::Relaxed) != newest;
+                if is_news && collect_garbage(py).is_ok() {
+                    found = self.records.only();
+                }
+            }
+            match found {
+                Ok(reading) => Ok(StateRef::new(reading, py)),
+                Err(reason) => Err(self.not_one(py, reason)),
+            }
+        })
     }
 
     /// The state of the module that a class belongs to.
@@ -333,32 +375,43 @@ impl<T: State> ModuleState<T> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get) or [`find`](Self::find).
+    /// As [`find`](Self::find); and a `RuntimeError` if the class or one of its bases knows its module, and none of these modules has a
+    /// state.
     pub fn of_type<'py>(&'static self, class: &Bound<'py, PyType>) -> PyResult<StateRef<'py, T>> {
-        let bases: Bound<'_, PyTuple> = class.mro();
-        for base in bases.iter() {
-            let Some(module) = module_of_type(base.cast::<PyType>()?) else {
-                continue;
-            };
-            // A base may belong to the module of another extension.
-            if let Some(reading) = self.records.of(&module) {
-                return Ok(StateRef::new(reading, class.py()));
+        exception_aside(class.py(), || {
+            // A tuple, but for classes that are still being made, or were taken apart by the collector.
+            let bases = class.getattr("__mro__")?.cast_into::<PyTuple>().ok();
+            let mut without = None;
+            for base in bases.iter().flatten() {
+                let Some(module) = base.cast::<PyType>().ok().and_then(module_of_type) else {
+                    continue;
+                };
+                let Ok(module) = module.cast::<PyModule>() else {
+                    continue;
+                };
+                if let Some(reading) = self.reading_of(&module)? {
+                    return Ok(StateRef::new(reading, class.py()));
+                }
+                without.get_or_insert_with(|| module.to_owned());
             }
-        }
-        self.find(class.py())
+            match without {
+                Some(module) => Err(self.not_in(&module)),
+                None => self.find(class.py()),
+            }
+        })
     }
 
     /// Gives a module the state of another one: a submodule that of its parent.
     ///
     /// ```
     /// use pyo3::prelude::*;
-    /// use pyo3_sync::{ModuleState, State};
+    /// use pyo3_sync::{ModuleState, ModuleData};
     ///
     /// struct Settings {
     ///     limit: u64,
     /// }
     ///
-    /// impl State for Settings {}
+    /// impl ModuleData for Settings {}
     ///
     /// static STATE: ModuleState<Settings> = ModuleState::new();
     ///
@@ -391,69 +444,70 @@ impl<T: State> ModuleState<T> {
         module: &Bound<'_, PyModule>,
         with: &Bound<'_, PyModule>,
     ) -> PyResult<()> {
-        let holder = self.holder_in(module)?.ok_or_else(|| self.not_in(module))?;
-        let stored = with
-            .dict()
-            .call_method1("setdefault", (self.key(), &holder))?;
-        if stored.is(&holder) {
-            return Ok(());
-        }
-        Err(PyRuntimeError::new_err(format!(
-            "the module {} has a state {} of its own",
-            name_of(with),
-            type_name::<T>()
-        )))
-    }
-
-    /// The name under which a module's dictionary has the holder.
-    fn key(&self) -> String {
-        format!(
-            "__pyo3_sync_state_{}__: {}",
-            self.number(),
-            type_name::<T>()
-        )
-    }
-
-    fn number(&self) -> u32 {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        // Relaxed, here and below: the number stands for itself.
-        match self.number.load(Ordering::Relaxed) {
-            0 => {
-                let mine = NEXT.fetch_add(1, Ordering::Relaxed);
-                let stored =
-                    self.number
-                        .compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed);
-                stored.map_or_else(|first| first, |_| mine)
+        exception_aside(module.py(), || {
+            let dictionary = dictionary_of(module).ok_or_else(|| self.not_in(module))?;
+            let holder = match self.look_up(&dictionary)? {
+                Found::Holder(holder) if self.content_of(&holder)?.cell().is_initialized() => {
+                    holder
+                }
+                _ => return Err(self.not_in(module)),
+            };
+            if self.enter(with, holder.clone())?.is(&holder) {
+                return Ok(());
             }
-            number => number,
-        }
-    }
-
-    fn holder_in<'py>(
-        &'static self,
-        module: &Bound<'py, PyModule>,
-    ) -> PyResult<Option<Bound<'py, Holder>>> {
-        // The dictionary may have been cleared already, which leaves `None` behind.
-        let found = module.dict().call_method1("get", (self.key(),))?;
-        if found.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(found.cast_into::<Holder>()?))
-    }
-
-    fn content_of<'a>(&'static self, holder: &'a Bound<'_, Holder>) -> PyResult<&'a Content<T>> {
-        let content = holder.get().content(&self.records);
-        content.ok_or_else(|| {
-            PyRuntimeError::new_err("somebody has exchanged the states in a module's dictionary")
+            Err(PyRuntimeError::new_err(format!(
+                "the module {} has a state {} of its own",
+                name_of(with),
+                type_name::<T>()
+            )))
         })
     }
 
+    /// The name under which a module's dictionary has the holder.
+    fn key<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let key = self.key.get_or_init(py, || {
+            // Relaxed: the number stands for itself. Two states of one type may be in one module.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let key = format!("__pyo3_sync_state_{number}__: {}", type_name::<T>());
+            PyString::intern(py, &key).unbind()
+        });
+        key.bind(py)
+    }
+
+    /// What the dictionary of a module has under our name.
+    fn look_up<'py>(&'static self, dictionary: &Bound<'py, PyDict>) -> PyResult<Found<'py>> {
+        let Some(found) = dictionary.get_item(self.key(dictionary.py()))? else {
+            return Ok(Found::Nothing);
+        };
+        if found.is_none() {
+            return Ok(Found::Cleared);
+        }
+        let holder = found.cast_into::<Holder>().map_err(|_| exchanged())?;
+        if self.content_of(&holder)?.place.is_condemned() {
+            return Ok(Found::Condemned);
+        }
+        Ok(Found::Holder(holder))
+    }
+
+    fn content_of<'a>(&'static self, holder: &'a Bound<'_, Holder>) -> PyResult<&'a Content<T>> {
+        holder.get().content(&self.records).ok_or_else(exchanged)
+    }
+
     #[cold]
-    fn not_in(&self, module: &Bound<'_, PyModule>) -> PyErr {
-        let why = if is_finalizing(module.py()) {
-            "the interpreter is shutting down, and the module was cleared"
-        } else {
-            "it is not a module of this extension, or its initialiser has not made the state, or it was cleared"
+    fn not_in(&'static self, module: &Bound<'_, PyModule>) -> PyErr {
+        let found = dictionary_of(module).map(|dictionary| self.look_up(&dictionary));
+        let why = match found {
+            _ if is_finalizing(module.py()) => {
+                "the interpreter is shutting down, and the module was cleared"
+            }
+            Some(Ok(Found::Condemned)) => {
+                "the garbage collector found the module unreachable and ended its state, before something made it reachable again"
+            }
+            Some(Ok(Found::Holder(_))) => "its initialiser has not made the state yet",
+            _ => {
+                "it is not a module of this extension, or its initialiser has not made the state, or it was cleared"
+            }
         };
         PyRuntimeError::new_err(format!(
             "the module {} has no state {}: {why}",
@@ -472,28 +526,59 @@ impl<T: State> ModuleState<T> {
             NotOne::None => format!(
                 "there is no state {name}: the extension was not imported, or its module was cleared"
             ),
-            NotOne::Several(number) => format!(
-                "there are {number} modules with a state {name}, and nothing here says which one is meant: ask with the                  module (`get`), or import the extension once"
+            NotOne::Several { number, .. } => format!(
+                "there are {number} modules with a state {name}, and nothing here says which one is meant: ask with the module \
+                 (`get`) or a handle (`StateHandle`), or import the extension once"
             ),
         })
     }
 }
 
-/// The name of a module, for messages; it may have been cleared.
-fn name_of(module: &Bound<'_, PyModule>) -> String {
-    module
-        .name()
-        .map_or_else(|_| "<unnamed>".to_owned(), |name| format!("{name:?}"))
+/// What there may be under our name in the dictionary of a module.
+enum Found<'py> {
+    Nothing,
+    /// `None`, which the interpreter leaves where it has cleared a module.
+    Cleared,
+    /// A holder whose state is not found any more, in a module that came back to life.
+    Condemned,
+    Holder(Bound<'py, Holder>),
 }
 
-impl<T: State> Default for ModuleState<T> {
+#[cold]
+fn exchanged() -> PyErr {
+    PyRuntimeError::new_err(
+        "something else was put in the place of a state in the dictionary of a module",
+    )
+}
+
+/// The dictionary of a module. There is none after the collector has cleared it.
+fn dictionary_of<'py>(module: &Bound<'py, PyModule>) -> Option<Bound<'py, PyDict>> {
+    // SAFETY: attached, since there is a `Bound`, and it is a module. The dictionary is borrowed, and made a reference of our own.
+    let dictionary = unsafe {
+        let dictionary = ffi::PyModule_GetDict(module.as_ptr());
+        Bound::from_borrowed_ptr_or_opt(module.py(), dictionary)?
+    };
+    dictionary.cast_into().ok()
+}
+
+fn collect_garbage(py: Python<'_>) -> PyResult<()> {
+    py.import("gc")?.call_method0("collect").map(drop)
+}
+
+/// The name of a module, for messages; it may have been cleared.
+fn name_of(module: &Bound<'_, PyModule>) -> String {
+    let name = dictionary_of(module).and_then(|its| its.get_item("__name__").ok().flatten());
+    name.map_or_else(|| "<unnamed>".to_owned(), |name| format!("{name:?}"))
+}
+
+impl<T: ModuleData> Default for ModuleState<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// Shows what type the states are of.
-impl<T: State> fmt::Debug for ModuleState<T> {
+impl<T: ModuleData> fmt::Debug for ModuleState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ModuleState<{}>", type_name::<T>())
     }
@@ -505,9 +590,9 @@ impl<T: State> fmt::Debug for ModuleState<T> {
 ///
 /// ```
 /// # use pyo3::prelude::*;
-/// # use pyo3_sync::{ModuleState, State};
+/// # use pyo3_sync::{ModuleState, ModuleData};
 /// # struct Index(Vec<u64>);
-/// # impl State for Index {}
+/// # impl ModuleData for Index {}
 /// static STATE: ModuleState<Index> = ModuleState::new();
 ///
 /// #[pyfunction]
@@ -519,13 +604,18 @@ impl<T: State> fmt::Debug for ModuleState<T> {
 /// ```
 ///
 /// If it is forgotten ([`std::mem::forget`]) the state is never dropped.
-pub struct StateRef<'py, T: State> {
+pub struct StateRef<'py, T: ModuleData> {
     reading: Reading<T>,
     /// Keeps this on its thread, attached: whoever drops the last one drops the state.
     _py: PhantomData<Python<'py>>,
 }
 
-impl<'py, T: State> StateRef<'py, T> {
+impl<'py, T: ModuleData> StateRef<'py, T> {
+    /// A handle to the same state, to be kept: in an object that a function of the module makes, for one.
+    pub fn handle(&self) -> StateHandle<T> {
+        StateHandle(self.reading.place())
+    }
+
     #[inline(always)]
     fn new(reading: Reading<T>, _py: Python<'py>) -> Self {
         StateRef {
@@ -535,7 +625,7 @@ impl<'py, T: State> StateRef<'py, T> {
     }
 }
 
-impl<T: State> Deref for StateRef<'_, T> {
+impl<T: ModuleData> Deref for StateRef<'_, T> {
     type Target = T;
 
     #[inline(always)]
@@ -544,8 +634,90 @@ impl<T: State> Deref for StateRef<'_, T> {
     }
 }
 
-impl<T: State + fmt::Debug> fmt::Debug for StateRef<'_, T> {
+impl<T: ModuleData + fmt::Debug> fmt::Debug for StateRef<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+/// What a state can be found by again, without its module: from [`StateRef::handle`].
+///
+/// It owns nothing, and may be kept anywhere and copied: like a weak reference, it finds the state as long as there is one. It is for
+/// the methods of PyO3's classes, which know no module, where [`ModuleState::find`] would not do because there may be several.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::{ModuleData, ModuleState, StateHandle};
+///
+/// struct Settings {
+///     limit: u64,
+/// }
+///
+/// impl ModuleData for Settings {}
+///
+/// static STATE: ModuleState<Settings> = ModuleState::new();
+///
+/// #[pyclass(frozen)]
+/// struct Parser {
+///     settings: StateHandle<Settings>,
+/// }
+///
+/// #[pymethods]
+/// impl Parser {
+///     fn limit(&self, py: Python<'_>) -> PyResult<u64> {
+///         Ok(self.settings.get(py)?.limit)
+///     }
+/// }
+///
+/// /// Makes a parser that has the settings of this module.
+/// #[pyfunction(pass_module)]
+/// fn parser(module: &Bound<'_, PyModule>) -> PyResult<Parser> {
+///     let settings = STATE.get(module)?.handle();
+///     Ok(Parser { settings })
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| -> PyResult<()> {
+/// #     let module = PyModule::new(py, "m")?;
+/// #     STATE.init(&module, || Ok(Settings { limit: 10 }))?;
+/// #     assert_eq!(parser(&module)?.limit(py)?, 10);
+/// #     Ok(())
+/// # }).unwrap();
+/// ```
+pub struct StateHandle<T: ModuleData>(Place<T>);
+
+impl<T: ModuleData> StateHandle<T> {
+    /// The state.
+    ///
+    /// # Errors
+    ///
+    /// A `RuntimeError` if its module was cleared or collected.
+    #[inline]
+    pub fn get<'py>(&self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
+        match self.0.read() {
+            Some(reading) => Ok(StateRef::new(reading, py)),
+            None => Err(gone::<T>()),
+        }
+    }
+}
+
+#[cold]
+fn gone<T>() -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the state {} is gone: its module was cleared or collected",
+        type_name::<T>()
+    ))
+}
+
+impl<T: ModuleData> Clone for StateHandle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ModuleData> Copy for StateHandle<T> {}
+
+impl<T: ModuleData> fmt::Debug for StateHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateHandle<{}>", type_name::<T>())
     }
 }

@@ -14,9 +14,9 @@ use std::{
 use pyo3::prelude::*;
 use pyo3_sync::{
     ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, DeadlockError,
-    MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleState,
+    MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
     ProtectedBorrowError, PyBarrier, PyCondvar, PyMutex, PyMutexGuard, PyOnceLock, PyProtected,
-    PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, State, StateRef, TryAttachedError,
+    PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, StateHandle, StateRef, TryAttachedError,
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
@@ -64,9 +64,10 @@ assert_not_impl_any!(ArcPyMutexGuard<'static, NotSync>: Send, Sync);
 
 // A place for states is a static, and a reference to one stays on its thread.
 struct Plain;
-impl State for Plain {}
+impl ModuleData for Plain {}
 assert_impl_all!(ModuleState<Plain>: Send, Sync);
 assert_not_impl_any!(StateRef<'static, Plain>: Send, Clone, Copy);
+assert_impl_all!(StateHandle<Plain>: Send, Sync, Copy);
 
 assert_impl_all!(DeadlockError: Send, Sync, std::error::Error);
 assert_impl_all!(TryAttachedError: Send, Sync, std::error::Error);

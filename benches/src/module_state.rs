@@ -3,7 +3,7 @@
 use std::{hint::black_box, sync::OnceLock};
 
 use pyo3::{intern, prelude::*};
-use pyo3_sync::{ModuleState, PyRwLock, State};
+use pyo3_sync::{ModuleData, ModuleState, PyRwLock};
 
 use crate::harness::{Group, OURS, Outcome, Peer, Subject, compare};
 
@@ -17,7 +17,7 @@ pub(crate) const GROUP: Group = Group {
 };
 
 struct Number(u64);
-impl State for Number {}
+impl ModuleData for Number {}
 
 static STATE: ModuleState<Number> = ModuleState::new();
 static PLAIN: OnceLock<Number> = OnceLock::new();

@@ -8,7 +8,7 @@ use pyo3::{
     prelude::*,
     types::{IntoPyDict, PyString, PyType},
 };
-use pyo3_sync::{ModuleState, PyImport, PyMutex, PyOnceLock, State};
+use pyo3_sync::{ModuleData, ModuleState, PyImport, PyMutex, PyOnceLock};
 
 static STATE: ModuleState<Catalogue> = ModuleState::new();
 
@@ -43,7 +43,7 @@ impl Settings {
     }
 }
 
-impl State for Catalogue {
+impl ModuleData for Catalogue {
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.catalogue_error)?;
         visit.call(&self.not_found)?;

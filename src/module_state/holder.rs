@@ -1,16 +1,16 @@
 //! The Python object that a state belongs to.
 
-use std::any::Any;
+use std::{any::Any, ffi::c_void, ptr};
 
 use pyo3::{
-    PyTraverseError,
+    Borrowed, PyTraverseError, ffi,
     prelude::*,
     pyclass::PyVisit,
-    types::{PyCFunction, PyWeakrefReference},
+    types::{PyTuple, PyType},
 };
 
 use super::{
-    State,
+    ModuleData,
     record::{Place, Records},
 };
 use crate::{PyMutex, PyOnceLock};
@@ -19,24 +19,23 @@ use crate::{PyMutex, PyOnceLock};
 ///
 /// # The collector
 ///
-/// It first finds out, with the world stopped, which objects nobody can reach, then lets them run code (finalisers, the callbacks of
-/// weak references), looks again whether they can still not be reached, and then clears and frees them. Threads run in between. A
-/// thread that looks for the state by [`find`](super::ModuleState::find) comes from outside, as if through a weak reference, and the same
-/// must hold for it: either it has found the state before the second look, and what the state refers to is spared, or it does not find
-/// it. So
+/// It first finds out, with the world stopped, which objects nobody can reach, then runs their finalisers, looks again whether they can
+/// still not be reached, and then clears and frees them. Threads run in between. A thread that looks for the state by
+/// [`find`](super::ModuleState::find) comes from outside, as if through a weak reference, and the same must hold for it: either it has
+/// found the state before the second look, and what the state refers to is spared, or it does not find it. So
 ///
-/// - the state is condemned by the callback of a real weak reference, which the collector calls between its two looks;
+/// - the state is condemned by a finaliser, which the collector calls between its two looks. It is a function in C, because a call
+///   that needs memory or stack space of the interpreter's can fail, which the collector ignores;
 /// - a state that is being read is not traversed: what it refers to then counts as reachable.
 ///
 /// Those who read a state are attached, so while the world is stopped none begins or ends: the answer is the same for all of
 /// one look (invariant I6).
-#[pyclass(frozen, weakref, module = "pyo3_sync", name = "ModuleState")]
+#[pyclass(frozen, subclass, module = "pyo3_sync", name = "ModuleState")]
 pub(super) struct Holder {
-    state: Box<dyn Held>,
+    /// Empty in an object that Python code has made, which holds nothing.
+    state: PyOnceLock<Box<dyn Held>>,
     /// Kept alive, so that as long as the state is live no other module has its address.
     module: PyMutex<Option<Py<PyModule>>>,
-    /// The weak reference to this object. It is not traversed, so the collector takes it for reachable and calls it.
-    watch: PyMutex<Option<Py<PyAny>>>,
 }
 
 /// A state of any type, as its holder sees it.
@@ -48,12 +47,12 @@ trait Held: Send + Sync {
 }
 
 /// The part of a holder that depends on the type of the state.
-pub(super) struct Content<T: State> {
+pub(super) struct Content<T: ModuleData> {
     records: &'static Records<T>,
     pub(super) place: Place<T>,
 }
 
-impl<T: State> Content<T> {
+impl<T: ModuleData> Content<T> {
     /// The cell that the state is in, or will be.
     pub(super) fn cell(&self) -> &PyOnceLock<T> {
         // SAFETY: the holder exists: this is a part of it.
@@ -61,7 +60,7 @@ impl<T: State> Content<T> {
     }
 }
 
-impl<T: State> Held for Content<T> {
+impl<T: ModuleData> Held for Content<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -85,49 +84,110 @@ impl<T: State> Held for Content<T> {
 
 impl Holder {
     /// A holder for a state that is still to be made.
-    pub(super) fn new<'py, T: State>(
+    pub(super) fn new<'py, T: ModuleData>(
         records: &'static Records<T>,
         module: &Bound<'py, PyModule>,
     ) -> PyResult<Bound<'py, Holder>> {
         let py = module.py();
+        let holder = class(py)?.call0()?.cast_into::<Holder>()?;
         let place = records.take(module);
-        let holder = Holder {
-            state: Box::new(Content { records, place }),
-            module: PyMutex::new(Some(module.clone().unbind())),
-            watch: PyMutex::new(None),
-        };
-        let holder = Bound::new(py, holder)?;
-        let condemn = PyCFunction::new_closure(py, None, None, move |_, _| records.condemn(place))?;
-        let watch = PyWeakrefReference::new_with(&holder, condemn)?;
-        *holder.get().watch.lock(py) = Some(watch.into_any().unbind());
+        let content: Box<dyn Held> = Box::new(Content { records, place });
+        let is_empty = holder.get().state.set(py, content).is_ok();
+        debug_assert!(is_empty, "nobody else has it yet");
+        *holder.get().module.lock(py) = Some(module.clone().unbind());
         Ok(holder)
     }
 
     /// What it holds, if that belongs to the `ModuleState` with these records.
-    pub(super) fn content<T: State>(&self, records: &'static Records<T>) -> Option<&Content<T>> {
-        let content: &Content<T> = self.state.as_any().downcast_ref()?;
-        std::ptr::eq(content.records, records).then_some(content)
+    pub(super) fn content<T: ModuleData>(
+        &self,
+        records: &'static Records<T>,
+    ) -> Option<&Content<T>> {
+        let content: &Content<T> = self.state.peek()?.as_any().downcast_ref()?;
+        ptr::eq(content.records, records).then_some(content)
+    }
+
+    fn condemn(&self) {
+        if let Some(state) = self.state.peek() {
+            state.condemn();
+        }
     }
 }
 
 #[pymethods]
 impl Holder {
+    #[new]
+    fn empty() -> Self {
+        Holder {
+            state: PyOnceLock::new(),
+            module: PyMutex::new(None),
+        }
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(module) = self.module.traverse(&visit) {
             visit.call(module)?;
         }
-        self.state.traverse(&visit)
+        match self.state.traverse(&visit) {
+            Some(state) => state.traverse(&visit),
+            None => Ok(()),
+        }
     }
 
     fn __clear__(&self, py: Python<'_>) {
         // Before the module goes, whose address another one may get.
-        self.state.condemn();
+        self.condemn();
         let _module = self.module.lock(py).take();
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.state.abandon();
+        if let Some(state) = self.state.peek() {
+            state.abandon();
+        }
+    }
+}
+
+/// The class of holders: [`Holder`] with a finaliser, which PyO3's classes cannot have.
+fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init_py(py, || {
+        let mut slots = [
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_finalize,
+                pfunc: finalize as *mut c_void,
+            },
+            ffi::PyType_Slot {
+                slot: 0,
+                pfunc: ptr::null_mut(),
+            },
+        ];
+        let mut spec = ffi::PyType_Spec {
+            name: c"pyo3_sync.ModuleState".as_ptr(),
+            basicsize: 0, // That of its base.
+            itemsize: 0,
+            flags: ffi::Py_TPFLAGS_DEFAULT as _,
+            slots: slots.as_mut_ptr(),
+        };
+        let bases = PyTuple::new(py, [py.get_type::<Holder>()])?;
+        // SAFETY: attached, by the token; the specification is complete, its name is static, and the rest is copied by the call; the
+        // result is a new reference, or null with an exception.
+        let class = unsafe {
+            let class = ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr());
+            Bound::from_owned_ptr_or_err(py, class)?
+        };
+        Ok(class.cast_into()?.unbind())
+    })?;
+    Ok(class.bind(py))
+}
+
+/// Called by the interpreter, once: when the collector has found the holder unreachable, or when it is about to be freed.
+extern "C" fn finalize(holder: *mut ffi::PyObject) {
+    // SAFETY: the interpreter calls it attached, with an object of the class above, which is derived from `Holder`, and which lives
+    // for as long as the call.
+    unsafe {
+        let holder = Borrowed::from_ptr(Python::assume_attached(), holder);
+        holder.cast_unchecked::<Holder>().get().condemn();
     }
 }

@@ -5,7 +5,8 @@
 //! a lock around the look, and a cache line that all threads write to. Instead a thread that uses a state enters that in a slot
 //! of its own, as the reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and looks once more whether the state is there.
 //! Whoever wants to drop it says first that it is gone, and then looks for readers. So one of the two sees the other. A state that
-//! is being read is left to the last of its readers.
+//! is being read is left to the last of its readers. States are dropped seldom and looked for often, so where the system can do that it
+//! is the one who drops that makes the memory fence, for all threads ([`process_fence`]).
 //!
 //! Records are never freed, which makes it safe to look at one whose state may be gone; they serve the next state, under another id.
 
@@ -20,11 +21,14 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 
-use super::State;
+use super::ModuleData;
 use crate::{
     PyOnceLock,
     build_config::FREE_THREADED,
-    wait::readers::{self, Entry, LockId},
+    wait::{
+        exception_aside, process_fence,
+        readers::{self, Entry, LockId},
+    },
 };
 
 /// The bits of the stage in [`Record::word`]; the id is above them.
@@ -38,13 +42,13 @@ const CONDEMNED: u64 = 3;
 const ABANDONED: u64 = 4;
 const DROPPING: u64 = 5;
 
-/// For how long at most the thread that abandons a state looks again for readers, before it leaves the state to them. A reader
+/// Without such a fence: for how long at most the thread that abandons a state looks again for readers, before it leaves the state to them. A reader
 /// that has left may not have seen that the state is abandoned, and its leaving not be seen yet: so this must be longer than it takes
 /// a processor to write back what it has stored. (The same two may pass each other in [`readers`].)
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The place of one state.
-pub(super) struct Record<T: State> {
+pub(super) struct Record<T: ModuleData> {
     /// The id of the state, which readers enter in their slots, and the stage that it is in:
     ///
     /// | stage | meaning | who moves it there |
@@ -66,24 +70,24 @@ pub(super) struct Record<T: State> {
 }
 
 // SAFETY: the cell is shared, as a `PyOnceLock<T>` is, and exchanged by one thread at a time, which may drop a `T` of another.
-unsafe impl<T: State> Sync for Record<T> {}
+unsafe impl<T: ModuleData> Sync for Record<T> {}
 
 /// A state, named so that it cannot be taken for a later one in the same record.
-pub(super) struct Place<T: State> {
+pub(super) struct Place<T: ModuleData> {
     record: &'static Record<T>,
     id: LockId,
 }
 
-impl<T: State> Clone for Place<T> {
+impl<T: ModuleData> Clone for Place<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: State> Copy for Place<T> {}
+impl<T: ModuleData> Copy for Place<T> {}
 
 /// All records of one `ModuleState`.
-pub(super) struct Records<T: State> {
+pub(super) struct Records<T: ModuleData> {
     /// The record that went live last. A hint: its state may be gone.
     latest: AtomicPtr<Record<T>>,
     /// How many are live.
@@ -93,7 +97,7 @@ pub(super) struct Records<T: State> {
 }
 
 /// That the calling thread uses a state, until it is left.
-pub(super) struct Reading<T: State> {
+pub(super) struct Reading<T: ModuleData> {
     record: &'static Record<T>,
     entry: ManuallyDrop<Entry>,
 }
@@ -101,14 +105,18 @@ pub(super) struct Reading<T: State> {
 /// Why there is no one state that could be meant.
 pub(super) enum NotOne {
     None,
-    Several(usize),
+    Several {
+        number: usize,
+        /// What identifies the one that was made last.
+        newest: u64,
+    },
 }
 
 fn word(id: LockId, stage: u64) -> u64 {
     id.bits() << STAGE_BITS | stage
 }
 
-impl<T: State> Records<T> {
+impl<T: ModuleData> Records<T> {
     pub(super) const fn new() -> Self {
         Records {
             latest: AtomicPtr::new(ptr::null_mut()),
@@ -119,6 +127,7 @@ impl<T: State> Records<T> {
 
     /// A record for a new state, which belongs to `module`.
     pub(super) fn take(&self, module: &Bound<'_, PyModule>) -> Place<T> {
+        process_fence::prepare();
         let id = LockId::new();
         let is_taken = |record: &&'static Record<T>| {
             // Acquire: what was done with the record before.
@@ -224,10 +233,17 @@ impl<T: State> Records<T> {
         let Place { record, id } = place;
         // Sequentially consistent: as in `condemn`. Nobody else moves on from here.
         record.word.store(word(id, ABANDONED), Ordering::SeqCst);
+        // With a GIL no other attached thread is amid coming or leaving.
+        let is_alone = !FREE_THREADED;
+        if !is_alone && process_fence::is_available() {
+            // Whoever reads is seen after this, and sees that the state is abandoned when it leaves.
+            process_fence::for_all_threads();
+            record.drop_if_unread();
+            return;
+        }
         let start = Instant::now();
         while !record.drop_if_unread() {
-            // With a GIL no other attached thread is amid leaving.
-            if !FREE_THREADED || start.elapsed() > LOOK_AGAIN {
+            if is_alone || start.elapsed() > LOOK_AGAIN {
                 return;
             }
             thread::yield_now();
@@ -245,14 +261,22 @@ impl<T: State> Records<T> {
 
     /// The only live state.
     pub(super) fn only(&self) -> Result<Reading<T>, NotOne> {
-        let mut live = self.all().filter_map(Record::read);
-        let only = live.next().ok_or(NotOne::None)?;
-        match live.count() {
-            0 => {
-                self.note_latest(only.record);
-                Ok(only)
+        loop {
+            let mut live: Vec<_> = self.all().filter_map(Record::read).collect();
+            // Those that were condemned since may have made room for others, which would be counted with them.
+            if !live.iter().all(Reading::is_live) {
+                continue;
             }
-            others => Err(NotOne::Several(1 + others)),
+            let only = live.pop().ok_or(NotOne::None)?;
+            if live.is_empty() {
+                self.note_latest(only.record);
+                return Ok(only);
+            }
+            live.push(only);
+            return Err(NotOne::Several {
+                number: live.len(),
+                newest: live.iter().map(Reading::id).max().unwrap_or(0),
+            });
         }
     }
 
@@ -271,7 +295,7 @@ impl<T: State> Records<T> {
     }
 }
 
-impl<T: State> Record<T> {
+impl<T: ModuleData> Record<T> {
     /// Whether the state was made for this module: for sure if the caller reads it, else perhaps not, since it may be another
     /// state a moment later.
     #[inline(always)]
@@ -295,12 +319,23 @@ impl<T: State> Record<T> {
             return None;
         }
         let id = LockId::from_bits(seen >> STAGE_BITS)?;
+        self.read_if(seen, id)
+    }
+
+    /// Begins to use the state with this id, if the word is still `live`.
+    #[inline(always)]
+    fn read_if(&'static self, live: u64, id: LockId) -> Option<Reading<T>> {
+        let entry = if process_fence::is_available() {
+            Entry::without_fence(id)
+        } else {
+            Entry::new(id)
+        };
         let reading = Reading {
             record: self,
-            entry: ManuallyDrop::new(Entry::new(id)),
+            entry: ManuallyDrop::new(entry),
         };
-        // Sequentially consistent, as the entry: see `readers`. And it acquires the state.
-        (self.word.load(Ordering::SeqCst) == seen).then_some(reading)
+        // After the entry: sequentially consistent, as that is, or by the fence of whoever condemns. And it acquires the state.
+        (self.word.load(Ordering::SeqCst) == live).then_some(reading)
     }
 
     /// Gives false if somebody reads the state.
@@ -331,15 +366,22 @@ impl<T: State> Record<T> {
         let state = std::mem::take(unsafe { &mut *self.cell.get() });
         // Release: for the next state in this record. Before the state is cleared and dropped, which may run any code.
         self.word.store(FREE, Ordering::Release);
-        if let Some(state) = state.peek() {
+        if state.is_initialized() {
             // SAFETY: this thread is attached: it is dropping a Python object, the holder, or a `StateRef`.
-            state.clear(unsafe { Python::assume_attached() });
+            let py = unsafe { Python::assume_attached() };
+            // It may be doing so while an exception is on its way up.
+            exception_aside(py, || {
+                let state = state;
+                if let Some(state) = state.peek() {
+                    state.clear(py);
+                }
+            });
         }
         true
     }
 }
 
-impl<T: State> Place<T> {
+impl<T: ModuleData> Place<T> {
     /// The cell that the state is in, or will be.
     ///
     /// # Safety
@@ -351,11 +393,20 @@ impl<T: State> Place<T> {
     }
 
     /// Begins to use the state, if it is live.
+    #[inline]
     pub(super) fn read(&self) -> Option<Reading<T>> {
-        let reading = self.record.read()?;
-        // The record may serve another state by now.
-        let word = self.record.word.load(Ordering::Relaxed);
-        (word >> STAGE_BITS == self.id.bits()).then_some(reading)
+        let live = word(self.id, LIVE);
+        if self.record.word.load(Ordering::Relaxed) != live {
+            return None;
+        }
+        self.record.read_if(live, self.id)
+    }
+
+    /// Whether the state will not be found any more, whether its holder still exists or not.
+    pub(super) fn is_condemned(&self) -> bool {
+        // Relaxed: once it is condemned it stays so, and nothing else is read.
+        let seen = self.record.word.load(Ordering::Relaxed);
+        seen != word(self.id, NEW) && seen != word(self.id, LIVE)
     }
 
     /// Whether any thread uses the state.
@@ -364,7 +415,25 @@ impl<T: State> Place<T> {
     }
 }
 
-impl<T: State> Reading<T> {
+impl<T: ModuleData> Reading<T> {
+    /// What identifies the state.
+    fn id(&self) -> u64 {
+        // Relaxed: as long as it is read the record serves this state.
+        self.record.word.load(Ordering::Relaxed) >> STAGE_BITS
+    }
+
+    fn is_live(&self) -> bool {
+        self.record.word.load(Ordering::Relaxed) & STAGE == LIVE
+    }
+
+    /// The state, named.
+    pub(super) fn place(&self) -> Place<T> {
+        Place {
+            record: self.record,
+            id: LockId::from_bits(self.id()).expect("a state that is read has an id"),
+        }
+    }
+
     #[inline(always)]
     pub(super) fn state(&self) -> &T {
         // SAFETY: the cell is exchanged only when nobody reads the state, and this reads it: it was live after that was entered.
@@ -374,7 +443,7 @@ impl<T: State> Reading<T> {
     }
 }
 
-impl<T: State> Drop for Reading<T> {
+impl<T: ModuleData> Drop for Reading<T> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: not used again.

@@ -43,6 +43,7 @@ pub(crate) mod ident;
 mod import_lock;
 mod interpreter;
 mod park;
+pub(crate) mod process_fence;
 pub(crate) mod readers;
 mod thread_id;
 mod threads;

@@ -33,7 +33,8 @@ pub(crate) fn prepare() {
 #[cfg(target_os = "linux")]
 pub(crate) fn for_all_threads() {
     // The child of a fork inherits the registration; should it not, it is made again.
-    if !membarrier(FENCE) && !(membarrier(REGISTER) && membarrier(FENCE)) {
+    let is_done = membarrier(FENCE) || (membarrier(REGISTER) && membarrier(FENCE));
+    if !is_done {
         // A filter for system calls may have been set up since. No processor keeps what it has stored to itself for so long.
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

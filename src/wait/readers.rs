@@ -28,7 +28,7 @@ use std::{
     cell::Cell,
     num::NonZeroU64,
     ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, compiler_fence},
 };
 
 use crossbeam_utils::CachePadded;
@@ -130,6 +130,22 @@ impl Entry {
         }
     }
 
+    /// [`new`](Self::new) without a read-modify-write operation, for what is read far more often than it is written: whoever looks for
+    /// readers of such a lock has made a fence for all threads before ([`process_fence`](super::process_fence)), which must be available.
+    #[inline]
+    pub(crate) fn without_fence(lock: LockId) -> Entry {
+        match MINE.get() {
+            Some(record) if record.used.get() == 0 => {
+                let entry =
+                    record.fill_with(0, lock, |slot, bits| slot.store(bits, Ordering::Relaxed));
+                // Whatever the caller looks at next it looks at after this, as far as the compiler is concerned.
+                compiler_fence(Ordering::SeqCst);
+                entry
+            }
+            _ => Self::new(lock),
+        }
+    }
+
     #[cold]
     fn beside_others(first: &'static Record, lock: LockId) -> Entry {
         if let Some(entry) = find(first, lock) {
@@ -195,15 +211,27 @@ impl Entry {
 impl Record {
     #[inline]
     fn fill(&'static self, index: usize, lock: LockId) -> Entry {
+        self.fill_with(index, lock, |slot, bits| {
+            if FREE_THREADED {
+                // A swap, because a sequentially consistent store is one, or a store and a fence, which takes longer.
+                slot.swap(bits, Ordering::SeqCst);
+            } else {
+                slot.store(bits, Ordering::Relaxed);
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn fill_with(
+        &'static self,
+        index: usize,
+        lock: LockId,
+        store: impl FnOnce(&AtomicU64, u64),
+    ) -> Entry {
         let slot = &self.slots[index];
         self.used.set(self.used.get() | 1 << index);
         slot.depth.set(1);
-        if FREE_THREADED {
-            // A swap, because a sequentially consistent store is one, or a store and a fence, which takes longer.
-            slot.lock.swap(lock.bits(), Ordering::SeqCst);
-        } else {
-            slot.lock.store(lock.bits(), Ordering::Relaxed);
-        }
+        store(&slot.lock, lock.bits());
         Entry {
             record: self,
             index,

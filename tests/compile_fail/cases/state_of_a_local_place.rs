@@ -2,10 +2,10 @@
 //@ error: E0597
 
 use pyo3::prelude::*;
-use pyo3_sync::{ModuleState, State};
+use pyo3_sync::{ModuleData, ModuleState};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 pub fn case(module: &Bound<'_, PyModule>) -> PyResult<i32> {
     #[cfg(feature = "fail")]

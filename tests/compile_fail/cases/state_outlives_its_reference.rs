@@ -3,10 +3,10 @@
 //@ error: E0515
 
 use pyo3::{PyResult, Python};
-use pyo3_sync::{ModuleState, State};
+use pyo3_sync::{ModuleData, ModuleState};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 static STATE: ModuleState<Number> = ModuleState::new();
 

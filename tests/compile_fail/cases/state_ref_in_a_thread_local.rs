@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 
 use pyo3::Python;
-use pyo3_sync::{ModuleState, State, StateRef};
+use pyo3_sync::{ModuleData, ModuleState, StateRef};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 static STATE: ModuleState<Number> = ModuleState::new();
 

@@ -1,10 +1,10 @@
 //! A reference to a state stands in a slot of the thread that has it.
 //@ error: E0277
 
-use pyo3_sync::{State, StateRef};
+use pyo3_sync::{ModuleData, StateRef};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 fn sends<T: Send>(_: T) {}
 

@@ -2,10 +2,10 @@
 //@ error: E0277
 
 use pyo3::Python;
-use pyo3_sync::{State, StateRef};
+use pyo3_sync::{ModuleData, StateRef};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 pub fn case(py: Python<'_>, state: StateRef<'_, Number>) -> i32 {
     #[cfg(feature = "fail")]

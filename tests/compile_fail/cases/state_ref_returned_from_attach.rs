@@ -2,10 +2,10 @@
 //@ error: lifetime may not live long enough
 
 use pyo3::Python;
-use pyo3_sync::{ModuleState, State};
+use pyo3_sync::{ModuleData, ModuleState};
 
 pub struct Number(pub i32);
-impl State for Number {}
+impl ModuleData for Number {}
 
 static STATE: ModuleState<Number> = ModuleState::new();
 

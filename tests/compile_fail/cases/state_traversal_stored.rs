@@ -4,13 +4,13 @@
 use std::sync::Mutex;
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
-use pyo3_sync::{PyMutex, State};
+use pyo3_sync::{ModuleData, PyMutex};
 
 pub struct Numbers(PyMutex<Vec<Py<PyAny>>>);
 
 static STORED: Mutex<Option<&'static Vec<Py<PyAny>>>> = Mutex::new(None);
 
-impl State for Numbers {
+impl ModuleData for Numbers {
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let numbers = self.0.traverse(visit);
         #[cfg(not(feature = "fail"))]

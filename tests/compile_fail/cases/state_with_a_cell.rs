@@ -1,7 +1,7 @@
 //! A state is shared by all threads: what changes in it needs a lock or an atomic.
 //@ error: E0277
 
-use pyo3_sync::{ModuleState, State};
+use pyo3_sync::{ModuleData, ModuleState};
 
 pub struct Number {
     #[cfg(feature = "fail")]
@@ -10,6 +10,6 @@ pub struct Number {
     pub number: std::sync::atomic::AtomicI32,
 }
 
-impl State for Number {}
+impl ModuleData for Number {}
 
 pub static STATE: ModuleState<Number> = ModuleState::new();

@@ -9,7 +9,9 @@ use pyo3::ffi::c_str;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
-use pyo3_sync::{ModuleState, PyImport, PyMutex, State, StateRef, exceptions::DeadlockError};
+use pyo3_sync::{
+    ModuleData, ModuleState, PyImport, PyMutex, StateHandle, StateRef, exceptions::DeadlockError,
+};
 
 use crate::fork::{Forked, allow_forks};
 use crate::harness::{
@@ -65,7 +67,7 @@ impl Shop {
     }
 }
 
-impl State for Shop {
+impl ModuleData for Shop {
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.class)?;
         for good in self.goods.traverse(visit).into_iter().flatten() {
@@ -177,7 +179,7 @@ fn other_modules_have_none(py: Python<'_>) -> PyResult<()> {
 /// Two states in one module, of one type.
 fn states_are_told_apart(py: Python<'_>) -> PyResult<()> {
     struct Number(u32);
-    impl State for Number {}
+    impl ModuleData for Number {}
     static ONE: ModuleState<Number> = ModuleState::new();
     static TWO: ModuleState<Number> = ModuleState::new();
     let module = new_module(py, "numbers")?;
@@ -374,32 +376,242 @@ fn found_or_not_but_never_half_dead(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The collector has found the module unreachable, and runs finalisers, before it takes anything apart: the state is not found any
-/// more, or what it refers to could be taken apart in the hands of whoever found it.
-fn not_found_by_finalisers_of_the_same_garbage(py: Python<'_>) -> PyResult<()> {
-    static FOUND: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+/// Looks for the state when it dies, that is when the collector takes things apart, or it loses its last reference.
+#[pyclass(frozen)]
+struct LooksLast(#[allow(dead_code)] Py<PyAny>);
 
+/// How often one of them has looked, and how often it has found something.
+static LOOKED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+#[pymethods]
+impl LooksLast {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+impl Drop for LooksLast {
+    fn drop(&mut self) {
+        LOOKED[0].fetch_add(1, SeqCst);
+        // SAFETY: an object of Python's is dropped by an attached thread.
+        if SHOP.find(unsafe { Python::assume_attached() }).is_ok() {
+            LOOKED[1].fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// While the collector takes a module apart its state is not found any more: what it refers to may have been taken apart already.
+fn not_found_in_the_middle_of_clearing(py: Python<'_>) -> PyResult<()> {
+    for round in 1..=20 {
+        let module = new_module(py, "shop")?;
+        // Before and behind the holder, in the dictionary and in what the collector goes through.
+        module.add(
+            "first",
+            Py::new(py, LooksLast(module.clone().into_any().unbind()))?,
+        )?;
+        SHOP.init(&module, || Shop::open(&module))?;
+        module.add(
+            "last",
+            Py::new(py, LooksLast(module.clone().into_any().unbind()))?,
+        )?;
+        drop(module);
+        collect_until(py, "it is gone", || LOOKED[0].load(SeqCst) == 2 * round);
+        assert_eq!(LOOKED[1].load(SeqCst), 0);
+        collect_until(py, "the state is gone", || ALIVE.load(SeqCst) == 0);
+    }
+    Ok(())
+}
+
+/// A collection that begins when the interpreter's stack is all but used up, where calls into Python fail.
+fn not_found_in_the_middle_of_clearing_without_stack(py: Python<'_>) -> PyResult<()> {
+    let code = c"
+import gc, sys
+
+def collect_at_the_limit(make):
+    looked = 0
+    for below in range(1, 12):
+        gc.collect()
+        make()
+        thresholds = gc.get_threshold()
+        def descend(depth):
+            if depth:
+                return descend(depth - 1)
+            return [[] for _ in range(100)]
+        gc.set_threshold(2, 1, 1)
+        depth = sys.getrecursionlimit() - below
+        frame = sys._getframe()
+        while frame:
+            frame, depth = frame.f_back, depth - 1
+        try:
+            descend(depth)
+        except RecursionError:
+            pass
+        finally:
+            gc.set_threshold(*thresholds)
+    gc.collect()
+";
+    let helper = PyModule::from_code(py, code, c"limit.py", c"limit")?;
     #[pyfunction]
-    fn look(py: Python<'_>) {
-        let found = SHOP.find(py).is_ok();
-        FOUND.lock().expect("no panic").push(found);
+    fn make(py: Python<'_>) -> PyResult<()> {
+        let module = new_module(py, "shop")?;
+        module.add(
+            "looks",
+            Py::new(py, LooksLast(module.clone().into_any().unbind()))?,
+        )?;
+        SHOP.init(&module, || Shop::open(&module)).map(drop)
+    }
+    let make = wrap_pyfunction!(make, py)?;
+    helper.call_method1("collect_at_the_limit", (make,))?;
+    collect_until(py, "all are gone", || ALIVE.load(SeqCst) == 0);
+    assert!(LOOKED[0].load(SeqCst) >= 11);
+    assert_eq!(LOOKED[1].load(SeqCst), 0);
+    Ok(())
+}
+
+/// A finaliser brings the module back to life. Its state has ended, which the message says, and it can have a new one.
+fn a_module_that_comes_back_to_life(py: Python<'_>) -> PyResult<()> {
+    let code = c"
+saved = []
+class Saves:
+    def __init__(self, module):
+        self.module = module
+    def __del__(self):
+        saved.append(self.module)
+";
+    let helper = PyModule::from_code(py, code, c"saves.py", c"saves")?;
+    let module = new_shop(py, "shop")?;
+    module.add("saves", helper.getattr("Saves")?.call1((&module,))?)?;
+    drop(module);
+    let saved = helper.getattr("saved")?;
+    collect_until(py, "it is saved", || saved.len().expect("a list") == 1);
+    let module = saved.get_item(0)?.cast_into::<PyModule>()?;
+    let error = message(SHOP.get(&module).map(drop).unwrap_err(), py);
+    assert!(
+        error.contains("before something made it reachable again"),
+        "{error}"
+    );
+    assert!(SHOP.find(py).is_err());
+    SHOP.get_or_try_init(&module, || Shop::open(&module))?
+        .use_it(py)?;
+    assert_eq!(SHOP.find(py)?.number, SHOP.get(&module)?.number);
+    wait_until(py, "the old one is gone", || ALIVE.load(SeqCst) == 1);
+    Ok(())
+}
+
+/// Destructors run while an exception is on its way up, and must leave it there: else the interpreter crashes.
+fn asked_while_an_exception_is_on_its_way(py: Python<'_>) -> PyResult<()> {
+    #[pyclass(frozen)]
+    struct AsksAll(Py<PyModule>, Py<PyType>);
+
+    impl Drop for AsksAll {
+        fn drop(&mut self) {
+            // SAFETY: an object of Python's is dropped by an attached thread.
+            let py = unsafe { Python::assume_attached() };
+            let (module, class) = (self.0.bind(py), self.1.bind(py));
+            let _ = SHOP.get(module).map(drop);
+            let _ = SHOP.of_type(class).map(drop);
+            let _ = SHOP.find(py).map(drop);
+            let _ = SHOP.share(module, module);
+            let failing = SHOP.get_or_try_init(module, || Err(PyValueError::new_err("no")));
+            let _ = failing.map(drop);
+        }
     }
 
-    let code = c"
-class Last:
-    def __init__(self, look):
-        self.look = look
-    def __del__(self):
-        self.look()
+    let names = PyDict::new(py);
+    let asks = |module: &Bound<'_, PyModule>, class: &Bound<'_, PyType>| {
+        names.set_item(
+            "asks",
+            Py::new(py, AsksAll(module.clone().unbind(), class.clone().unbind()))?,
+        )?;
+        // The object is on the interpreter's stack when the exception is raised.
+        let code = c"
+try:
+    [globals().pop('asks'), 1 / 0]
+except ZeroDivisionError as error:
+    raised = error
 ";
-    let last = PyModule::from_code(py, code, c"last.py", c"last")?.getattr("Last")?;
-    let look = wrap_pyfunction!(look, py)?;
-    for expected in 1..=10 {
-        let module = new_shop(py, "shop")?;
-        module.add("last", last.call1((&look,))?)?;
-        drop(module);
-        collect_until(py, "it is gone", || ALIVE.load(SeqCst) == 0);
-        assert_eq!(*FOUND.lock().expect("no panic"), vec![false; expected]);
+        py.run(code, Some(&names), None)?;
+        names.del_item("raised")
+    };
+    let (shop, foreign) = (new_shop(py, "shop")?, new_module(py, "foreign")?);
+    asks(&foreign, &py.get_type::<Plain>())?;
+    asks(&shop, &class_of(&shop)?)?;
+    asks(&foreign, &class_of(&foreign)?)?;
+    let second = new_shop(py, "second")?;
+    asks(&foreign, &py.get_type::<Plain>())?;
+    asks(&shop, &class_of(&second)?)
+}
+
+/// A state is cleared and dropped while an exception is on its way.
+fn dropped_while_an_exception_is_on_its_way(py: Python<'_>) -> PyResult<()> {
+    struct CallsPython;
+    static CALLS: ModuleState<CallsPython> = ModuleState::new();
+    impl ModuleData for CallsPython {
+        fn clear(&self, py: Python<'_>) {
+            py.run(c"str(1)", None, None).expect("it runs");
+        }
+    }
+    let names = PyDict::new(py);
+    let module = new_module(py, "calls")?;
+    CALLS.init(&module, || Ok(CallsPython))?;
+    let holder = module.dict().values().iter().last().expect("there is one");
+    module.dict().clear();
+    names.set_item("holder", holder)?;
+    let code = c"
+try:
+    [globals().pop('holder'), 1 / 0]
+except ZeroDivisionError:
+    pass
+";
+    py.run(code, Some(&names), None)?;
+    assert!(CALLS.find(py).is_err());
+    Ok(())
+}
+
+/// An import that failed after its state was made leaves a module behind, until it is collected.
+fn a_failed_import_is_not_in_the_way(py: Python<'_>) -> PyResult<()> {
+    let failed = new_shop(py, "failed")?;
+    drop(failed);
+    let module = new_shop(py, "shop")?;
+    // The first is garbage, which nobody has collected.
+    assert_eq!(SHOP.find(py)?.number, SHOP.get(&module)?.number);
+    assert_eq!(ALIVE.load(SeqCst), 1);
+    Ok(())
+}
+
+/// A handle finds its state among several, and nothing when that is gone, though another one is in its place.
+fn handles_find_their_state(py: Python<'_>) -> PyResult<()> {
+    let (a, b) = (new_shop(py, "a")?, new_shop(py, "b")?);
+    let handle: StateHandle<Shop> = SHOP.get(&a)?.handle();
+    assert_eq!(handle.get(py)?.number, SHOP.get(&a)?.number);
+    assert_ne!(handle.get(py)?.number, SHOP.get(&b)?.number);
+    drop(a);
+    collect_until(py, "it is gone", || ALIVE.load(SeqCst) == 1);
+    let c = new_shop(py, "c")?;
+    let error = message(handle.get(py).map(drop).unwrap_err(), py);
+    assert!(error.contains("is gone"), "{error}");
+    drop((b, c));
+    Ok(())
+}
+
+/// What Python code may do to the dictionary of a module.
+fn what_is_not_a_state_is_told(py: Python<'_>) -> PyResult<()> {
+    let module = new_shop(py, "shop")?;
+    let key = module.dict().keys().iter().last().expect("there is one");
+    let holder = module.dict().get_item(&key)?.expect("it is there");
+    for wrong in [
+        py.None().into_bound(py),
+        "wrong".into_pyobject(py)?.into_any(),
+        holder.get_type().call0()?,
+    ] {
+        let other = new_module(py, "other")?;
+        other.dict().set_item(&key, wrong)?;
+        message(SHOP.get(&other).map(drop).unwrap_err(), py);
+        message(
+            SHOP.init(&other, || unreachable!()).map(drop).unwrap_err(),
+            py,
+        );
+        message(SHOP.share(&module, &other).unwrap_err(), py);
     }
     Ok(())
 }
@@ -409,7 +621,7 @@ fn dropped_while_others_look(py: Python<'_>) -> PyResult<()> {
     const ROUNDS: usize = 3_000;
     struct Canary(Box<AtomicBool>);
     static CANARY: ModuleState<Canary> = ModuleState::new();
-    impl State for Canary {}
+    impl ModuleData for Canary {}
     impl Drop for Canary {
         fn drop(&mut self) {
             self.0.store(false, SeqCst);
@@ -484,9 +696,17 @@ fn classes_know_their_module(py: Python<'_>) -> PyResult<()> {
     for class in [py.get_type::<Plain>(), py.get_type::<PyString>()] {
         assert_eq!(SHOP.of_type(&class)?.number, SHOP.get(&a)?.number);
     }
-    // A class of another module.
+    // A class of another module, which may be one of ours that was cleared: not the state that happens to be there.
     let other = class_of(&new_module(py, "other")?)?;
-    assert_eq!(SHOP.of_type(&other)?.number, SHOP.get(&a)?.number);
+    let error = message(SHOP.of_type(&other).map(drop).unwrap_err(), py);
+    assert!(error.contains("the module 'other' has no state"), "{error}");
+    // And one of a module that was given the state.
+    let inner = new_module(py, "inner")?;
+    SHOP.share(&a, &inner)?;
+    assert_eq!(
+        SHOP.of_type(&class_of(&inner)?)?.number,
+        SHOP.get(&a)?.number
+    );
     Ok(())
 }
 
@@ -550,7 +770,7 @@ fn dropping_it_finds_nothing(py: Python<'_>) -> PyResult<()> {
     struct Last;
     static LAST: ModuleState<Last> = ModuleState::new();
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    impl State for Last {}
+    impl ModuleData for Last {}
     impl Drop for Last {
         fn drop(&mut self) {
             let found = Python::try_attach(|py| LAST.find(py).is_ok());
@@ -591,7 +811,7 @@ fn clearing_breaks_cycles(py: Python<'_>) -> PyResult<()> {
     static KNOTS: AtomicUsize = AtomicUsize::new(0);
     static HOLDS: ModuleState<Holds> = ModuleState::new();
 
-    impl State for Holds {
+    impl ModuleData for Holds {
         fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
             visit.call(&self.0)
         }
@@ -669,7 +889,7 @@ struct Asks(#[allow(dead_code)] Py<PyAny>);
 struct Witness(#[allow(dead_code)] Py<PyAny>);
 static WITNESS: ModuleState<Witness> = ModuleState::new();
 
-impl State for Witness {}
+impl ModuleData for Witness {}
 
 impl Drop for Witness {
     fn drop(&mut self) {
@@ -833,7 +1053,7 @@ fn resident_kilobytes() -> usize {
 fn a_reference_is_shown(py: Python<'_>) -> PyResult<()> {
     #[derive(Debug)]
     struct Plain(#[allow(dead_code)] u8);
-    impl State for Plain {}
+    impl ModuleData for Plain {}
     static PLAIN: ModuleState<Plain> = ModuleState::new();
     let module = new_module(py, "plain")?;
     let state: StateRef<'_, Plain> = PLAIN.init(&module, || Ok(Plain(1)))?;
@@ -855,7 +1075,14 @@ pub(crate) const MODULE: Module = Module {
         test!(who_uses_it_keeps_it),
         test!(what_is_used_is_not_taken_apart),
         test!(found_or_not_but_never_half_dead).limit(60),
-        test!(not_found_by_finalisers_of_the_same_garbage),
+        test!(not_found_in_the_middle_of_clearing),
+        test!(not_found_in_the_middle_of_clearing_without_stack).limit(30),
+        test!(a_module_that_comes_back_to_life),
+        test!(asked_while_an_exception_is_on_its_way),
+        test!(dropped_while_an_exception_is_on_its_way),
+        test!(a_failed_import_is_not_in_the_way),
+        test!(handles_find_their_state),
+        test!(what_is_not_a_state_is_told),
         test!(dropped_while_others_look).limit(30),
         test!(a_later_module_is_not_taken_for_it),
         test!(classes_know_their_module),
