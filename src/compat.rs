@@ -196,7 +196,7 @@ impl<T: PyTypeCheck> GILOnceCell<Py<T>> {
 }
 
 impl GILOnceCell<Py<PyType>> {
-    /// [`import`](Self::import) under the name it had in PyO3 before 0.22, for types only.
+    /// [`import`](Self::import) under the name that older versions of PyO3 gave it, for types only.
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@
 //! | you have | use |
 //! |---|---|
 //! | a value that is made once, and whose making calls into Python | [`PyOnceLock`] |
-//! | the same, with the function that makes it | [`PyLazy`], or [`PyTryLazy`] if that may fail |
+//! | the same, where the making re-enters itself, or may happen in several threads as with `GILOnceCell` | [`compat::GILOnceCell`] |
+//! | a value with the function that makes it | [`PyLazy`], or [`PyTryLazy`] if that may fail |
 //! | a module, or something in it, imported when first needed | [`PyImport`]; [`PyOnceLock::import`] where a cell is there already |
 //! | something that is done once | [`PyOnce`] |
 //! | data that threads change, with something that must be true of all of it between changes | [`PyMutex`] |
@@ -48,6 +49,8 @@
 //! | data that threads use which are never attached to Python | `std` or `parking_lot`, whose locks attached threads take with [`ext`] |
 //! | classes, caches and settings that belong to a module object, and go with it | [`ModuleState`] |
 //! | statics that two interpreters of one process must not share | [`ensure_single_interpreter`] |
+//!
+//! For extensions written when there was a GIL there is a guide: [`migration`].
 //!
 //! # What holds for all of them
 //!
