@@ -111,6 +111,12 @@ struct Summary {
     skipped: usize,
 }
 
+impl Summary {
+    fn ran(&self) -> usize {
+        self.passed + self.failed.len()
+    }
+}
+
 /// What came of the tests in one interpreter, run by so many threads; an error means that they did not run to the end.
 struct Run {
     interpreter: String,
@@ -151,6 +157,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     print!("{}", report(&runs));
     let wrong = runs.iter().filter(|run| !run.succeeded()).count();
     ensure!(wrong == 0, "{wrong} of {} runs went wrong", runs.len());
+    let ran: usize = runs
+        .iter()
+        .flat_map(|run| &run.result)
+        .map(Summary::ran)
+        .sum();
+    ensure!(ran > 0, "no test was run: does the filter match one?");
     Ok(())
 }
 
@@ -195,7 +207,12 @@ fn pytest(built: &Built, threads: usize, args: &Args) -> anyhow::Result<Summary>
     .quiet()
     .ignore_status()
     .run()?;
-    read(summary.path())
+    let summary = read(summary.path())?;
+    ensure!(
+        summary.ran() > 0 || !args.pytest.is_empty(),
+        "no test was run"
+    );
+    Ok(summary)
 }
 
 /// Where Python looks for the modules of the examples, and what their tests have in common.
@@ -206,12 +223,7 @@ pub(crate) fn python_path(built: &Built) -> anyhow::Result<std::ffi::OsString> {
 fn read(summary: &Path) -> anyhow::Result<Summary> {
     let text = fs::read_to_string(summary)?;
     ensure!(!text.is_empty(), "pytest did not come to its end");
-    let summary: Summary = serde_json::from_str(&text)?;
-    ensure!(
-        summary.passed + summary.failed.len() > 0,
-        "no test was run: does the filter match one?"
-    );
-    Ok(summary)
+    Ok(serde_json::from_str(&text)?)
 }
 
 impl Run {
