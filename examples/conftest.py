@@ -44,9 +44,14 @@ def all_threads(num_parallel_threads):
     return threading.Barrier(num_parallel_threads, timeout=LIMIT / 2)
 
 
+def pytest_configure(config):
+    # While a test runs, pytest keeps what is written to standard error, and a process that ends keeps it for ever.
+    config.real_stderr = os.dup(2)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol():
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
+def pytest_runtest_protocol(item):
+    faulthandler.dump_traceback_later(LIMIT, exit=True, file=item.config.real_stderr)
     try:
         return (yield)
     finally:
