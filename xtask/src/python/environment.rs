@@ -22,7 +22,6 @@ pub(crate) fn with_pytest(interpreter: &Interpreter) -> anyhow::Result<PathBuf> 
     let folder = cache::obtain(&name, |folder| {
         eprintln!("making an environment with pytest for {}", interpreter.name);
         let (uv, python, shell) = (uv::uv()?, &interpreter.path, Shell::new()?);
-        // Found through PATH, an interpreter of pyenv is a script that starts another one; this is the real one.
         command::run(
             cmd!(
                 shell,
