@@ -1,0 +1,19 @@
+//! What a lazy value gives to the collector is for the length of the visit, whatever it is: the reference must not be
+//! kept, though what it points into lives for ever.
+//@ error: E0521
+
+use std::sync::Mutex;
+
+use pyo3::PyVisit;
+use pyo3_sync::PyLazy;
+
+static LAZY: PyLazy<i32> = PyLazy::new(|_| 0);
+static KEPT: Mutex<Option<&'static i32>> = Mutex::new(None);
+
+pub fn case(visit: &PyVisit<'_>) {
+    let visited = LAZY.traverse(visit);
+    #[cfg(feature = "fail")]
+    drop(KEPT.lock().map(|mut kept| *kept = visited));
+    #[cfg(not(feature = "fail"))]
+    drop(KEPT.lock().map(|mut kept| *kept = visited.and(None)));
+}

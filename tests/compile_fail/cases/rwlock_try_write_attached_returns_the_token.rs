@@ -1,0 +1,12 @@
+//! The token is valid for the length of the closure, and its result outlives it.
+//@ error: lifetime may not live long enough
+
+use pyo3_sync::PyRwLock;
+
+pub fn case(lock: &PyRwLock<i32>) -> bool {
+    #[cfg(feature = "fail")]
+    let result = lock.try_write_attached(|py, _value| py);
+    #[cfg(not(feature = "fail"))]
+    let result = lock.try_write_attached(|py, _value| py.None());
+    result.is_ok()
+}
