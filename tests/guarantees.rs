@@ -15,8 +15,9 @@ use pyo3::prelude::*;
 use pyo3_sync::{
     ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, DeadlockError,
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
-    ProtectedBorrowError, PyBarrier, PyCondvar, PyMutex, PyMutexGuard, PyOnceLock, PyProtected,
-    PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, StateHandle, StateRef, TryAttachedError,
+    ProtectedBorrowError, PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce,
+    PyOnceLock, PyProtected, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy, StateHandle,
+    StateRef, TryAttachedError,
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
@@ -189,3 +190,65 @@ assert_not_impl_any!(PyRwLockWriteGuard<'static, NotSync>: Sync);
 
 assert_impl_all!(PyCondvar: Send, Sync, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(PyBarrier: Send, Sync, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyOnce: Send, Sync, UnwindSafe, RefUnwindSafe);
+
+// A lazy value is a cell with a function that any thread may call.
+assert_impl_all!(PyLazy<Py<PyAny>>: Send, Sync);
+assert_impl_all!(PyTryLazy<Py<PyAny>>: Send, Sync);
+assert_impl_all!(PyLazy<i32>: UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyTryLazy<i32>: UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PyLazy<NotSync>: Send);
+assert_impl_all!(PyTryLazy<NotSync>: Send);
+assert_not_impl_any!(PyLazy<NotSync>: Sync);
+assert_not_impl_any!(PyTryLazy<NotSync>: Sync);
+assert_not_impl_any!(PyLazy<NotSend>: Send, Sync);
+assert_not_impl_any!(PyTryLazy<NotSend>: Send, Sync);
+assert_not_impl_any!(PyLazy<Neither>: Send, Sync);
+assert_not_impl_any!(PyTryLazy<Neither>: Send, Sync);
+assert_not_impl_any!(PyLazy<i32, Neither>: Send, Sync);
+assert_not_impl_any!(PyTryLazy<i32, Neither>: Send, Sync);
+assert_not_impl_any!(PyLazy<i32, NotSync>: Sync);
+assert_not_impl_any!(PyTryLazy<i32, NotSync>: Sync);
+assert_not_impl_any!(PyLazy<NotRefUnwindSafe>: RefUnwindSafe);
+assert_not_impl_any!(PyTryLazy<NotRefUnwindSafe>: RefUnwindSafe);
+
+// An import has a reference to a Python object, of whatever type.
+assert_impl_all!(PyImport: Send, Sync);
+assert_impl_all!(PyImport<Neither>: Send, Sync);
+
+/// The rest of the family has `const` constructors too.
+#[test]
+fn the_rest_of_the_family_in_statics() {
+    static ONCE: PyOnce = PyOnce::new();
+    static LAZY: PyLazy<Vec<Py<PyAny>>> = PyLazy::new(|py| vec![py.None()]);
+    static TRY_LAZY: PyTryLazy<Py<PyAny>> = PyTryLazy::new(|py| Ok(py.None()));
+    static MODULE: PyImport<PyModule> = PyImport::module("sys");
+    static PATH: PyImport = PyImport::new("sys", "version_info.major");
+    static CHANGED: PyCondvar = PyCondvar::new();
+    static BARRIER: PyBarrier = PyBarrier::new(1);
+    static LOCK: PyRwLock<Vec<Py<PyAny>>> = PyRwLock::new(Vec::new());
+    static CELL: PyProtected<Vec<Py<PyAny>>> = PyProtected::new(Vec::new());
+
+    assert!(!ONCE.is_completed() && LAZY.peek().is_none() && TRY_LAZY.peek().is_none());
+    Python::initialize();
+    Python::attach(|py| -> PyResult<()> {
+        ONCE.call_once(py, || LOCK.write(py).push(py.None()));
+        CELL.with_mut(py, |objects| objects.push(py.None()));
+        assert_eq!((LAZY.get(py).len(), LOCK.read(py).len()), (1, 1));
+        assert!(TRY_LAZY.get(py)?.is_none(py));
+        assert!(
+            MODULE
+                .get(py)?
+                .getattr("version_info")?
+                .getattr("major")?
+                .eq(PATH.get(py)?)?
+        );
+        CHANGED.notify_all();
+        assert!(BARRIER.wait(py).is_leader());
+        Ok(())
+    })
+    .unwrap();
+    let lock = const { PyRwLock::<Option<Neither>>::new(None) };
+    let cell = const { PyProtected::<Option<Neither>>::new(None) };
+    assert_eq!((lock.into_inner(), cell.into_inner()), (None, None));
+}
