@@ -6,17 +6,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use pyo3_sync::{ArcPyRwLockWriteGuard, PyMutex, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard};
-
-use crate::harness::{
-    Barrier, Sleeper, on_threads, on_two_threads, wait_until, wait_until_detached,
+use pyo3_sync::exceptions::DeadlockError;
+use pyo3_sync::{
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard,
+    PyMutex, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
 };
-use crate::interpreter::{collect, without_letting_go};
+
+use crate::callback::Callback;
+use crate::harness::{
+    Barrier, PythonThread, Sleeper, child, finish, on_threads, on_two_threads, wait_until,
+    wait_until_detached,
+};
+use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::panic_of;
 use crate::random::Random;
 use crate::registry::Module;
-use crate::test;
+use crate::{scenario, test};
 
 fn readers_are_together(py: Python<'_>) -> PyResult<()> {
     let (lock, all_inside) = (PyRwLock::new(7), Barrier::new(4));
@@ -214,25 +221,169 @@ fn two_readers_that_want_to_write(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Each thread has a lock, for reading or writing, and wants to write to the next one's: exactly one is told.
+/// Each thread has a lock, for reading or writing, and wants the next one's, to write, or to read what is being written: exactly
+/// one is told.
 fn random_cycles_are_reported_once(py: Python<'_>) -> PyResult<()> {
     let mut random = Random::announced().stream(0);
     for _ in 0..300 {
         let count = 2 + random.below(6);
         let reads: Vec<bool> = (0..count).map(|_| random.below(2) == 0).collect();
+        let wants_to_read: Vec<bool> = (0..count)
+            .map(|number| !reads[(number + 1) % count] && random.below(2) == 0)
+            .collect();
         let locks: Vec<_> = (0..count).map(|_| PyRwLock::new(0)).collect();
         let (all, told) = (Barrier::new(count), AtomicUsize::new(0));
         on_threads(py, count, |py, number| {
             let reading = reads[number].then(|| locks[number].read(py));
             let writing = (!reads[number]).then(|| locks[number].write(py));
             all.meet(py);
-            if locks[(number + 1) % count].write_checked(py).is_err() {
+            let next = &locks[(number + 1) % count];
+            let asked = if wants_to_read[number] {
+                next.read_checked(py).map(drop)
+            } else {
+                next.write_checked(py).map(drop)
+            };
+            if asked.is_err() {
                 told.fetch_add(1, SeqCst);
             }
             drop((reading, writing));
         });
         assert_eq!(told.into_inner(), 1);
         assert!(locks.iter().all(|lock| !lock.is_locked()));
+    }
+    Ok(())
+}
+
+/// Two threads write, and each wants to read what the other one writes.
+fn two_writers_that_want_to_read(py: Python<'_>) -> PyResult<()> {
+    for _ in 0..50 {
+        let (locks, both) = ([PyRwLock::new(0), PyRwLock::new(0)], Barrier::new(2));
+        let told = on_threads(py, 2, |py, number| {
+            let mut writing = locks[number].write(py);
+            *writing += 1;
+            both.meet(py);
+            let asked = locks[1 - number].read_checked(py).map(|value| *value);
+            drop(writing);
+            asked.map_or_else(
+                |error| Some(error.to_string()),
+                |value| {
+                    assert_eq!(value, 1);
+                    None
+                },
+            )
+        });
+        let messages: Vec<String> = told.into_iter().flatten().collect();
+        let [message] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        assert!(
+            message.contains("2 threads wait for each other"),
+            "{message}"
+        );
+        assert_eq!(
+            message.matches("locked for writing").count(),
+            2,
+            "{message}"
+        );
+        assert!(locks.iter().all(|lock| !lock.is_locked()));
+    }
+    Ok(())
+}
+
+/// A reader waits for a writer, who waits for another reader, who waits for the first one's mutex: the cycle runs through a writer
+/// that does not write yet.
+fn a_cycle_through_a_writer_that_waits_is_reported(py: Python<'_>) -> PyResult<()> {
+    for _ in 0..50 {
+        let (lock, mutex, all) = (PyRwLock::new(0), PyMutex::new(0), Barrier::new(3));
+        let told = on_threads(py, 3, |py, number| match number {
+            0 => {
+                let _guard = mutex.lock(py);
+                all.meet(py);
+                // Not before: there would be nothing to wait for.
+                wait_until(py, "the writer waits", || lock.is_write_locked());
+                lock.read_checked(py).map(drop).err()
+            }
+            1 => {
+                let _reading = lock.read(py);
+                all.meet(py);
+                mutex.lock_checked(py).map(drop).err()
+            }
+            _ => {
+                all.meet(py);
+                lock.write_checked(py).map(drop).err()
+            }
+        });
+        let messages: Vec<String> = told.iter().flatten().map(ToString::to_string).collect();
+        let [message] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        for part in [
+            "3 threads wait for each other",
+            "locked for reading by",
+            "locked for writing",
+            "for the PyMutex",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(!lock.is_locked() && !mutex.is_locked());
+    }
+    Ok(())
+}
+
+/// One thread reads, or writes, and imports a module; another one is importing that, and its body wants to write, or to read.
+fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
+    static LOCK: PyRwLock<i32> = PyRwLock::new(0);
+    static BODY_RUNS: AtomicBool = AtomicBool::new(false);
+    let folder = tempfile::tempdir()?;
+    let sys = py.import("sys")?;
+    sys.getattr("path")?
+        .call_method1("insert", (0, folder.path().to_str()))?;
+    for (module, writes) in [("wants_to_write", true), ("wants_to_read", false)] {
+        BODY_RUNS.store(false, SeqCst);
+        let body = "import sys\nsys.ask()\n";
+        std::fs::write(folder.path().join(format!("{module}.py")), body)?;
+        py.import("importlib")?.call_method0("invalidate_caches")?;
+        let ask = Callback::new(move |py| {
+            if !BODY_RUNS.swap(true, SeqCst) {
+                wait_until_an_import_blocks(py)?;
+            }
+            if writes {
+                LOCK.write_interruptible(py).map(drop)
+            } else {
+                LOCK.read_interruptible(py).map(drop)
+            }
+        });
+        sys.setattr("ask", ask)?;
+        let ((), imported) = on_two_threads(
+            py,
+            |py| {
+                let reading = writes.then(|| LOCK.read(py));
+                let writing = (!writes).then(|| LOCK.write(py));
+                py.detach(|| wait_until_detached("the body runs", || BODY_RUNS.load(SeqCst)));
+                // It fails as the body does, or finds the module gone and runs the body again, which is told at once.
+                drop(py.import(module));
+                drop((reading, writing));
+            },
+            |py| {
+                wait_until(py, "it is locked", || LOCK.is_locked());
+                py.import(module).map(drop)
+            },
+        );
+        let error = imported.expect_err("the body was told");
+        assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
+        let message = error.value(py).to_string();
+        let locked = if writes {
+            "locked for reading by"
+        } else {
+            "locked for writing"
+        };
+        assert!(
+            message.contains("2 threads wait for each other")
+                && message.contains(&format!("imports the module \"{module}\""))
+                && message.contains(locked),
+            "{message}"
+        );
+        assert!(!LOCK.is_locked());
     }
     Ok(())
 }
@@ -298,6 +449,62 @@ fn time_limits_leave_nothing_behind(py: Python<'_>) -> PyResult<()> {
     });
     drop(writing);
     assert!(lock.try_write(py).is_some());
+    Ok(())
+}
+
+/// Who waits with a limit, by whichever form, is let in when the lock becomes free, and not when the time is up.
+fn time_limits_that_are_long_enough(py: Python<'_>) -> PyResult<()> {
+    const LIMIT: Duration = Duration::from_secs(8);
+    type Ask = fn(Python<'_>, &PyRwLock<i32>) -> Option<i32>;
+    let read_for: Ask = |py, lock| lock.try_read_for(py, LIMIT).map(|value| *value);
+    let read_until: Ask = |py, lock| {
+        let limit = Instant::now() + LIMIT;
+        lock.try_read_until(py, limit).map(|value| *value)
+    };
+    let write_for: Ask = |py, lock| lock.try_write_for(py, LIMIT).map(|value| *value);
+    let write_until: Ask = |py, lock| {
+        let limit = Instant::now() + LIMIT;
+        lock.try_write_until(py, limit).map(|value| *value)
+    };
+    let cases = [
+        ("read_for behind a writer", read_for, true),
+        ("read_until behind a writer", read_until, true),
+        ("write_for behind a writer", write_for, true),
+        ("write_until behind a writer", write_until, true),
+        ("write_for behind a reader", write_for, false),
+        ("write_until behind a reader", write_until, false),
+    ];
+    for (name, ask, behind_a_writer) in cases {
+        let (lock, locked) = (PyRwLock::new(0), AtomicBool::new(false));
+        let waiter = Sleeper::default();
+        let (released, (value, came)) = on_two_threads(
+            py,
+            |py| {
+                let reading = (!behind_a_writer).then(|| lock.read(py));
+                let mut writing = behind_a_writer.then(|| lock.write(py));
+                locked.store(true, SeqCst);
+                wait_until(py, "the other waits", || {
+                    waiter.is_asleep() && lock.is_write_locked()
+                });
+                if let Some(value) = &mut writing {
+                    **value = 1;
+                }
+                let released = Instant::now();
+                drop((reading, writing));
+                released
+            },
+            |py| {
+                wait_until(py, "it is locked", || locked.load(SeqCst));
+                waiter.announce();
+                let value = ask(py, &lock);
+                (value, Instant::now())
+            },
+        );
+        assert_eq!(value, Some(i32::from(behind_a_writer)), "{name}");
+        let late = came.saturating_duration_since(released);
+        assert!(late < LIMIT / 2, "{name} came {late:?} after the release");
+        assert!(!lock.is_locked(), "{name}");
+    }
     Ok(())
 }
 
@@ -426,6 +633,99 @@ fn guards_of_parts_and_pauses(py: Python<'_>) -> PyResult<()> {
     assert!(lock.is_locked() && !lock.is_write_locked());
     drop(again);
     assert!(!lock.is_locked());
+    Ok(())
+}
+
+/// Each guard for a part is the lock's still, shows the part, and can be narrowed again or not.
+fn parts_of_parts(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new((1, [2, 3]));
+    let Ok(pair) = PyRwLockReadGuard::try_map(lock.read(py), |data| Some(&data.1)) else {
+        panic!("there is such a part")
+    };
+    assert_eq!(format!("{pair:?}"), "[2, 3]");
+    let Err(pair) = MappedPyRwLockReadGuard::try_map(pair, |pair| pair.get(2)) else {
+        panic!("there is no such part")
+    };
+    assert!(lock.is_locked() && lock.try_write(py).is_none());
+    let Ok(second) = MappedPyRwLockReadGuard::try_map(pair, |pair| pair.get(1)) else {
+        panic!("there is such a part")
+    };
+    assert_eq!(format!("{second} {second:?}"), "3 3");
+    let second = MappedPyRwLockReadGuard::map(second, |second| second);
+    assert!(*second == 3 && lock.is_locked() && !lock.is_write_locked());
+    drop(second);
+    assert!(!lock.is_locked());
+
+    let Ok(pair) = PyRwLockWriteGuard::try_map(lock.write(py), |data| Some(&mut data.1)) else {
+        panic!("there is such a part")
+    };
+    assert_eq!(format!("{pair:?}"), "[2, 3]");
+    let Err(pair) = MappedPyRwLockWriteGuard::try_map(pair, |pair| pair.get_mut(2)) else {
+        panic!("there is no such part")
+    };
+    assert!(lock.is_write_locked());
+    let Ok(mut second) = MappedPyRwLockWriteGuard::try_map(pair, |pair| pair.get_mut(1)) else {
+        panic!("there is such a part")
+    };
+    *second += 1;
+    assert_eq!(format!("{second} {second:?}"), "4 4");
+    let mut second = MappedPyRwLockWriteGuard::map(second, |second| second);
+    *second += 1;
+    assert!(lock.try_read(py).is_none());
+    drop(second);
+    assert!(!lock.is_locked());
+    assert_eq!(lock.into_inner(), (1, [2, 5]));
+    Ok(())
+}
+
+fn guards_that_own_their_lock(py: Python<'_>) -> PyResult<()> {
+    let lock = Arc::new(PyRwLock::new(1));
+    let reading = PyRwLock::read_arc(&lock, py);
+    assert!(Arc::ptr_eq(ArcPyRwLockReadGuard::rwlock(&reading), &lock));
+    assert_eq!(format!("{reading} {reading:?}"), "1 1");
+    assert_eq!(Arc::strong_count(&lock), 2);
+    drop(reading);
+    let mut writing = PyRwLock::write_arc(&lock, py);
+    assert!(Arc::ptr_eq(ArcPyRwLockWriteGuard::rwlock(&writing), &lock));
+    *writing = 2;
+    assert_eq!(format!("{writing} {writing:?}"), "2 2");
+    // The last reference to the lock is the guard's.
+    drop(lock);
+    let reading = ArcPyRwLockWriteGuard::downgrade(writing);
+    assert_eq!(*reading, 2);
+    let lock = Arc::clone(ArcPyRwLockReadGuard::rwlock(&reading));
+    drop(reading);
+    assert_eq!(Arc::into_inner(lock).map(PyRwLock::into_inner), Some(2));
+    Ok(())
+}
+
+fn what_every_lock_has(py: Python<'_>) -> PyResult<()> {
+    let mut lock = PyRwLock::from(String::from("a"));
+    assert!(PyRwLock::<String>::default().into_inner().is_empty());
+    lock.get_mut().push('b');
+    assert_eq!(*lock.read_py_attached(py), "ab");
+    lock.write_py_attached(py).push('c');
+    let shown = |read: bool, write: bool| {
+        format!("PyRwLock {{ locked: {read}, write_locked: {write}, poisoned: false, .. }}")
+    };
+    assert_eq!(format!("{lock:?}"), shown(false, false));
+    let reading = lock.read(py);
+    assert_eq!(format!("{reading} {reading:?}"), "abc \"abc\"");
+    assert_eq!(format!("{lock:?}"), shown(true, false));
+    drop(reading);
+    let writing = lock.write(py);
+    assert_eq!(format!("{writing} {writing:?}"), "abc \"abc\"");
+    // It neither waits nor attaches: a detached thread can show it too.
+    py.detach(|| assert_eq!(format!("{lock:?}"), shown(true, true)));
+    on_threads(py, 1, |_, _| {
+        assert_eq!(format!("{lock:?}"), shown(true, true))
+    });
+    drop(writing);
+    panic_of(|| -> () {
+        let _writing = lock.write(py);
+        panic!("writing")
+    });
+    assert!(format!("{lock:?}").contains("poisoned: true"));
     Ok(())
 }
 
@@ -604,9 +904,51 @@ fn unsized_data(py: Python<'_>) -> PyResult<()> {
     let lock: Arc<PyRwLock<[i32]>> = Arc::new(PyRwLock::new([1, 2]));
     lock.with_mut(py, |values| values.reverse());
     assert_eq!(lock.with(py, |values| values.to_vec()), [2, 1]);
-    wait_until_detached("at once", || true);
     assert!(format!("{lock:?}").starts_with("PyRwLock { locked: false"));
     Ok(())
+}
+
+/// Neither a reader nor a writer waits at exit for a writer that cannot come back.
+fn waiting_at_exit_is_reported(py: Python<'_>) -> PyResult<()> {
+    let command = child(py, "rwlock::reads_at_exit")?;
+    let finished = finish(py, command, Duration::from_secs(8))?;
+    finished.expect_success();
+    let output = &finished.output;
+    assert!(
+        output.contains("locked for writing")
+            && output.contains("by a thread that cannot run any more")
+            && output.contains("shutting down"),
+        "{output}"
+    );
+    Ok(())
+}
+
+fn reads_at_exit(py: Python<'_>) -> PyResult<()> {
+    static LOCK: PyRwLock<i32> = PyRwLock::new(0);
+    let hold = Callback::new(|py| {
+        let mut guard = LOCK.write_checked(py)?;
+        let data = &mut *guard;
+        py.detach(|| {
+            let _data = data;
+            loop {
+                thread::park();
+            }
+        })
+    });
+    let names = PyDict::new(py);
+    names.set_item("hold", hold)?;
+    PythonThread::start("hold()", &names)?;
+    wait_until(py, "it is held", || LOCK.is_write_locked());
+    Callback::new(|py| {
+        assert!(LOCK.try_read(py).is_none());
+        let limit = Duration::from_millis(1);
+        assert!(LOCK.try_read_for(py, limit).is_none());
+        assert!(LOCK.write_checked(py).is_err());
+        assert!(LOCK.try_read_attached(|_, _| ()).is_err());
+        LOCK.read_checked(py).map(drop)?;
+        Ok(())
+    })
+    .at_finalisation(py)
 }
 
 pub(crate) const MODULE: Module = Module {
@@ -619,12 +961,19 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_through_a_reader_is_reported),
         test!(two_readers_that_want_to_write),
         test!(random_cycles_are_reported_once).limit(30),
+        test!(two_writers_that_want_to_read),
+        test!(a_cycle_through_a_writer_that_waits_is_reported).limit(20),
+        test!(a_cycle_through_an_import_lock_is_seen).limit(20),
         test!(nothing_is_reported_without_reason).limit(30),
         test!(time_limits_leave_nothing_behind),
+        test!(time_limits_that_are_long_enough),
         test!(nobody_starves).limit(30),
         test!(downgrading),
         test!(nobody_writes_during_a_downgrade).limit(20),
         test!(guards_of_parts_and_pauses),
+        test!(parts_of_parts),
+        test!(guards_that_own_their_lock),
+        test!(what_every_lock_has),
         test!(poison_is_told_by_writers_only),
         test!(forgotten_guards),
         test!(free_locks_leave_the_interpreter_alone),
@@ -632,6 +981,7 @@ pub(crate) const MODULE: Module = Module {
         test!(the_collector_sees_what_nobody_writes),
         test!(without_a_token),
         test!(unsized_data),
+        test!(waiting_at_exit_is_reported).limit(20),
     ],
-    scenarios: &[],
+    scenarios: &[scenario!(reads_at_exit)],
 };
