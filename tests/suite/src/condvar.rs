@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3_sync::{PyBarrier, PyCondvar, PyMutex};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyMutexGuard, WaitTimeoutResult};
 
 use crate::callback::Callback;
 use crate::harness::{Sleeper, child, finish, on_threads, on_two_threads, wait_until};
@@ -81,18 +81,81 @@ fn time_limits(py: Python<'_>) -> PyResult<()> {
             .timed_out()
     );
     assert!(mutex.try_lock(py).is_none());
-    drop(guard);
+    Ok(())
+}
+
+/// A notification ends a wait that has a limit, by whichever form, long before the time is up.
+fn notifications_end_waits_with_a_limit(py: Python<'_>) -> PyResult<()> {
+    const LIMIT: Duration = Duration::from_secs(8);
+    type Wait = fn(&PyCondvar, &mut PyMutexGuard<'_, i32>) -> WaitTimeoutResult;
+    let waits: [(&str, Wait); 4] = [
+        ("wait_for", |changed, guard| changed.wait_for(guard, LIMIT)),
+        ("wait_until", |changed, guard| {
+            changed.wait_until(guard, Instant::now() + LIMIT)
+        }),
+        ("wait_while_for", |changed, guard| {
+            changed.wait_while_for(guard, |value| *value == 0, LIMIT)
+        }),
+        ("wait_for without an end", |changed, guard| {
+            changed.wait_for(guard, Duration::MAX)
+        }),
+    ];
+    for (name, wait) in waits {
+        let (mutex, changed, waiter) = (PyMutex::new(0), PyCondvar::new(), Sleeper::default());
+        let (came, notified) = on_two_threads(
+            py,
+            |py| {
+                let mut guard = mutex.lock(py);
+                waiter.announce();
+                while *guard == 0 {
+                    assert!(!wait(&changed, &mut guard).timed_out(), "{name}");
+                }
+                assert!(mutex.is_locked());
+                Instant::now()
+            },
+            |py| {
+                wait_until(py, "it waits", || {
+                    waiter.is_asleep() && mutex.try_lock(py).is_some()
+                });
+                *mutex.lock(py) = 1;
+                let notified = Instant::now();
+                changed.notify_one();
+                notified
+            },
+        );
+        let late = came.saturating_duration_since(notified);
+        assert!(
+            late < LIMIT / 2,
+            "{name} ended {late:?} after the notification"
+        );
+    }
+    Ok(())
+}
+
+/// Neither waits for anything, nor attaches.
+fn both_can_be_shown(py: Python<'_>) -> PyResult<()> {
+    let (mutex, changed, barrier) = (PyMutex::new(()), PyCondvar::default(), PyBarrier::new(2));
+    let waiter = Sleeper::default();
     on_two_threads(
         py,
         |py| {
             let mut guard = mutex.lock(py);
-            while *guard == 0 {
-                assert!(!changed.wait_for(&mut guard, Duration::MAX).timed_out());
-            }
+            waiter.announce();
+            changed.wait(&mut guard);
+            drop(guard);
+            barrier.wait(py);
         },
         |py| {
-            *mutex.lock(py) = 1;
-            changed.notify_one();
+            wait_until(py, "it waits", || {
+                waiter.is_asleep() && mutex.try_lock(py).is_some()
+            });
+            py.detach(|| {
+                assert_eq!(format!("{changed:?}"), "PyCondvar { .. }");
+                assert_eq!(format!("{barrier:?}"), "PyBarrier { threads: 2, .. }");
+            });
+            drop(mutex.lock(py));
+            changed.notify_all();
+            barrier.wait(py);
         },
     );
     Ok(())
@@ -269,6 +332,8 @@ pub(crate) const MODULE: Module = Module {
         test!(each_notification_counts).limit(30),
         test!(all_are_notified_by_a_detached_thread),
         test!(time_limits),
+        test!(notifications_end_waits_with_a_limit),
+        test!(both_can_be_shown),
         test!(a_waiter_holds_nobody_up),
         test!(a_signal_ends_the_wait),
         test!(a_mutex_that_cannot_be_locked_again),

@@ -1,19 +1,26 @@
 //! `PyOnce`, `PyLazy`, `PyTryLazy` and `PyImport`: what stands on `PyOnceLock`.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
-use pyo3::exceptions::{PyAttributeError, PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyImportError, PyKeyboardInterrupt, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3_sync::{PyImport, PyLazy, PyOnce, PyTryLazy};
+use pyo3::{PyTraverseError, PyVisit};
+use pyo3_sync::{PyImport, PyLazy, PyOnce, PyOnceLock, PyTryLazy};
 
 use crate::callback::Callback;
-use crate::harness::{on_threads, wait_until_detached};
-use crate::interpreter::without_letting_go;
+use crate::harness::{
+    Barrier, Sleeper, child, finish, on_threads, wait_until, wait_until_detached,
+};
+use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::panic_of;
 use crate::registry::Module;
-use crate::test;
+use crate::{scenario, test};
 
 fn a_closure_runs_once(py: Python<'_>) -> PyResult<()> {
     for _ in 0..50 {
@@ -62,19 +69,36 @@ fn a_panic_poisons(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Threads that wait behind a closure that panics are told too.
+/// Threads that wait behind a closure that panics are told too, and their own closures do not run.
 fn waiters_behind_a_panic_are_told(py: Python<'_>) -> PyResult<()> {
-    let (once, told) = (PyOnce::new(), AtomicUsize::new(0));
-    on_threads(py, 4, |py, _| {
+    let (once, runs, inside) = (
+        PyOnce::default(),
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+    );
+    let waiters = [(); 3].map(|()| Sleeper::default());
+    let messages = on_threads(py, 4, |py, number| {
+        if number > 0 {
+            wait_until(py, "the closure runs", || inside.load(SeqCst));
+            waiters[number - 1].announce();
+        }
         panic_of(|| {
             once.call_once(py, || {
-                py.detach(thread::yield_now);
+                runs.fetch_add(1, SeqCst);
+                inside.store(true, SeqCst);
+                wait_until(py, "all others wait", || {
+                    waiters.iter().all(Sleeper::is_asleep)
+                });
                 panic!("it fails");
             });
-        });
-        told.fetch_add(1, SeqCst);
+        })
     });
-    assert_eq!(told.into_inner(), 4);
+    assert_eq!(messages[0], "it fails");
+    for message in &messages[1..] {
+        assert!(message.contains("it is poisoned"), "{message}");
+    }
+    assert_eq!(runs.into_inner(), 1);
+    assert!(!once.is_completed());
     Ok(())
 }
 
@@ -160,6 +184,117 @@ fn errors_are_not_kept(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The message of a value that is being made, or of a cell that is being filled, does not wait for it.
+fn what_is_being_made_can_be_shown(py: Python<'_>) -> PyResult<()> {
+    let (cell, once) = (PyOnceLock::new(), PyOnce::new());
+    let lazy = PyLazy::new(|_: Python<'_>| 1);
+    let try_lazy = PyTryLazy::new(|_: Python<'_>| Ok(2));
+    let shown = || format!("{cell:?} {lazy:?} {try_lazy:?} {once:?}");
+    let empty =
+        "PyOnceLock(<empty>) PyLazy(<empty>) PyTryLazy(<empty>) PyOnce { completed: false, .. }";
+    assert_eq!(shown(), empty);
+    once.call_once(py, || {
+        cell.get_or_init(py, || {
+            assert_eq!(shown(), empty);
+            on_threads(py, 1, |py, _| {
+                assert_eq!(shown(), empty);
+                py.detach(|| assert_eq!(shown(), empty));
+            });
+            0
+        });
+    });
+    assert_eq!((lazy.get(py), try_lazy.get(py)?), (&1, &2));
+    let full = "PyOnceLock(0) PyLazy(1) PyTryLazy(2) PyOnce { completed: true, .. }";
+    py.detach(|| assert_eq!(shown(), full));
+    Ok(())
+}
+
+#[pyclass(frozen)]
+struct Witness {
+    lazy: PyLazy<i32>,
+    try_lazy: PyTryLazy<i32>,
+    seen: Mutex<(Option<i32>, Option<i32>)>,
+}
+
+#[pymethods]
+impl Witness {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let seen = (self.lazy.traverse(&visit), self.try_lazy.traverse(&visit));
+        *self.seen.lock().expect("no panic") = (seen.0.copied(), seen.1.copied());
+        Ok(())
+    }
+}
+
+/// The collector sees a value when it is made, not while it is being made, and makes none.
+fn the_collector_sees_what_is_made(py: Python<'_>) -> PyResult<()> {
+    static WITNESS: PyOnceLock<Py<Witness>> = PyOnceLock::new();
+    fn sees(py: Python<'_>) -> (Option<i32>, Option<i32>) {
+        collect(py);
+        let witness = WITNESS.get(py).expect("it is there").get();
+        *witness.seen.lock().expect("no panic")
+    }
+    let witness = Witness {
+        lazy: PyLazy::new(|py| {
+            assert_eq!(sees(py), (None, None));
+            on_threads(py, 1, |py, _| assert_eq!(sees(py), (None, None)));
+            1
+        }),
+        try_lazy: PyTryLazy::new(|py| {
+            assert_eq!(sees(py), (Some(1), None));
+            Ok(2)
+        }),
+        seen: Mutex::new((Some(0), Some(0))),
+    };
+    let witness = Py::new(py, witness)?;
+    let witness = WITNESS.get_or_init(py, || witness).get();
+    assert_eq!(sees(py), (None, None));
+    witness.lazy.get(py);
+    assert_eq!(sees(py), (Some(1), None));
+    witness.try_lazy.get(py)?;
+    assert_eq!(sees(py), (Some(1), Some(2)));
+    Ok(())
+}
+
+/// Ctrl-C ends the wait for a thread that is making the value, which goes on.
+fn ctrl_c_ends_the_wait_for_a_lazy_value(py: Python<'_>) -> PyResult<()> {
+    let command = child(py, "once::is_interrupted_in_a_lazy_value")?;
+    finish(py, command, Duration::from_secs(8))?.expect_success();
+    Ok(())
+}
+
+fn is_interrupted_in_a_lazy_value(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let handler = signal.getattr("default_int_handler")?;
+    signal.call_method1("signal", (signal.getattr("SIGINT")?, handler))?;
+    let [inside, interrupted] = [(); 2].map(|()| AtomicBool::new(false));
+    let (runs, waiter) = (AtomicUsize::new(0), Sleeper::default());
+    let lazy = PyTryLazy::new(|py: Python<'_>| {
+        inside.store(true, SeqCst);
+        py.detach(|| wait_until_detached("Ctrl-C was seen", || interrupted.load(SeqCst)));
+        Ok(runs.fetch_add(1, SeqCst))
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| Python::attach(|py| lazy.get(py).map(drop).expect("it is made")));
+        scope.spawn(|| {
+            wait_until_detached("it waits", || waiter.is_asleep());
+            let this = std::process::id().to_string();
+            let kill = std::process::Command::new("kill")
+                .args(["-INT", &this])
+                .status();
+            assert!(kill.expect("there is a `kill`").success());
+        });
+        wait_until(py, "it is being made", || inside.load(SeqCst));
+        waiter.announce();
+        let error = lazy.get(py).expect_err("the wait was ended");
+        assert!(error.is_instance_of::<PyKeyboardInterrupt>(py), "{error}");
+        assert_eq!(lazy.peek(), None);
+        interrupted.store(true, SeqCst);
+        assert_eq!(lazy.get(py).expect("it is made"), &0);
+    });
+    assert_eq!(runs.into_inner(), 1);
+    Ok(())
+}
+
 fn imports(py: Python<'_>) -> PyResult<()> {
     static MODULE: PyImport<PyModule> = PyImport::module("json");
     static CLASS: PyImport<PyType> = PyImport::new("collections", "OrderedDict");
@@ -199,14 +334,15 @@ fn imports(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Eight threads import at once from a module whose top level uses the same import.
+/// Eight threads import at once from a module whose top level uses the same import. It does so when all have asked, and one
+/// of them at least is asleep in the interpreter's lock.
 fn a_module_that_imports_itself_by_the_same_name(py: Python<'_>) -> PyResult<()> {
     static VALUE: PyImport = PyImport::new("module_that_calls_back", "value");
+    static ASKING: AtomicUsize = AtomicUsize::new(0);
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
     let folder = tempfile::tempdir()?;
     let code = "
-import time
 value = object()
-time.sleep(0.01)
 import builtins
 builtins.call_back()
 ";
@@ -216,13 +352,22 @@ builtins.call_back()
         .getattr("path")?
         .call_method1("insert", (0, path))?;
     let call_back = Callback::new(|py| {
+        RUNS.fetch_add(1, SeqCst);
+        wait_until(py, "all ask", || ASKING.load(SeqCst) == 8);
+        wait_until_an_import_blocks(py)?;
         let value = VALUE.get(py)?;
         assert!(value.is(VALUE.get(py)?));
         Ok(())
     });
     py.import("builtins")?
         .setattr("call_back", Py::new(py, call_back)?)?;
-    let results = on_threads(py, 8, |py, _| VALUE.get_owned(py).map(Bound::unbind));
+    let start = Barrier::new(8);
+    let results = on_threads(py, 8, |py, _| {
+        start.meet(py);
+        ASKING.fetch_add(1, SeqCst);
+        VALUE.get_owned(py).map(Bound::unbind)
+    });
+    assert_eq!(RUNS.load(SeqCst), 1);
     let first = VALUE.get(py)?;
     for value in results {
         assert!(value?.bind(py).is(first));
@@ -240,8 +385,11 @@ pub(crate) const MODULE: Module = Module {
         test!(two_that_need_each_other_are_reported),
         test!(a_value_is_made_once),
         test!(errors_are_not_kept),
+        test!(what_is_being_made_can_be_shown),
+        test!(the_collector_sees_what_is_made),
+        test!(ctrl_c_ends_the_wait_for_a_lazy_value),
         test!(imports),
         test!(a_module_that_imports_itself_by_the_same_name),
     ],
-    scenarios: &[],
+    scenarios: &[scenario!(is_interrupted_in_a_lazy_value)],
 };

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use pyo3_sync::PyProtected;
+use pyo3_sync::critical_section::with_critical_section_mutex;
 
 use crate::callback::Callback;
 use crate::harness::{PythonThread, child, finish, on_threads, wait_until, wait_until_detached};
@@ -279,6 +280,23 @@ fn ends_with_threads_inside(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// An exclusive borrow of the cell is enough: no section, no flag.
+fn without_a_section(py: Python<'_>) -> PyResult<()> {
+    let mut cell = PyProtected::from(1);
+    *cell.get_mut() += 1;
+    assert_eq!(cell.with(py, |value| *value), 2);
+    // A guard that was forgotten has borrowed a cell that nobody else can have now.
+    with_critical_section_mutex(py, &cell, |entered| {
+        std::mem::forget(entered.borrow_mut().expect("it is free"));
+    });
+    assert!(cell.try_with(py, |_| ()).is_err());
+    *cell.get_mut() += 1;
+    py.detach(|| *cell.get_mut() += 1);
+    assert_eq!(cell.into_inner(), 4);
+    assert_eq!(PyProtected::<i32>::default().into_inner(), 0);
+    Ok(())
+}
+
 /// A trait object behind an `Arc`.
 fn unsized_data(py: Python<'_>) -> PyResult<()> {
     let cell: Arc<PyProtected<dyn Fn(i32) -> i32 + Send + Sync>> =
@@ -302,6 +320,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_is_collected),
         test!(dropped_by_a_detached_thread),
         test!(a_process_ends).limit(60),
+        test!(without_a_section),
         test!(unsized_data),
     ],
     scenarios: &[scenario!(ends_with_threads_inside)],
