@@ -12,7 +12,9 @@ use pyo3_sync::critical_section::{
 };
 use pyo3_sync::{PyMutex, PyProtected};
 
-use crate::harness::{Sleeper, on_threads, on_two_threads, wait_until, wait_until_detached};
+use crate::harness::{
+    Barrier, Sleeper, on_threads, on_two_threads, wait_until, wait_until_detached,
+};
 use crate::interpreter::collect;
 use crate::panics::panic_of;
 use crate::registry::Module;
@@ -132,6 +134,67 @@ fn after_an_inner_section_the_outer_one_is_held(py: Python<'_>) -> PyResult<()> 
                 }),
                 _ => with_critical_section(a, || {
                     with_critical_section2(b, c, || ());
+                    again();
+                }),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The same for sections of cells: one in another, one in two, two in one, two in two.
+fn after_an_inner_section_the_outer_one_of_a_cell_is_held(py: Python<'_>) -> PyResult<()> {
+    let [a, b, c] = [0, 1, 2].map(PyProtected::new);
+    let alone = Alone::default();
+    on_threads(py, THREADS, |py, number| {
+        let one = |cell: &PyProtected<i32>, f: &dyn Fn()| {
+            with_critical_section_mutex(py, cell, |_| f());
+        };
+        let two = |cell: &PyProtected<i32>, other: &PyProtected<i32>, f: &dyn Fn()| {
+            with_critical_section_mutex2(py, cell, other, |_, _| f());
+        };
+        // Held before, inside where `a` is entered again, and after.
+        let again = || alone.check();
+        for round in 0..400 {
+            match (round + number) % 8 {
+                0 => one(&a, &|| {
+                    again();
+                    one(&a, &again);
+                    again();
+                }),
+                1 => one(&a, &|| {
+                    again();
+                    two(&a, &b, &again);
+                    again();
+                }),
+                2 => two(&a, &b, &|| {
+                    again();
+                    one(&a, &again);
+                    again();
+                    one(&b, &|| ());
+                    again();
+                }),
+                3 => two(&b, &a, &|| {
+                    again();
+                    two(&a, &b, &again);
+                    again();
+                }),
+                4 => one(&a, &|| {
+                    one(&c, &|| one(&a, &again));
+                    again();
+                }),
+                5 => two(&a, &a, &|| {
+                    again();
+                    two(&a, &a, &again);
+                    again();
+                }),
+                6 => two(&a, &c, &|| {
+                    two(&c, &b, &|| ());
+                    again();
+                }),
+                _ => a.with(py, |_| {
+                    again();
+                    b.with2(py, &c, |_, _| ());
                     again();
                 }),
             }
@@ -316,6 +379,45 @@ fn a_waiter_holds_nobody_up(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The same for a section of an object, and of two.
+fn a_waiter_for_objects_holds_nobody_up(py: Python<'_>) -> PyResult<()> {
+    let (object, other) = (list(py), list(py));
+    for both in [false, true] {
+        let (inside, came) = (AtomicBool::new(false), AtomicBool::new(false));
+        let waiter = Sleeper::default();
+        on_two_threads(
+            py,
+            |py| {
+                with_critical_section(object.bind(py), || {
+                    inside.store(true, SeqCst);
+                    // Attached, or this section would be suspended.
+                    wait_until_detached("the other waits", || waiter.is_asleep());
+                    let attached = AtomicBool::new(false);
+                    thread::scope(|scope| {
+                        scope.spawn(|| Python::attach(|_| attached.store(true, SeqCst)));
+                        wait_until_detached("a third is attached", || attached.load(SeqCst));
+                    });
+                    assert!(!came.load(SeqCst), "the section lets somebody in");
+                    // Waits until all others are detached or at a safe point.
+                    collect(py);
+                });
+            },
+            |py| {
+                wait_until(py, "the first is inside", || inside.load(SeqCst));
+                waiter.announce();
+                let come = || came.store(true, SeqCst);
+                if both {
+                    with_critical_section2(other.bind(py), object.bind(py), come);
+                } else {
+                    with_critical_section(object.bind(py), come);
+                }
+            },
+        );
+        assert!(came.into_inner());
+    }
+    Ok(())
+}
+
 /// cpython#144513, #133130: contended for more than a millisecond, then the owner collects.
 fn the_collector_runs_inside(py: Python<'_>) -> PyResult<()> {
     let cell = PyProtected::new(Vec::<Py<PyAny>>::new());
@@ -364,44 +466,81 @@ fn python_comes_in_between_sections_only(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Two containers that extend each other end in one of the two serial outcomes.
+/// Two containers that extend each other end in one of the two serial outcomes: lists, and cells through each of the ways into two.
 fn extending_each_other_is_serial(py: Python<'_>) -> PyResult<()> {
     const SERIAL: [([i64; 3], [i64; 3]); 2] = [([1, 2, 0], [2, 1, 2]), ([1, 2, 1], [2, 1, 0])];
-    for _ in 0..200 {
-        let (a, b) = (
-            PyList::new(py, [1])?.unbind(),
-            PyList::new(py, [2])?.unbind(),
-        );
-        let (x, y) = (PyProtected::new(vec![1]), PyProtected::new(vec![2]));
-        let extend = |to: &Bound<'_, PyList>, from: &Bound<'_, PyList>| {
-            with_critical_section2(to, from, || {
-                for place in 0..from.len() {
-                    thread::yield_now();
-                    to.append(from.get_item(place)?)?;
-                }
-                PyResult::Ok(())
+    type Cell = PyProtected<Vec<i64>>;
+    fn push_all(to: &mut Vec<i64>, from: &[i64]) {
+        for value in from {
+            thread::yield_now();
+            to.push(*value);
+        }
+    }
+    let extend = |to: &Bound<'_, PyList>, from: &Bound<'_, PyList>| {
+        with_critical_section2(to, from, || {
+            for place in 0..from.len() {
+                thread::yield_now();
+                to.append(from.get_item(place)?)?;
+            }
+            PyResult::Ok(())
+        })
+    };
+    let extend_borrowed = |py: Python<'_>, to: &Cell, from: &Cell| {
+        to.with2_mut(py, from, |to, from| push_all(to, from));
+    };
+    let extend_entered = |py: Python<'_>, to: &Cell, from: &Cell| {
+        with_critical_section_mutex2(py, to, from, |mut to, from| {
+            let from = from.expect("it is another cell");
+            // SAFETY: nobody borrows, and nothing of Python's is called.
+            let (to, from) = unsafe { (to.get_mut(), from.get()) };
+            push_all(to, from);
+        });
+    };
+    let extend_with_guards = |py: Python<'_>, to: &Cell, from: &Cell| {
+        let extended = || {
+            with_critical_section_mutex2(py, to, from, |to, from| {
+                let from = from.expect("it is another cell");
+                // To borrow is to enter again, which may let the other thread in, and then either finds data borrowed.
+                let borrowed = to.borrow_mut().ok().zip(from.borrow().ok());
+                borrowed
+                    .map(|(mut to, from)| push_all(&mut to, &from))
+                    .is_some()
             })
         };
-        let (first, second) = on_two_threads(
-            py,
-            |py| {
-                x.with2_mut(py, &y, |x, y| x.extend_from_slice(y));
-                extend(a.bind(py), b.bind(py))
-            },
-            |py| {
-                y.with2_mut(py, &x, |y, x| y.extend_from_slice(x));
-                extend(b.bind(py), a.bind(py))
-            },
-        );
-        first.and(second)?;
+        while !extended() {
+            py.detach(thread::yield_now);
+        }
+    };
+    for _ in 0..200 {
+        let lists = [
+            PyList::new(py, [1])?.unbind(),
+            PyList::new(py, [2])?.unbind(),
+        ];
+        let cells: [[Cell; 2]; 3] = [(); 3].map(|()| [vec![1], vec![2]].map(PyProtected::new));
+        let start = Barrier::new(2);
+        let outcomes = on_threads(py, 2, |py, mine| {
+            let other = 1 - mine;
+            let meet = || start.meet(py);
+            meet();
+            extend_borrowed(py, &cells[0][mine], &cells[0][other]);
+            meet();
+            extend_entered(py, &cells[1][mine], &cells[1][other]);
+            meet();
+            extend_with_guards(py, &cells[2][mine], &cells[2][other]);
+            meet();
+            extend(lists[mine].bind(py), lists[other].bind(py))
+        });
+        outcomes.into_iter().collect::<PyResult<()>>()?;
         let three = |mut values: Vec<i64>| -> [i64; 3] {
             values.resize(3, 0);
             values.try_into().expect("there are three")
         };
-        let lists = (three(a.extract(py)?), three(b.extract(py)?));
+        let lists = (three(lists[0].extract(py)?), three(lists[1].extract(py)?));
         assert!(SERIAL.contains(&lists), "{lists:?}");
-        let vectors = (three(x.into_inner()), three(y.into_inner()));
-        assert!(SERIAL.contains(&vectors), "{vectors:?}");
+        for [a, b] in cells {
+            let vectors = (three(a.into_inner()), three(b.into_inner()));
+            assert!(SERIAL.contains(&vectors), "{vectors:?}");
+        }
     }
     Ok(())
 }
@@ -490,6 +629,7 @@ pub(crate) const MODULE: Module = Module {
         test!(sections_of_a_cell_exclude_each_other),
         test!(opposite_orders_go_on),
         test!(after_an_inner_section_the_outer_one_is_held),
+        test!(after_an_inner_section_the_outer_one_of_a_cell_is_held),
         test!(cells_in_opposite_order),
         test!(one_cell_twice),
         test!(detaching_suspends),
@@ -497,6 +637,7 @@ pub(crate) const MODULE: Module = Module {
         test!(waiting_for_a_mutex_of_ours_suspends),
         test!(waiting_for_another_section_suspends).only_free_threaded(NO_SECTIONS),
         test!(a_waiter_holds_nobody_up).only_free_threaded(NO_SECTIONS),
+        test!(a_waiter_for_objects_holds_nobody_up).only_free_threaded(NO_SECTIONS),
         test!(the_collector_runs_inside).limit(30),
         test!(python_comes_in_between_sections_only),
         test!(extending_each_other_is_serial),
