@@ -15,6 +15,7 @@
 //! Threads are attached while they use the subjects, as extensions are; attaching is outside of what is timed unless a
 //! benchmark says otherwise.
 
+mod condvar;
 mod harness;
 mod module_state;
 mod mutex;
@@ -39,6 +40,7 @@ const GROUPS: &[Group] = &[
     protected::GROUP,
     rwlock::GROUP,
     module_state::GROUP,
+    condvar::GROUP,
 ];
 
 /// Whether threads are attached side by side.

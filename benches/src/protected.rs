@@ -2,12 +2,15 @@
 
 use std::{cell::RefCell, hint::black_box};
 
-use pyo3::Python;
-use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
+use pyo3::{Python, types::PyList};
+use pyo3_sync::{
+    PyProtected,
+    critical_section::{with_critical_section, with_critical_section_mutex},
+};
 
 use crate::{
     FREE_THREADED,
-    harness::{Group, OURS, Outcome, Peer, Subject, compare},
+    harness::{EMPTY_LOOP, Group, OURS, Outcome, Peer, Subject, compare},
 };
 
 pub(crate) const GROUP: Group = Group {
@@ -19,10 +22,12 @@ pub(crate) const GROUP: Group = Group {
         ("with2_mut", with2_mut),
         ("section without a borrow", section),
         ("section, borrow_mut", borrow_mut),
+        ("section of an object", object_section),
     ],
 };
 
 const PYO3: &str = "pyo3, section on a mutex";
+const PYO3_OBJECT: &str = "pyo3, section of an object";
 const REF_CELL: &str = "RefCell, no section";
 
 /// In a cache line of its own, with the one behind it that some processors fetch along.
@@ -206,4 +211,23 @@ fn borrow_mut(py: Python<'_>) -> Outcome {
         });
     })];
     compare_with_peers(py, subjects)
+}
+
+/// The section of an object, which with a GIL is nothing at all.
+fn object_section(py: Python<'_>) -> Outcome {
+    let list = PyList::empty(py);
+    let list = black_box(&list);
+    let subjects = vec![
+        Subject::repeated(OURS, || with_critical_section(list, || ())),
+        Subject::repeated(PYO3_OBJECT, || {
+            pyo3::sync::critical_section::with_critical_section(list, || ());
+        }),
+        Subject::empty_loop(),
+    ];
+    let outcome = compare(31, subjects);
+    if FREE_THREADED {
+        outcome.target(Peer::Named(PYO3_OBJECT), 1.0)
+    } else {
+        outcome.target(Peer::Named(EMPTY_LOOP), 1.0)
+    }
 }
