@@ -5,7 +5,7 @@
 use pyo3::Python;
 use pyo3_sync::PyProtected;
 
-cell_family::define!(type FooFamily: FooCellOwner for FooCell<T>);
+cell_family::define!(pub type FooFamily: FooCellOwner for FooCell<T>);
 
 pub fn case(py: Python<'_>, cell: &PyProtected<FooCell<Vec<i32>>>) {
     // Every thread has one.

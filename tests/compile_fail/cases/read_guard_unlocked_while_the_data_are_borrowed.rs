@@ -3,11 +3,11 @@
 
 use pyo3_sync::PyRwLockReadGuard;
 
-pub fn case(mut guard: PyRwLockReadGuard<'_, i32>) -> i32 {
+pub fn case(mut guard: PyRwLockReadGuard<'_, String>) -> usize {
     #[cfg(feature = "fail")]
-    let data = &*guard;
+    let data = guard.as_str();
     #[cfg(not(feature = "fail"))]
-    let data = &(*guard + 0);
+    let data = guard.clone();
     PyRwLockReadGuard::unlocked(&mut guard, || {});
-    *data
+    data.len()
 }
