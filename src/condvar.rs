@@ -326,20 +326,32 @@ impl PyCondvar {
     ///
     /// Whoever notifies without having locked the mutex since the change may be too early: a thread that has seen the old data, and
     /// not begun to wait yet, does not hear it.
+    #[inline]
     pub fn notify_one(&self) {
         if self.has_waiting() {
-            wait::unpark_one(self.sequence.address(), |_| self.sequence.advance());
+            self.wake_one();
         }
     }
 
     /// Ends the waits of all threads that wait now.
+    #[inline]
     pub fn notify_all(&self) {
         if self.has_waiting() {
-            wait::unpark_all(self.sequence.address(), || self.sequence.advance());
+            self.wake_all();
         }
     }
 
-    #[inline]
+    #[cold]
+    fn wake_one(&self) {
+        wait::unpark_one(self.sequence.address(), |_| self.sequence.advance());
+    }
+
+    #[cold]
+    fn wake_all(&self) {
+        wait::unpark_all(self.sequence.address(), || self.sequence.advance());
+    }
+
+    #[inline(always)]
     fn has_waiting(&self) -> bool {
         // Relaxed: the mutex orders it, as told at the field.
         self.waiting.load(Ordering::Relaxed) != 0

@@ -58,6 +58,14 @@ use crate::{
 /// `&mut T` of `&TLCell<T>`, so two threads, one of them suspended, had two `&mut` to one value, and used freed memory, by safe
 /// code alone. The language has one name for types whose `&T` may be in two threads at once, and it is `Sync`.
 ///
+/// It is not the only such type. The families of the crate `cell_family` have an owner for each thread too, unless they are declared to
+/// be for all. And there is a second kind, for which calls must end in the reverse of the order they began in, as they do in one
+/// thread, and need not in two that are suspended: a wrapper of an interpreter or a library in C that has one stack of calls and calls
+/// back into Rust, such as the states of Lua in `mlua` before 0.10 with its feature `send`. Looked at and found to survive: the cells of
+/// `std`, which are used in one piece or count; `mpsc::Receiver`, `bumpalo`, `typed_arena` and `elsa`, which lend nothing that a second
+/// caller could take back; `QCell`, `TCell` and `ghost_cell`, whose owner is one for the process; `fragile` and `send_wrapper`, which ask
+/// for the thread each time; connections of `rusqlite` and `git2`, which tell re-entry by a state of their own.
+///
 /// - [`with`](Self::with) lends `&T` to several threads: `T: Sync`.
 /// - [`with_mut`](Self::with_mut) lends `&mut T` to one thread, then to another: `T: Send`, as for a mutex. The flag of the cell
 ///   keeps all others out until it ends, suspended or not.

@@ -16,8 +16,8 @@ use pyo3_sync::{
     ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, DeadlockError,
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
     ProtectedBorrowError, PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce,
-    PyOnceLock, PyProtected, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy, StateHandle,
-    StateRef, TryAttachedError,
+    PyOnceLock, PyProtected, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy,
+    StateHandle, StateRef, TryAttachedError,
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
