@@ -175,18 +175,33 @@ pub trait ModuleData: Send + Sync + 'static {
 /// The state belongs to an object in the module's dictionary. It is dropped, by an attached thread, when that object is: when the
 /// module was removed from `sys.modules` and collected, or when the interpreter shuts down and clears the module. From the moment at which
 /// the collector finds it unreachable it is not found any more. Whoever has a [`StateRef`] then keeps the state, unchanged, until
-/// that is dropped.
+/// that is dropped; so a `StateRef` that is dropped, in the middle of your code, may be what drops the state.
 ///
-/// With PyO3 0.26 and 0.27 a second import gives the same module object again, which PyO3 keeps for ever: then there is one state,
-/// which lives until the interpreter clears the module. From 0.28 on each import makes a module object of its own, with a state of its own.
+/// - Objects that outlive their module find no state. Instances of PyO3's classes may: such a class does not keep its module, as
+///   classes made in C do.
+/// - A module that a finaliser brings back to life after the collector has found it unreachable has lost its state, and can be
+///   given a new one, by [`get_or_try_init`](Self::get_or_try_init).
+/// - An import that fails after its state was made leaves a module behind that lives until it is collected. Make the state last in an
+///   initialiser that may fail. ([`find`](Self::find) runs a collection, once, before it reports one module too many.)
+/// - In the inline form of `#[pymodule]` items are added before `#[pymodule_init]` runs: initialisers of submodules and a `#[classattr]`
+///   find no state yet.
+/// - With PyO3 0.26 and 0.27 a second import gives the same module object again, which PyO3 keeps for ever: then there is one state,
+///   which lives until the interpreter clears the module. From 0.28 on each import makes a module object of its own, with a state of
+///   its own.
+/// - In the child of a fork, a state that other threads were using when the process was forked is never dropped.
 ///
-/// In the child of a fork, a state that other threads were using when the process was forked is never dropped.
+/// All of this is about one interpreter: a state is a module's, not an interpreter's. An extension with a `ModuleState` must not be
+/// used in two interpreters of a process, as told at [`ensure_single_interpreter`](crate::ensure_single_interpreter).
 ///
 /// # Cost
 ///
-/// Getting at the state of the only module costs what reading a [`PyRwLock`](crate::PyRwLock) does: one atomic operation on memory of
-/// the thread's own, so that threads do not slow each other down; a few loads and stores where there is a GIL. With several modules each
-/// look goes through the list of them.
+/// Getting at the state of the only module costs a few loads and stores, to memory of the thread's own, so that threads do not slow each
+/// other down. (With free threading, and where the system cannot fence all threads at once as Linux can, one of the stores is an
+/// atomic exchange.) With several modules each look goes through the list of them, and a module that shares the state of another one is
+/// looked up in its dictionary.
+///
+/// A `StateRef` is no counted reference, which all threads would write to. It is entered in a slot of its thread's, and the state's end looks
+/// through the slots.
 ///
 /// [PEP 630]: https://peps.python.org/pep-0630/
 pub struct ModuleState<T: ModuleData> {
@@ -311,12 +326,14 @@ impl<T: ModuleData> ModuleState<T> {
 
     #[cold]
     fn get_slow<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
-        exception_aside(module.py(), || {
-            let reading = self.reading_of(module)?;
-            reading
-                .map(|reading| StateRef::new(reading, module.py()))
-                .ok_or_else(|| self.not_in(module))
-        })
+        let reading = match self.records.of(module) {
+            Some(reading) => reading,
+            None => exception_aside(module.py(), || {
+                let reading = self.reading_of(module)?;
+                reading.ok_or_else(|| self.not_in(module))
+            })?,
+        };
+        Ok(StateRef::new(reading, module.py()))
     }
 
     /// The state that was made for a module, or shared with it.

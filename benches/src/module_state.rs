@@ -67,17 +67,23 @@ fn compare_with_peers(
     let module = &modules[0];
     let mut subjects = vec![Subject::repeated(OURS, || ours(black_box(module)))];
     subjects.extend(peers(module));
-    compare(31, subjects).target(Peer::Named(DICTIONARY), 1.0)
+    compare(31, subjects)
+}
+
+fn with_targets(outcome: Outcome) -> Outcome {
+    outcome
+        .target(Peer::Named(DICTIONARY), 1.0)
+        .target(Peer::Nanosecond, 5.0)
 }
 
 fn get(py: Python<'_>) -> Outcome {
     let ours = |module: &Bound<'_, PyModule>| STATE.get(module).expect("it is there").0;
-    compare_with_peers(py, 1, ours).target(Peer::Nanosecond, 5.0)
+    with_targets(compare_with_peers(py, 1, ours))
 }
 
 fn find(py: Python<'_>) -> Outcome {
     let ours = |module: &Bound<'_, PyModule>| STATE.find(module.py()).expect("it is there").0;
-    compare_with_peers(py, 1, ours).target(Peer::Nanosecond, 5.0)
+    with_targets(compare_with_peers(py, 1, ours))
 }
 
 fn get_of_four(py: Python<'_>) -> Outcome {
