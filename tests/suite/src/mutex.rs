@@ -687,8 +687,8 @@ fn a_sleeper_costs_nothing(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Nor does it wake up to look, but for the one time that it looks whether it is importing. A writer that waits for readers looks once
-/// more, in the beginning.
+/// Nor does it wake up to look, but for the one time, after 300 ms, that it looks whether it is importing, and a writer that waits for
+/// readers once more in the beginning.
 #[cfg(target_os = "linux")]
 fn nobody_polls(py: Python<'_>) -> PyResult<()> {
     /// How often the thread has gone to sleep.
@@ -737,7 +737,8 @@ fn nobody_polls(py: Python<'_>) -> PyResult<()> {
                 wait_until_detached("all have asked", || {
                     threads.iter().all(|(_, thread)| thread.get().is_some())
                 });
-                thread::sleep(Duration::from_millis(50)); // Let them fall asleep.
+                // Let them fall asleep, and look for the last time.
+                thread::sleep(Duration::from_millis(700));
                 let count = || {
                     threads
                         .each_ref()
@@ -757,7 +758,8 @@ fn nobody_polls(py: Python<'_>) -> PyResult<()> {
     };
     for ((name, _), (before, after)) in threads.iter().zip(before.iter().zip(after)) {
         let more = after - before;
-        assert!(more <= 2, "{name}: woken {more} times in a second");
+        // One is for a machine so busy that a thread came late to its last look.
+        assert!(more <= 1, "{name}: woken {more} times in a second");
     }
     Ok(())
 }

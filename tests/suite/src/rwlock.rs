@@ -320,7 +320,7 @@ fn a_cycle_through_a_writer_that_waits_is_reported(py: Python<'_>) -> PyResult<(
         for part in [
             "3 threads wait for each other",
             "locked for reading by",
-            "locked for writing",
+            "waits to write to",
             "for the PyMutex",
         ] {
             assert!(message.contains(part), "{message}");
