@@ -914,22 +914,17 @@ fn write_module(
 }
 
 /// Thread A has a lock, or fills a cell, and imports a module; thread B is importing that module, whose body asks for it. It is told
-/// within a second, on a machine that is not busy for one of two times.
+/// within a second, on a machine that is not busy for one of three times.
 fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
     silence_deadlocks();
     let folder = folder_of_modules(py)?;
     for &(name, hold, ask) in IMPORT_CYCLES {
-        let mut attempts = (0..2).map(|attempt| {
+        let mut took = Vec::new();
+        while took.last().is_none_or(|last| *last >= Duration::from_secs(1)) {
+            let attempt = took.len();
+            assert!(attempt < 3, "{name}: {took:?}");
             let module = format!("asks_for_{name}_{attempt}");
-            import_cycle(py, &folder, &module, hold, ask)
-        });
-        let first = attempts.next().expect("there are two")?;
-        if first >= Duration::from_secs(1) {
-            let second = attempts.next().expect("there are two")?;
-            assert!(
-                second < Duration::from_secs(1),
-                "{name}: {first:?}, {second:?}"
-            );
+            took.push(import_cycle(py, &folder, &module, hold, ask)?);
         }
     }
     Ok(())
@@ -1116,7 +1111,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_through_an_import_lock_is_seen).limit(60),
         test!(what_only_imports_is_in_no_cycle),
         test!(an_import_that_goes_on_is_no_cycle).limit(20),
-        test!(threads_are_called_by_their_names),
+        test!(threads_are_called_by_their_names).limit(30),
     ],
     scenarios: &[],
 };

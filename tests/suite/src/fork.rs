@@ -619,7 +619,9 @@ pub(crate) fn without_fork(py: Python<'_>) -> Option<String> {
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_child_is_not_held_up_by_threads_it_does_not_have).unless(without_fork),
-        test!(a_child_wakes_nobody_who_is_not_there).unless(without_fork),
+        test!(a_child_wakes_nobody_who_is_not_there)
+            .limit(30)
+            .unless(without_fork),
         test!(abandoned_data_can_be_taken_over_on_purpose).unless(without_fork),
         test!(a_thousand_forks_with_sleepers)
             .limit(120)
