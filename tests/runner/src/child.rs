@@ -11,19 +11,20 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
 
+/// How a program that was watched came to its end.
 #[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) ending: Ending,
+pub struct Finished {
+    pub ending: Ending,
     /// Standard output and standard error, in the order they were written.
-    pub(crate) output: String,
+    pub output: String,
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum Ending {
+pub enum Ending {
     Exited(i32),
     /// By the signal of this number.
     Crashed(i32),
-    /// Holds what `on_hang` said.
+    /// Killed at its limit. Holds what was found out about it before.
     Hung(String),
 }
 

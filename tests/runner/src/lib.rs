@@ -25,7 +25,8 @@ mod launcher;
 mod stacks;
 
 use std::fmt::Write;
-use std::process::ExitCode;
+use std::io;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ use anyhow::{Context, ensure};
 pub use libtest_mimic::Arguments;
 use libtest_mimic::{Completion, Failed, Trial};
 
-use child::{Ending, Finished};
+pub use child::{Ending, Finished};
 pub use launcher::{Launcher, Listing, Test};
 
 /// How long a child may take to say which tests it has: a slow machine's first start of an interpreter.
@@ -57,6 +58,11 @@ pub struct Report {
     pub test: String,
     /// One line. What the test printed is in the report on the terminal.
     pub reason: String,
+}
+
+/// Runs a program that is no test under the same watch: when this returns, nothing that it started is left.
+pub fn watch(command: Command, limit: Duration) -> io::Result<Finished> {
+    child::run(command, limit, |_| String::new())
 }
 
 /// The `main` of a test executable: runs what the command line asks for, then names the ignored tests.

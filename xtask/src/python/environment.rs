@@ -11,16 +11,36 @@ use xshell::{Shell, cmd};
 use super::{Interpreter, cache, command, uv};
 
 /// What runs the Python tests.
-const PACKAGES: [&str; 2] = ["pytest>=8.3,<10", "pytest-run-parallel>=0.4,<1"];
+const PYTEST: [&str; 2] = ["pytest>=8.3,<10", "pytest-run-parallel>=0.4,<1"];
 
 /// Returns the interpreter of an environment that has pytest and pytest-run-parallel.
 pub(crate) fn with_pytest(interpreter: &Interpreter) -> anyhow::Result<PathBuf> {
+    with(interpreter, "pytest", &PYTEST)
+}
+
+/// The same, and these packages.
+pub(crate) fn with_pytest_and(
+    interpreter: &Interpreter,
+    packages: &[&str],
+) -> anyhow::Result<PathBuf> {
+    match packages {
+        [] => with_pytest(interpreter),
+        _ => with(interpreter, "pytest-and", &[&PYTEST, packages].concat()),
+    }
+}
+
+/// Returns the interpreter of an environment with packages, given as pip wants them. `what` says for what it is.
+pub(crate) fn with(
+    interpreter: &Interpreter,
+    what: &str,
+    packages: &[&str],
+) -> anyhow::Result<PathBuf> {
     // By what it is made of, so that another interpreter of the same name gets another environment.
     let mut hasher = DefaultHasher::new();
-    (&interpreter.path, &interpreter.version, PACKAGES).hash(&mut hasher);
-    let name = format!("pytest-{}-{:016x}", interpreter.name, hasher.finish());
+    (&interpreter.path, &interpreter.version, packages).hash(&mut hasher);
+    let name = format!("{what}-{}-{:016x}", interpreter.name, hasher.finish());
     let folder = cache::obtain(&name, |folder| {
-        eprintln!("making an environment with pytest for {}", interpreter.name);
+        eprintln!("making an environment for {}: {}", interpreter.name, packages.join(", "));
         let (uv, python, shell) = (uv::uv()?, &interpreter.path, Shell::new()?);
         command::run(
             cmd!(
@@ -30,9 +50,9 @@ pub(crate) fn with_pytest(interpreter: &Interpreter) -> anyhow::Result<PathBuf> 
             .env("UV_PYTHON_DOWNLOADS", "never"),
         )?;
         let inside = folder.join("bin/python");
-        command::run(cmd!(shell, "{uv} pip install --quiet --compile-bytecode --python {inside}").args(PACKAGES))?;
+        command::run(cmd!(shell, "{uv} pip install --quiet --compile-bytecode --python {inside}").args(packages))?;
         Ok(())
     })
-    .with_context(|| format!("no environment with pytest for Python {}", interpreter.name))?;
+    .with_context(|| format!("no environment with {what} for Python {}", interpreter.name))?;
     Ok(folder.join("bin/python"))
 }
