@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod examples;
+mod ports;
 mod python;
 mod test;
 
@@ -26,6 +27,8 @@ enum Task {
     Demo(demo::Args),
     /// Run the Python tests of the examples inside real interpreters and print one table
     Examples(examples::Args),
+    /// Carry published extensions over to this crate, and run their own tests and probes before and after
+    Ports(ports::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
     Python(python::Args),
     /// Run the behaviour tests inside real interpreters and print one table
@@ -47,6 +50,7 @@ fn run() -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
+        Task::Ports(args) => ports::run(args),
         Task::Python(args) => python::run(args),
         Task::Test(args) => test::run(args),
     }

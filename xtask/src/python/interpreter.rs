@@ -23,7 +23,8 @@ pub(crate) struct Interpreter {
     pub(crate) version: String,
     /// Whether it is a free-threaded build, with the GIL off.
     pub(crate) free_threaded: bool,
-    minor: u8,
+    /// Its `3.x`.
+    pub(crate) minor: u8,
 }
 
 impl Interpreter {
