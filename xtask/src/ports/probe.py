@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import sys
 import threading
+import time
 
 THREADS = 8
 
@@ -20,6 +21,17 @@ first = namespace["first"]
 
 # Where there is a GIL, let threads take turns often.
 sys.setswitchinterval(1e-5)
+
+
+class SlowDisk:
+    """Imports take their time, in which others come by."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        time.sleep(0.003)
+
+
+sys.meta_path.insert(0, SlowDisk)
 
 start = threading.Barrier(THREADS)
 done = threading.Event()
