@@ -100,7 +100,7 @@ impl ExtensionModule<'_> {
 }
 
 /// Copies to a new file that takes the name of the old one, which a process that is still running may have loaded.
-fn replace(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
     let new = to.with_extension("new");
     fs::copy(from, &new)?;
     fs::rename(new, to)

@@ -328,7 +328,8 @@ impl Built {
         fs::create_dir_all(&modules)?;
         let made = made.join(format!("{}.so", package.replace('-', "_")));
         let module = modules.join(format!("{}.so", port.module.name));
-        fs::copy(&made, &module).with_context(|| format!("cannot copy {}", made.display()))?;
+        crate::build::replace(&made, &module)
+            .with_context(|| format!("cannot copy {}", made.display()))?;
         Ok(Built {
             sources,
             modules,
