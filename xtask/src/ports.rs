@@ -320,6 +320,7 @@ impl Built {
             interpreter: &interpreter.path,
             target: &target,
             optimised: true,
+            features: &[],
             rust_flags: "",
         }
         .build()

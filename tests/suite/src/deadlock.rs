@@ -920,7 +920,10 @@ fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
     let folder = folder_of_modules(py)?;
     for &(name, hold, ask) in IMPORT_CYCLES {
         let mut took = Vec::new();
-        while took.last().is_none_or(|last| *last >= Duration::from_secs(1)) {
+        while took
+            .last()
+            .is_none_or(|last| *last >= Duration::from_secs(1))
+        {
             let attempt = took.len();
             assert!(attempt < 3, "{name}: {took:?}");
             let module = format!("asks_for_{name}_{attempt}");
