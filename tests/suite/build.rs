@@ -4,7 +4,7 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, abi3t, pyo3_before_0_29)");
+    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, abi3_py39, abi3t, pyo3_before_0_29)");
     let configuration =
         env::var("DEP_PYTHON_PYO3_CONFIG").expect("pyo3-ffi tells how it was built");
     let configuration = text(&configuration);
@@ -17,6 +17,9 @@ fn main() {
     }
     if is_abi3t {
         println!("cargo::rustc-cfg=abi3t");
+    }
+    if abi.is_some_and(|abi| abi.ends_with("-abi3-3.9")) {
+        println!("cargo::rustc-cfg=abi3_py39");
     }
     if abi.is_none() {
         println!("cargo::rustc-cfg=pyo3_before_0_29");
