@@ -1,0 +1,123 @@
+//! Copies the state machines of `pyo3-sync` for the models: the files as they are, with other paths for what stands in for `std`, PyO3 and
+//! the system; and, on demand, with one of the bugs of `mutants.rs` put in.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+mod mutants;
+
+/// What the models are about. The rest of the crate is on top of these.
+const FILES: [&str; 16] = [
+    "module_state/record.rs",
+    "mutex/raw.rs",
+    "once_lock/raw.rs",
+    "rwlock/raw.rs",
+    "wait/fork.rs",
+    "wait/graph.rs",
+    "wait/ident.rs",
+    "wait/import_lock.rs",
+    "wait/interpreter.rs",
+    "wait/mod.rs",
+    "wait/park.rs",
+    "wait/process_fence.rs",
+    "wait/readers.rs",
+    "wait/thread_id.rs",
+    "wait/threads.rs",
+    "wait/word.rs",
+];
+
+/// What the copies take from elsewhere.
+const CRATES: [&str; 4] = ["std", "pyo3", "libc", "crossbeam_utils"];
+
+/// Smaller numbers, so that there is less to explore. The algorithms do not depend on them.
+const REDUCTIONS: [(&str, &str, &str); 1] = [(
+    "wait/readers.rs",
+    "const SLOTS: usize = 6;",
+    "const SLOTS: usize = 1;",
+)];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=mutants.rs");
+    println!("cargo::rerun-if-env-changed=MUTANT");
+    let source = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+        .join("../../src")
+        .canonicalize()
+        .expect("the package lies in tests/loom");
+    println!("cargo::rerun-if-changed={}", source.display());
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+
+    let name = env::var("MUTANT").unwrap_or_default();
+    let mutant = mutants::MUTANTS.iter().find(|mutant| mutant.name == name);
+    assert!(
+        mutant.is_some() || name.is_empty(),
+        "there is no mutant {name}"
+    );
+    for file in &FILES {
+        let mut text = fs::read_to_string(source.join(file)).expect("a file of the crate");
+        for (_, from, to) in REDUCTIONS.iter().filter(|(other, ..)| other == file) {
+            text = exchange(&text, file, from, to);
+        }
+        // All of them, in every build: one that does not fit any more is noticed at once.
+        for other in mutants::MUTANTS.iter().filter(|other| other.file == *file) {
+            let changed = exchange(&text, file, other.from, other.to);
+            if other.name == name {
+                text = changed;
+                break;
+            }
+        }
+        let copy = out.join("src").join(file);
+        fs::create_dir_all(copy.parent().expect("it has one")).expect("a folder for the copy");
+        fs::write(copy, for_models(&text)).expect("the copy");
+    }
+    // `#[path]` takes no expression, and `include!` no file with inner documentation.
+    for (module, file) in [
+        ("wait", "wait/mod.rs"),
+        ("mutex", "mutex/raw.rs"),
+        ("once_lock", "once_lock/raw.rs"),
+        ("rwlock", "rwlock/raw.rs"),
+        ("module_state", "module_state/record.rs"),
+    ] {
+        let name = match file.rsplit_once('/').expect("it is in a folder").1 {
+            "mod.rs" => "pub(crate) mod wait",
+            "raw.rs" => "mod raw",
+            _ => "mod record",
+        };
+        let path = out.join("src").join(file);
+        let allowed = "dead_code, unused_imports, unreachable_pub, clippy::all";
+        let text = format!("#[allow({allowed})]\n#[path = {path:?}]\n{name};\n");
+        fs::write(out.join(format!("{module}.rs")), text).expect("the declaration");
+    }
+}
+
+/// Puts `to` in the one place where `from` is.
+fn exchange(text: &str, file: &str, from: &str, to: &str) -> String {
+    let times = text.matches(from).count();
+    assert_eq!(times, 1, "in {file} this should be once:\n{from}");
+    text.replacen(from, to, 1)
+}
+
+fn for_models(text: &str) -> String {
+    let mut text = text.replace("thread_local! {", "stand_in::thread_local! {");
+    for name in CRATES {
+        let path = format!("{name}::");
+        let mut copy = String::new();
+        let mut rest = text.as_str();
+        while let Some(place) = rest.find(&path) {
+            let (before, from_there) = rest.split_at(place);
+            copy.push_str(before);
+            let in_word = before
+                .chars()
+                .next_back()
+                .is_some_and(|last| last.is_alphanumeric() || "_:".contains(last));
+            copy.push_str(if in_word { "" } else { "stand_in::" });
+            copy.push_str(&path);
+            rest = &from_there[path.len()..];
+        }
+        copy.push_str(rest);
+        text = copy;
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! Model checking of the state machines of `pyo3-sync`: `cargo xtask loom` runs all of it, `cargo xtask mutants` sees that it finds bugs.
+//!
+//! `models [PREFIX]` runs the models whose names begin so.
+
+mod build_config;
+mod deadlock;
+mod module_state;
+mod mutex;
+mod once_lock;
+mod rwlock;
+
+include!(concat!(env!("OUT_DIR"), "/wait.rs"));
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+pub(crate) use module_state::PyOnceLock;
+use stand_in::{
+    execution::Settings,
+    interpreter::Kind::{self, Free, Gil, Stopping},
+};
+
+pub(crate) struct Model {
+    name: &'static str,
+    settings: Settings,
+    body: fn(),
+}
+
+/// Time goes on so fast that nobody spins.
+const TICK: Duration = Duration::from_micros(150);
+/// Time goes on so fast that whoever sleeps is due.
+const SLOW: Duration = Duration::from_millis(2);
+
+impl Model {
+    const fn new(name: &'static str, body: fn(), world: Kind) -> Self {
+        let settings = Settings {
+            world,
+            preemptions: None,
+            tick: TICK,
+            process_fence: false,
+            barriers: false,
+        };
+        Model {
+            name,
+            settings,
+            body,
+        }
+    }
+
+    const fn preemptions(mut self, number: usize) -> Self {
+        self.settings.preemptions = Some(number);
+        self
+    }
+
+    const fn slow(mut self) -> Self {
+        self.settings.tick = SLOW;
+        self
+    }
+
+    const fn process_fence(mut self) -> Self {
+        self.settings.process_fence = true;
+        self.barriers()
+    }
+
+    const fn barriers(mut self) -> Self {
+        self.settings.barriers = true;
+        self
+    }
+}
+
+/// Those of the kind of build that this is.
+fn models() -> Vec<Model> {
+    let world = if build_config::FREE_THREADED {
+        Free
+    } else {
+        Gil
+    };
+    let mut models = vec![
+        Model::new("mutex::exclusion", mutex::exclusion, world),
+        Model::new("mutex::three_threads", mutex::three_threads, world).preemptions(2),
+        Model::new("mutex::reservation", mutex::reservation, world)
+            .preemptions(2)
+            .slow(),
+        Model::new("mutex::deadlock_of_two", mutex::deadlock_of_two, world).preemptions(2),
+        Model::new("mutex::no_false_deadlock", mutex::no_false_deadlock, world).preemptions(2),
+        Model::new("mutex::deadlock_of_three", mutex::deadlock_of_three, world).preemptions(1),
+        Model::new("once_lock::exactly_once", once_lock::exactly_once, world).preemptions(2),
+        Model::new("once_lock::failure", once_lock::failure, world).preemptions(2),
+        Model::new("once_lock::waiting", once_lock::waiting, world).preemptions(2),
+        Model::new("once_lock::seize", once_lock::seize, world).preemptions(2),
+        Model::new("rwlock::exclusion", rwlock::exclusion, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new("rwlock::leaving", rwlock::leaving, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new("rwlock::writer_detaches", rwlock::writer_detaches, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("module_state::drop", module_state::dropped, world).preemptions(3),
+        Model::new("module_state::fence", module_state::dropped, world)
+            .preemptions(3)
+            .process_fence(),
+    ];
+    if build_config::FREE_THREADED {
+        models.extend([
+            Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(2),
+        ]);
+    } else {
+        let body = once_lock::waiting_with_failure;
+        models.push(Model::new("once_lock::waiting_with_failure", body, world).preemptions(2));
+        models.push(Model::new("rwlock::reader_sleeps", rwlock::reader_sleeps, world).barriers());
+    }
+    models
+}
+
+fn main() {
+    let wanted = env::args().nth(1).unwrap_or_default();
+    let mut passed = 0;
+    for model in models() {
+        if !model.name.starts_with(&wanted) {
+            continue;
+        }
+        let start = Instant::now();
+        let run = AssertUnwindSafe(|| stand_in::model(model.settings, model.body));
+        match catch_unwind(run) {
+            Ok(runs) => {
+                passed += 1;
+                let time = start.elapsed().as_secs_f32();
+                println!("model {}: ok, {runs} runs, {time:.1} s", model.name);
+            }
+            Err(_) => {
+                println!("model {}: FAILED", model.name);
+                // What loom and the models remember of this run is in disorder.
+                println!("test result: FAILED. {passed} passed; 1 failed;");
+                // SAFETY: nothing is left to do, and the destructors of thread-locals had better not run.
+                unsafe { libc::_exit(1) };
+            }
+        }
+    }
+    println!("test result: ok. {passed} passed; 0 failed;");
+}
