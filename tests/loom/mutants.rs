@@ -172,7 +172,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "wait/readers.rs",
         from: "slot.swap(bits, Ordering::SeqCst);",
         to: "slot.swap(bits, Ordering::Relaxed);",
-        models: "rwlock::exclusion",
+        models: "rwlock::second_read",
         gil: false,
     },
     Mutant {

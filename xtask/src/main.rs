@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod examples;
+mod models;
 mod ports;
 mod python;
 mod test;
@@ -27,6 +28,10 @@ enum Task {
     Demo(demo::Args),
     /// Run the Python tests of the examples inside real interpreters and print one table
     Examples(examples::Args),
+    /// Check the models of the state machines with loom
+    Loom(models::LoomArgs),
+    /// Put bugs into the state machines, one at a time, and fail if the models do not find one
+    Mutants(models::MutantsArgs),
     /// Carry published extensions over to this crate, and run their own tests and probes before and after
     Ports(ports::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
@@ -50,6 +55,8 @@ fn run() -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
+        Task::Loom(args) => models::run(args),
+        Task::Mutants(args) => models::run_mutants(args),
         Task::Ports(args) => ports::run(args),
         Task::Python(args) => python::run(args),
         Task::Test(args) => test::run(args),

@@ -86,13 +86,16 @@ fn models() -> Vec<Model> {
             .slow(),
         Model::new("mutex::deadlock_of_two", mutex::deadlock_of_two, world).preemptions(2),
         Model::new("mutex::no_false_deadlock", mutex::no_false_deadlock, world).preemptions(2),
-        Model::new("mutex::deadlock_of_three", mutex::deadlock_of_three, world).preemptions(1),
+        Model::new("mutex::deadlock_of_three", mutex::deadlock_of_three, world).preemptions(2),
         Model::new("once_lock::exactly_once", once_lock::exactly_once, world).preemptions(2),
         Model::new("once_lock::failure", once_lock::failure, world).preemptions(2),
         Model::new("once_lock::waiting", once_lock::waiting, world).preemptions(2),
         Model::new("once_lock::seize", once_lock::seize, world).preemptions(2),
         Model::new("rwlock::exclusion", rwlock::exclusion, world)
             .preemptions(3)
+            .barriers(),
+        Model::new("rwlock::second_read", rwlock::second_read, world)
+            .preemptions(2)
             .barriers(),
         Model::new("rwlock::leaving", rwlock::leaving, world)
             .preemptions(3)
@@ -107,12 +110,16 @@ fn models() -> Vec<Model> {
     ];
     if build_config::FREE_THREADED {
         models.extend([
-            Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(2),
+            Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(3),
         ]);
     } else {
         let body = once_lock::waiting_with_failure;
         models.push(Model::new("once_lock::waiting_with_failure", body, world).preemptions(2));
-        models.push(Model::new("rwlock::reader_sleeps", rwlock::reader_sleeps, world).barriers());
+        models.push(
+            Model::new("rwlock::reader_sleeps", rwlock::reader_sleeps, world)
+                .preemptions(2)
+                .barriers(),
+        );
     }
     models
 }

@@ -66,6 +66,23 @@ pub(crate) fn exclusion() {
     assert!(read <= 1);
 }
 
+/// The same with a reader that has read before: what was done for its first time does not help it any more.
+pub(crate) fn second_read() {
+    let lock = Lock::new();
+    let other = {
+        let (before, lock) = (Lock::new(), Rc::clone(&lock));
+        spawn(move || {
+            attach(|py| {
+                before.read(py, || ());
+                lock.read(py, || ())
+            })
+        })
+    };
+    attach(|py| lock.write(py, || ()));
+    let read = other.join().expect("it does not panic");
+    assert!(read <= 1);
+}
+
 /// The reader leaves while the writer falls asleep; it is detached meanwhile, so that this happens with a GIL too.
 pub(crate) fn leaving() {
     let lock = Lock::new();

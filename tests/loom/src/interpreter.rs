@@ -105,9 +105,10 @@ pub fn attach<R>(f: impl FnOnce(Python<'_>) -> R) -> R {
     result
 }
 
-/// Runs `f`, with the calling thread detached.
+/// Runs `f`, with the calling thread detached, and others before it.
 pub fn detach<R>(_py: Python<'_>, f: impl FnOnce() -> R) -> R {
     detach_thread();
+    loom::thread::yield_now();
     let result = f();
     attach_thread();
     result
