@@ -1,6 +1,21 @@
 //! Model checking of the state machines of `pyo3-sync`: `cargo xtask loom` runs all of it, `cargo xtask mutants` sees that it finds bugs.
 //!
 //! `models [PREFIX]` runs the models whose names begin so.
+//!
+//! What runs is the files of `src/`, not a copy of what they do: the build script exchanges nothing but the paths to `std`, PyO3 and the
+//! system, and a few numbers. loom tries every order of the threads, with at most as many preemptions as a model says, and every value
+//! that a load may give by the memory model.
+//!
+//! # What they cannot see
+//!
+//! - Only what a bounded number of preemptions of two or three threads brings about.
+//! - loom knows sequential consistency of fences only: what stands in for the accesses is told in `sync.rs`. And a fence of loom's
+//!   synchronises, which one of the language does only through what is read.
+//! - What an atomic begins with is seen by everybody: not whether the making of a record was passed on.
+//! - Attaching and detaching order nothing in the free-threaded models, except in those that stop the world.
+//! - Three threads of which two spin or sleep for a limited time: loom lets the two go on for ever and never the third. So those are in
+//!   the models with a GIL only, where nobody spins.
+//! - Shutdown, forks, signals, imports, and threads that begin or end amid all this. The suite has tests of those.
 
 mod build_config;
 mod deadlock;
