@@ -224,6 +224,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         gil: false,
     },
     Mutant {
+        name: "second_look_at_the_stage_only",
+        file: "module_state/record.rs",
+        from: "(self.word.load(Ordering::SeqCst) == live).then_some(reading)",
+        to: "(self.word.load(Ordering::SeqCst) & STAGE == live & STAGE).then_some(reading)",
+        models: "module_state::reused",
+        gil: false,
+    },
+    Mutant {
         name: "second_look_acquire",
         file: "module_state/record.rs",
         from: "(self.word.load(Ordering::SeqCst) == live).then_some(reading)",

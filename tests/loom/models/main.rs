@@ -122,6 +122,10 @@ fn models() -> Vec<Model> {
         Model::new("module_state::fence", module_state::dropped, world)
             .preemptions(3)
             .process_fence(),
+        Model::new("module_state::reused", module_state::reused, world).preemptions(3),
+        Model::new("module_state::reused_fence", module_state::reused, world)
+            .preemptions(2)
+            .process_fence(),
     ];
     if build_config::FREE_THREADED {
         models.extend([

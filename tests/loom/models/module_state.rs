@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use loom::cell::UnsafeCell;
+use loom::{cell::UnsafeCell, thread::JoinHandle};
 use stand_in::{
     interpreter::attach,
     pyo3::{Bound, PyModule, Python},
@@ -11,7 +11,7 @@ use stand_in::{
 
 include!(concat!(env!("OUT_DIR"), "/module_state.rs"));
 
-use record::Records;
+use record::{Place, Records};
 
 pub(crate) trait ModuleData: Sized + 'static {
     fn clear(&self, _py: Python<'_>) {}
@@ -66,34 +66,70 @@ impl Drop for State {
     }
 }
 
-/// One thread looks for the state, while another one drops its module.
-pub(crate) fn dropped() {
-    // Not dropped, as a static: its records are leaked, too.
-    let records: &Records<State> = Box::leak(Box::new(Records::new()));
-    let life = Rc::new(Life {
-        data: UnsafeCell::new(1),
-        drops: Cell::new(0),
-    });
-    let place = attach(|_| {
-        let module = Bound::<PyModule>::with_address(8);
-        let place = records.take(&module);
-        // SAFETY: the state is not abandoned yet.
-        let PyOnceLock(cell) = unsafe { place.cell() };
-        assert!(cell.set(State(Rc::clone(&life))).is_ok());
-        records.go_live(place);
-        place
-    });
-    let reader = spawn(move || {
+impl Life {
+    fn new() -> Rc<Self> {
+        Rc::new(Life {
+            data: UnsafeCell::new(1),
+            drops: Cell::new(0),
+        })
+    }
+
+    /// After all threads have ended.
+    fn is_over(&self) {
+        assert!(self.drops.get() <= 1);
+        if stand_in::interpreter::has_process_fence() {
+            // Without it, it may stay, as told at `LOOK_AGAIN`.
+            assert_eq!(self.drops.get(), 1, "the last one to leave drops the state");
+        }
+    }
+}
+
+/// Makes a state live.
+fn make(records: &Records<State>, life: &Rc<Life>) -> Place<State> {
+    let module = Bound::<PyModule>::with_address(8);
+    let place = records.take(&module);
+    // SAFETY: the state is not abandoned yet.
+    let PyOnceLock(cell) = unsafe { place.cell() };
+    assert!(cell.set(State(Rc::clone(life))).is_ok());
+    records.go_live(place);
+    place
+}
+
+fn new_records() -> &'static Records<State> {
+    // Leaked, as they would be in a static: what is in them is leaked too.
+    Box::leak(Box::new(Records::new()))
+}
+
+fn look(records: &'static Records<State>) -> JoinHandle<()> {
+    spawn(move || {
         attach(|_| {
             if let Some(reading) = records.latest_and_only() {
                 reading.state().use_it();
             }
         });
-    });
+    })
+}
+
+/// One thread looks for the state, while another one drops its module.
+pub(crate) fn dropped() {
+    let (records, life) = (new_records(), Life::new());
+    let place = attach(|_| make(records, &life));
+    let reader = look(records);
     attach(|_| records.abandon(place));
     reader.join().expect("it does not panic");
-    assert!(life.drops.get() <= 1);
-    if stand_in::interpreter::has_process_fence() {
-        assert_eq!(life.drops.get(), 1, "the last one to leave drops the state");
-    }
+    life.is_over();
+}
+
+/// Then another state is made, perhaps in the same record, and dropped too.
+pub(crate) fn reused() {
+    let (records, lives) = (new_records(), [Life::new(), Life::new()]);
+    let place = attach(|_| make(records, &lives[0]));
+    let reader = look(records);
+    attach(|_| {
+        records.abandon(place);
+        let place = make(records, &lives[1]);
+        records.abandon(place);
+    });
+    reader.join().expect("it does not panic");
+    lives.iter().for_each(|life| life.is_over());
 }
