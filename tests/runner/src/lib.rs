@@ -14,6 +14,8 @@
 //! | `list`     | prints a [`Listing`] as JSON and ends with code 0                                              |
 //! | `run NAME` | runs that test; if it passed, prints the line `suite: NAME passed` and ends with code 0        |
 //!
+//! Others, of which the runner knows nothing, go through [`run_once`].
+//!
 //! The line is a receipt. A test passes if its child ends normally with code 0 *and* printed the receipt exactly once:
 //! a test that leaves through `exit(0)`, or goes on in a forked copy of the process, has not passed.
 //!
@@ -63,6 +65,28 @@ pub struct Report {
 /// Runs a program that is no test under the same watch: when this returns, nothing that it started is left.
 pub fn watch(command: Command, limit: Duration) -> io::Result<Finished> {
     child::run(command, limit, |_| String::new())
+}
+
+/// What came of a child that was started by [`run_once`].
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended, unless by itself and with code 0.
+    pub failure: Option<String>,
+    /// What it printed; after a hang with the stacks of its threads.
+    pub output: String,
+}
+
+/// Starts one child, which is given `words`, and ends it when `limit` has passed.
+///
+/// An error means that it could not be started.
+pub fn run_once(launcher: &Launcher, words: &[String], limit: Duration) -> anyhow::Result<Outcome> {
+    let finished = child::run(launcher.command(words), limit, stacks::of_group)
+        .with_context(|| format!("cannot start {}", launcher.name()))?;
+    let failure = (finished.ending != Ending::Exited(0)).then(|| finished.ending.to_string());
+    Ok(Outcome {
+        failure,
+        output: finished.to_string(),
+    })
 }
 
 /// The `main` of a test executable: runs what the command line asks for, then names the ignored tests.

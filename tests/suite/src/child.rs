@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,6 +16,7 @@ use crate::module_state::pyo3_sync_state_extension;
 #[cfg(not(abi3t))]
 use crate::pyo3_sync_suite;
 use crate::registry::{Body, Scenario, Test};
+use crate::stress;
 
 /// Set in a child that embeds its interpreter.
 pub const EMBEDDED: &str = "PYO3_SYNC_SUITE_EMBEDDED";
@@ -27,6 +29,7 @@ pub(crate) fn main(py: Python<'_>, arguments: Vec<String>) -> u8 {
         ["list"] => list(py),
         ["run", name] => run(py, name),
         ["scenario", name] => call(py, scenario(name)?.body),
+        ["stress", seed, milliseconds] => stress(py, seed, milliseconds),
         _ => Err(PyValueError::new_err(format!(
             "not in the protocol: {arguments:?}"
         ))),
@@ -117,6 +120,12 @@ fn run(py: Python<'_>, name: &str) -> PyResult<()> {
     call(py, test.body)?;
     println!("suite: {name} passed");
     Ok(())
+}
+
+/// A round of the stress test.
+fn stress(py: Python<'_>, seed: &str, milliseconds: &str) -> PyResult<()> {
+    let length = Duration::from_millis(milliseconds.parse()?);
+    stress::round(py, seed.parse()?, length)
 }
 
 /// Makes a panic an error; the whole message has been printed by then.

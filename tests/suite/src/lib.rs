@@ -30,6 +30,7 @@ mod ext;
 mod fork;
 mod ground;
 mod interpreter;
+mod model;
 mod module_state;
 mod mutex;
 mod once;
@@ -44,6 +45,7 @@ mod sections_at_exit;
 mod shutdown;
 mod signals;
 mod single_interpreter;
+mod stress;
 mod thread_end;
 mod unwinding;
 
@@ -78,6 +80,8 @@ const MODULES: &[Module] = &[
     thread_end::MODULE,
     pending_writer::MODULE,
     unwinding::MODULE,
+    model::MODULE,
+    stress::MODULE,
 ];
 
 /// The extension module.
