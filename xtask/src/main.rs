@@ -7,6 +7,7 @@ mod examples;
 mod models;
 mod ports;
 mod python;
+mod stress;
 mod test;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Task {
     Ports(ports::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
     Python(python::Args),
+    /// Let threads do random things with everything inside real interpreters, for minutes
+    Stress(stress::Args),
     /// Run the behaviour tests inside real interpreters and print one table
     Test(test::Args),
 }
@@ -59,6 +62,7 @@ fn run() -> anyhow::Result<()> {
         Task::Mutants(args) => models::run_mutants(args),
         Task::Ports(args) => ports::run(args),
         Task::Python(args) => python::run(args),
+        Task::Stress(args) => stress::run(args),
         Task::Test(args) => test::run(args),
     }
 }

@@ -112,7 +112,7 @@ fn run_in(
 }
 
 /// Starts the interpreter as a child of the suite, which is in the folder `modules`.
-fn launcher(name: &str, interpreter: &Path, modules: &Path) -> Launcher {
+pub(crate) fn launcher(name: &str, interpreter: &Path, modules: &Path) -> Launcher {
     Launcher::new(name, interpreter)
         .environment("PYTHONPATH", modules)
         .argument("-X")
