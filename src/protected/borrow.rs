@@ -24,8 +24,8 @@ pub(crate) struct BorrowFlag {
     /// Half as long as its neighbour: of two alike the compiler makes one vector, and to read that after two single writes stalls
     /// the processor, for as long as the whole section takes.
     count: Cell<i32>,
-    /// The sum of the numbers ([`ident`]) of the threads that have borrowed, which tells them apart as far as messages need it:
-    /// of one borrow it is the thread, and of more it tells whether they are all this thread's.
+    /// The sum of the [marks](mark) of the threads that have borrowed, which tells them apart as far as messages need it: of one
+    /// borrow it is the thread, and of more it tells whether they are all this thread's.
     borrowers: Cell<u64>,
     /// Where the last borrow was made, for messages. It makes the flag larger, in builds for debugging only.
     #[cfg(debug_assertions)]
@@ -34,10 +34,31 @@ pub(crate) struct BorrowFlag {
 
 const EXCLUSIVE: i32 = -1;
 
+/// A number for the calling thread: of its number ([`ident`]) another one, by a permutation that is not linear. The sum of the numbers
+/// themselves would not do: they are addresses, mostly at equal distances, so that of three threads the middle one is the mean of the
+/// others. The permutation is that of the cipher RC6 (Rivest, Robshaw, Sidney and Yin, 1998).
+#[inline(always)]
+fn mark() -> u64 {
+    permuted(ident::current())
+}
+
+#[inline(always)]
+fn permuted(number: u64) -> u64 {
+    number.wrapping_mul(number.wrapping_mul(2).wrapping_add(1))
+}
+
+/// The number whose mark this is.
+fn number_of(mark: u64) -> u64 {
+    // The lowest n bits of a mark depend on the lowest n bits of the number, and the n-th on the n-th.
+    (0..u64::BITS).fold(0, |number, bit| {
+        number | (permuted(number) ^ mark) & 1 << bit
+    })
+}
+
 /// A shared borrow, until it is dropped.
 pub(crate) struct Shared<'a> {
     flag: &'a BorrowFlag,
-    thread: u64,
+    mark: u64,
 }
 
 /// An exclusive borrow, until it is dropped.
@@ -62,13 +83,12 @@ impl BorrowFlag {
         if count < 0 {
             return None;
         }
-        let thread = ident::current();
+        let mark = mark();
         // Wrapping, as in `RefCell`: only borrows that were forgotten can be so many, and the flag is `EXCLUSIVE` in effect then.
         self.count.set(count.wrapping_add(1));
-        self.borrowers
-            .set(self.borrowers.get().wrapping_add(thread));
+        self.borrowers.set(self.borrowers.get().wrapping_add(mark));
         self.note(place);
-        Some(Shared { flag: self, thread })
+        Some(Shared { flag: self, mark })
     }
 
     /// # Safety
@@ -83,7 +103,7 @@ impl BorrowFlag {
             return None;
         }
         self.count.set(EXCLUSIVE);
-        self.borrowers.set(ident::current());
+        self.borrowers.set(mark());
         self.note(place);
         Some(Exclusive(self))
     }
@@ -127,7 +147,7 @@ impl Drop for Shared<'_> {
             count, borrowers, ..
         } = self.flag;
         count.set(count.get().wrapping_sub(1));
-        borrowers.set(borrowers.get().wrapping_sub(self.thread));
+        borrowers.set(borrowers.get().wrapping_sub(self.mark));
     }
 }
 
@@ -197,17 +217,17 @@ impl ProtectedBorrowError {
         wanted: Wanted,
         asked_at: &'static Location<'static>,
     ) -> Self {
-        let this = ident::current();
         let number_of_borrows = u64::from(holders.count.unsigned_abs());
-        let is_by_this_thread = holders.borrowers == this.wrapping_mul(number_of_borrows);
+        let is_by_this_thread = holders.borrowers == mark().wrapping_mul(number_of_borrows);
         exception_aside(py, || {
             let is_by_another = number_of_borrows == 1 && !is_by_this_thread;
             ProtectedBorrowError(Box::new(Report {
                 type_name: type_name::<T>(),
                 address,
                 holders,
-                this_thread: ThreadLabel::of_number(py, this),
-                other_thread: is_by_another.then(|| ThreadLabel::of_number(py, holders.borrowers)),
+                this_thread: ThreadLabel::of_number(py, ident::current()),
+                other_thread: is_by_another
+                    .then(|| ThreadLabel::of_number(py, number_of(holders.borrowers))),
                 wanted,
                 asked_at,
                 is_by_this_thread,
@@ -284,5 +304,34 @@ impl error::Error for ProtectedBorrowError {}
 impl From<ProtectedBorrowError> for PyErr {
     fn from(error: ProtectedBorrowError) -> Self {
         PyRuntimeError::new_err(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_its_number() {
+        for number in [
+            0,
+            1,
+            0x7f00_0000_16c0,
+            0x7f12_3456_76c0,
+            u64::MAX,
+            u64::MAX / 3,
+        ] {
+            assert_eq!(number_of(permuted(number)), number);
+        }
+    }
+
+    /// Threads whose numbers have equal distances, as those of one process do.
+    #[test]
+    fn neighbours_are_not_taken_for_the_one_in_the_middle() {
+        for distance in [0x1000, 0x20_1000, 0x80_1000, 1 << 28] {
+            let number = 0x7f12_3456_76c0_u64;
+            let both = permuted(number - distance).wrapping_add(permuted(number + distance));
+            assert_ne!(both, permuted(number).wrapping_mul(2));
+        }
     }
 }
