@@ -362,10 +362,8 @@ fn protected(py: Python<'_>) -> PyResult<()> {
 
 /// `is_mine` is whether this thread has borrowed what it asked for.
 fn check_borrower(error: &ProtectedBorrowError, is_mine: bool) {
-    // Of several borrowers only the sum of their numbers is known, which may be a multiple of this thread's.
-    let of_one = !error.to_string().contains(" times");
     expect(
-        !of_one || !error.is_by_this_thread() || is_mine,
+        !error.is_by_this_thread() || is_mine,
         &format!("a borrow of another thread is said to be of this one: {error}"),
     );
 }
