@@ -56,25 +56,20 @@ struct State {
     waiting: usize,
     /// How often the barrier has been complete.
     generation: usize,
-    /// The [generation](fork::generation) of the process in which they have come. In the child of a fork they do not exist.
-    process: usize,
+    /// The [process](fork::process) in which they have come. In the child of a fork they do not exist.
+    process: u32,
 }
 
 impl State {
     /// Counts a thread that comes.
     fn add(&mut self) {
-        let process = process();
+        let process = fork::process();
         if self.process != process {
             self.process = process;
             self.waiting = 0;
         }
         self.waiting += 1;
     }
-}
-
-/// A number that is another one in the child of a fork.
-fn process() -> usize {
-    fork::generation::<{ u32::MAX }>()
 }
 
 /// What [`PyBarrier::wait`] tells each thread.

@@ -73,7 +73,7 @@ pub(super) struct RawRwLock {
     id: AtomicU64,
     /// Of the readers that a reservation is for, those that have not come yet.
     awaited_readers: AtomicU32,
-    /// The [generation](generation) of the process in which that reservation was made: in the child of a fork it is for nobody.
+    /// The [process](fork::process) in which that reservation was made: in the child of a fork it is for nobody.
     reserved_in: AtomicU32,
 }
 
@@ -404,7 +404,7 @@ impl RawRwLock {
         let right = bits & RIGHT;
         let is_mine = match right {
             // Relaxed: it guards no data. Whoever does not see yet what was stored with the word passes the readers over.
-            UNOWNED => self.reserved_in.load(Ordering::Relaxed) != generation(),
+            UNOWNED => self.reserved_in.load(Ordering::Relaxed) != fork::process(),
             _ => ThreadId::from_bits(bits).is_none_or(|other| other == me || other.is_gone()),
         };
         if is_mine || Some(right) == expired {
@@ -491,7 +491,7 @@ impl RawRwLock {
         if readers.is_due {
             // Relaxed: they guard no data, and are read by those that see the word which is stored next.
             self.awaited_readers.store(readers.size, Ordering::Relaxed);
-            self.reserved_in.store(generation(), Ordering::Relaxed);
+            self.reserved_in.store(fork::process(), Ordering::Relaxed);
             // That writer sleeps on, for the length of the reservation, and must not be forgotten.
             return UNOWNED | PARKED;
         }
@@ -606,9 +606,4 @@ fn for_writer(first: Option<Front>) -> u64 {
             more
         }
     })
-}
-
-/// A number that is another one in the child of a fork.
-fn generation() -> u32 {
-    fork::generation::<{ u32::MAX }>() as u32
 }

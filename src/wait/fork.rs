@@ -122,6 +122,12 @@ pub(crate) fn generation<const COUNT: u32>() -> usize {
     }
 }
 
+/// [`generation`] with as many numbers as there will ever be.
+#[inline(always)]
+pub(crate) fn process() -> u32 {
+    generation::<{ u32::MAX }>() as u32
+}
+
 #[cold]
 fn unusual_generation(count: u32) -> usize {
     install_handlers();
