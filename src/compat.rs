@@ -9,7 +9,11 @@
     reason = "`GILProtected` is, and its own implementation names it"
 )]
 
-use std::{cell::UnsafeCell, fmt};
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+};
 
 use once_cell::race::OnceBox;
 use pyo3::{
@@ -55,6 +59,10 @@ struct Content<T>(UnsafeCell<Option<T>>);
 // SAFETY: through a shared reference the content is only read: `get_mut` and `take` have an exclusive one to the cell, and
 // with it to the content, which nothing else refers to.
 unsafe impl<T: Sync> Sync for Content<T> {}
+
+// As for `PyOnceLock`: a panicking initialiser leaves the cell as it was, so a broken invariant can be seen only inside the value.
+impl<T: UnwindSafe> UnwindSafe for GILOnceCell<T> {}
+impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for GILOnceCell<T> {}
 
 impl<T> GILOnceCell<T> {
     /// An empty cell.

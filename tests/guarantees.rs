@@ -1,90 +1,18 @@
-//! What the types of this crate promise without being run: sizes, and which threads may have them.
+//! What the types of this crate promise by their form: sizes, constructors for statics, data of unknown size.
 //!
-//! The negative half stands beside programs that show what would go wrong, in `tests/compile_fail`.
+//! Which threads may have them is told by the table of `auto_traits.rs`.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt::Debug,
-    mem::size_of,
-    panic::{RefUnwindSafe, UnwindSafe},
-    rc::Rc,
-    sync::{Arc, MutexGuard},
-};
+use std::{mem::size_of, rc::Rc, sync::Arc};
 
 use pyo3::prelude::*;
 use pyo3_sync::{
-    ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, DeadlockError,
-    MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
-    ProtectedBorrowError, PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce,
-    PyOnceLock, PyProtected, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy,
-    StateHandle, StateRef, TryAttachedError,
-    critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
+    ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, PyBarrier, PyCondvar, PyImport, PyLazy,
+    PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyTryLazy,
 };
-use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
+use static_assertions::const_assert;
 
-/// `Send`, not `Sync`.
-type NotSync = Cell<i32>;
-/// Neither.
+/// Neither `Send` nor `Sync`.
 type Neither = Rc<i32>;
-/// `Sync`, not `Send`.
-type NotSend = MutexGuard<'static, i32>;
-/// Neither `UnwindSafe` nor `RefUnwindSafe`.
-type NotUnwindSafe = &'static mut RefCell<i32>;
-/// `UnwindSafe`, not `RefUnwindSafe`.
-type NotRefUnwindSafe = RefCell<i32>;
-
-// A cell shares its value with all threads at once, and any of them may fill it or have it to drop.
-assert_impl_all!(PyOnceLock<Py<PyAny>>: Send, Sync);
-assert_impl_all!(PyOnceLock<NotSync>: Send);
-assert_not_impl_any!(PyOnceLock<NotSync>: Sync);
-assert_not_impl_any!(PyOnceLock<NotSend>: Send, Sync);
-assert_not_impl_any!(PyOnceLock<Neither>: Send, Sync);
-
-// A mutex passes its data from thread to thread, and no two have them at once.
-assert_impl_all!(PyMutex<Vec<Py<PyAny>>>: Send, Sync);
-assert_impl_all!(PyMutex<NotSync>: Send, Sync);
-assert_not_impl_any!(PyMutex<NotSend>: Send, Sync);
-assert_not_impl_any!(PyMutex<Neither>: Send, Sync);
-assert_impl_all!(PyMutex<dyn Debug + Send>: Send, Sync);
-assert_not_impl_any!(PyMutex<dyn Debug + Sync>: Send, Sync);
-
-// A guard stays on its thread, and can be shared if what it guards can.
-assert_impl_all!(PyMutexGuard<'static, i32>: Sync);
-assert_impl_all!(MappedPyMutexGuard<'static, i32>: Sync);
-assert_impl_all!(ArcPyMutexGuard<'static, i32>: Sync);
-assert_impl_all!(MappedPyMutexGuard<'static, NotSend>: Sync);
-// These show the mutex, with which another thread could come to have the data, or to drop them.
-assert_not_impl_any!(PyMutexGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(ArcPyMutexGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(PyMutexGuard<'static, i32>: Send);
-assert_not_impl_any!(MappedPyMutexGuard<'static, i32>: Send);
-assert_not_impl_any!(ArcPyMutexGuard<'static, i32>: Send);
-assert_not_impl_any!(PyMutexGuard<'static, NotSync>: Send, Sync);
-assert_not_impl_any!(MappedPyMutexGuard<'static, NotSync>: Send, Sync);
-assert_not_impl_any!(ArcPyMutexGuard<'static, NotSync>: Send, Sync);
-
-// A place for states is a static, and a reference to one stays on its thread.
-struct Plain;
-impl ModuleData for Plain {}
-assert_impl_all!(ModuleState<Plain>: Send, Sync);
-assert_not_impl_any!(StateRef<'static, Plain>: Send, Clone, Copy);
-assert_impl_all!(StateHandle<Plain>: Send, Sync, Copy);
-
-assert_impl_all!(DeadlockError: Send, Sync, std::error::Error);
-assert_impl_all!(TryAttachedError: Send, Sync, std::error::Error);
-
-// A mutex tells of a panic by its poison; a cell is emptied by one, and shows what its value shows.
-assert_impl_all!(PyMutex<NotUnwindSafe>: UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyOnceLock<i32>: UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyOnceLock<NotRefUnwindSafe>: UnwindSafe);
-assert_not_impl_any!(PyOnceLock<NotRefUnwindSafe>: RefUnwindSafe);
-assert_not_impl_any!(PyOnceLock<NotUnwindSafe>: UnwindSafe, RefUnwindSafe);
-
-// Nothing that could be copied would unlock, or drop, once.
-assert_not_impl_any!(PyMutexGuard<'static, i32>: Clone, Copy);
-assert_not_impl_any!(MappedPyMutexGuard<'static, i32>: Clone, Copy);
-assert_not_impl_any!(ArcPyMutexGuard<'static, i32>: Clone, Copy);
-assert_not_impl_any!(PyMutex<i32>: Clone, Copy);
 
 const POINTER: usize = size_of::<usize>();
 
@@ -152,69 +80,6 @@ fn data_may_be_unsized() {
         assert_eq!(borrowed.with(py, |service| service.ask()), 6);
     });
 }
-
-// A `PyProtected` passes its data from thread to thread, and shares them only in methods that ask for `Sync`.
-assert_impl_all!(PyProtected<Vec<Py<PyAny>>>: Send, Sync);
-assert_impl_all!(PyProtected<NotSync>: Send, Sync);
-assert_not_impl_any!(PyProtected<NotSend>: Send, Sync);
-assert_not_impl_any!(PyProtected<Neither>: Send, Sync);
-assert_impl_all!(PyProtected<dyn Debug + Send>: Send, Sync);
-// What was entered or borrowed stays on its thread.
-assert_not_impl_any!(EnteredCriticalSection<'static, i32>: Send, Sync);
-assert_not_impl_any!(ProtectedRef<'static, i32>: Send, Sync);
-assert_not_impl_any!(ProtectedRefMut<'static, i32>: Send, Sync);
-assert_impl_all!(ProtectedBorrowError: Send, Sync, std::error::Error);
-
-// A read-write lock shares its data between readers, and passes them from writer to writer.
-assert_impl_all!(PyRwLock<Vec<Py<PyAny>>>: Send, Sync, UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyRwLock<NotSync>: Send);
-assert_not_impl_any!(PyRwLock<NotSync>: Sync);
-assert_not_impl_any!(PyRwLock<NotSend>: Send, Sync);
-assert_not_impl_any!(PyRwLock<Neither>: Send, Sync);
-assert_impl_all!(PyRwLockReadGuard<'static, i32>: Sync);
-assert_impl_all!(PyRwLockWriteGuard<'static, i32>: Sync);
-assert_impl_all!(MappedPyRwLockReadGuard<'static, NotSend>: Sync);
-assert_impl_all!(MappedPyRwLockWriteGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(PyRwLockReadGuard<'static, i32>: Send);
-assert_not_impl_any!(PyRwLockWriteGuard<'static, i32>: Send);
-assert_not_impl_any!(MappedPyRwLockReadGuard<'static, i32>: Send);
-assert_not_impl_any!(MappedPyRwLockWriteGuard<'static, i32>: Send);
-assert_not_impl_any!(ArcPyRwLockReadGuard<'static, i32>: Send);
-assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, i32>: Send);
-assert_not_impl_any!(PyRwLockReadGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(PyRwLockWriteGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(ArcPyRwLockReadGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(ArcPyRwLockWriteGuard<'static, NotSend>: Sync);
-assert_not_impl_any!(PyRwLockReadGuard<'static, NotSync>: Sync);
-assert_not_impl_any!(PyRwLockWriteGuard<'static, NotSync>: Sync);
-
-assert_impl_all!(PyCondvar: Send, Sync, UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyBarrier: Send, Sync, UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyOnce: Send, Sync, UnwindSafe, RefUnwindSafe);
-
-// A lazy value is a cell with a function that any thread may call.
-assert_impl_all!(PyLazy<Py<PyAny>>: Send, Sync);
-assert_impl_all!(PyTryLazy<Py<PyAny>>: Send, Sync);
-assert_impl_all!(PyLazy<i32>: UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyTryLazy<i32>: UnwindSafe, RefUnwindSafe);
-assert_impl_all!(PyLazy<NotSync>: Send);
-assert_impl_all!(PyTryLazy<NotSync>: Send);
-assert_not_impl_any!(PyLazy<NotSync>: Sync);
-assert_not_impl_any!(PyTryLazy<NotSync>: Sync);
-assert_not_impl_any!(PyLazy<NotSend>: Send, Sync);
-assert_not_impl_any!(PyTryLazy<NotSend>: Send, Sync);
-assert_not_impl_any!(PyLazy<Neither>: Send, Sync);
-assert_not_impl_any!(PyTryLazy<Neither>: Send, Sync);
-assert_not_impl_any!(PyLazy<i32, Neither>: Send, Sync);
-assert_not_impl_any!(PyTryLazy<i32, Neither>: Send, Sync);
-assert_not_impl_any!(PyLazy<i32, NotSync>: Sync);
-assert_not_impl_any!(PyTryLazy<i32, NotSync>: Sync);
-assert_not_impl_any!(PyLazy<NotRefUnwindSafe>: RefUnwindSafe);
-assert_not_impl_any!(PyTryLazy<NotRefUnwindSafe>: RefUnwindSafe);
-
-// An import has a reference to a Python object, of whatever type.
-assert_impl_all!(PyImport: Send, Sync);
-assert_impl_all!(PyImport<Neither>: Send, Sync);
 
 /// The rest of the family has `const` constructors too.
 #[test]
