@@ -16,6 +16,8 @@ pub(crate) const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
 
 #[cfg(not(Py_GIL_DISABLED))]
 impl<T: ?Sized> crate::compat::ProtectedByTheGil for T {}
+#[cfg(not(Py_GIL_DISABLED))]
+impl<T: ?Sized> crate::compat::sealed::Sealed for T {}
 
 #[cfg(Py_3_13)]
 pub(crate) use ffi::Py_IsFinalizing;

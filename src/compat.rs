@@ -303,4 +303,9 @@ impl<T> GILProtected<T> {
     note = "section 2 of MIGRATION.md (the chapter `migration` of the documentation) shows the change, and how to choose"
 )]
 // Implemented in `build_config.rs`.
-pub trait ProtectedByTheGil {}
+pub trait ProtectedByTheGil: sealed::Sealed {}
+
+/// Nobody says of a type of his own that a GIL protects it where there is none.
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
