@@ -3,13 +3,15 @@
 //! A program can fail to compile for many reasons, and a test that only wants it to fail goes on passing when a renamed
 //! method has become the reason. So each case
 //!
-//! - pins the error, in a line `//@ error: E0597`, or the message of an error that has no code, and must have that error and
-//!   no other;
+//! - pins the error, in a line `//@ error: E0597`, or the message of an error that has no code (a lint's code is its name), and must have that
+//!   error and no other, in one place, or in as many as a line `//@ places: 9` says: of nine methods none may be forgotten;
 //! - has a twin in the same file, which differs by as little as possible and must compile: the case is what it is with
 //!   `#[cfg(feature = "fail")]`, and its twin with `not(..)`.
 //!
 //! A case with the line `//@ python: free-threaded` is checked as for such an interpreter, which the machine need not have; all
 //! others are for the machine's own. Each line `//@ says: ..` is a part of the message, where it is the message that matters.
+//!
+//! Which case stands for which type and bound is told by the table in `README.md`, which `table.rs` compares with the sources.
 //!
 //! The cases are examples of this package, and cargo checks all of them twice, once as twins and once to fail. It does so in a
 //! target folder of its own: not to wait for the cargo that runs this test, nor to make it build anything anew.
@@ -43,7 +45,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for (python, cases) in cases()? {
         let cases: Vec<Case> = cases;
-        let twins = Arc::new(check(python, &cases, &[])?);
+        let twins = Arc::new(check(python, &cases, &["--keep-going"])?);
         let failures = Arc::new(check(
             python,
             &cases,
@@ -62,6 +64,8 @@ struct Case {
     name: String,
     /// A code, or the message of an error that has none.
     error: String,
+    /// In how many places.
+    places: usize,
     /// Parts of the message.
     says: Vec<String>,
 }
@@ -96,11 +100,17 @@ fn cases() -> anyhow::Result<BTreeMap<Python, Vec<Case>>> {
             Some("free-threaded") => Python::FreeThreaded,
             Some(other) => bail!("{name} is for an unknown Python `{other}`"),
         };
+        let places = match values("places").next() {
+            None => 1,
+            Some(places) => places.parse().with_context(|| format!("{name}: places"))?,
+        };
         let says = values("says").map(str::to_owned).collect();
-        cases
-            .entry(python)
-            .or_default()
-            .push(Case { name, error, says });
+        cases.entry(python).or_default().push(Case {
+            name,
+            error,
+            places,
+            says,
+        });
     }
     for cases in cases.values_mut() {
         cases.sort_by(|a, b| a.name.cmp(&b.name));
@@ -110,7 +120,12 @@ fn cases() -> anyhow::Result<BTreeMap<Python, Vec<Case>>> {
 
 impl Case {
     fn judge(&self, twins: &Checked, failures: &Checked) -> Result<(), Failed> {
-        let Case { name, error, says } = self;
+        let Case {
+            name,
+            error,
+            places,
+            says,
+        } = self;
         let twin = twins.errors(name);
         if !twin.is_empty() {
             return Err(format!("the twin does not compile:\n{}", rendered(twin)).into());
@@ -129,7 +144,13 @@ impl Case {
                 format!("fails, but not with `{error}` alone:\n{}", rendered(found)).into(),
             );
         }
-        let found = rendered(found);
+        let found_in: BTreeSet<_> = found.iter().map(Diagnostic::place).collect();
+        let (number, found) = (found_in.len(), rendered(found));
+        if number != *places {
+            return Err(
+                format!("fails in {number} places, and should in {places}:\n{found}").into(),
+            );
+        }
         for part in says {
             if !found.contains(part) {
                 return Err(format!("does not say `{part}`:\n{found}").into());
@@ -177,7 +198,15 @@ struct Diagnostic {
     level: String,
     message: String,
     code: Option<Code>,
+    spans: Vec<Span>,
     rendered: String,
+}
+
+#[derive(Deserialize)]
+struct Span {
+    is_primary: bool,
+    line_start: usize,
+    column_start: usize,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +218,12 @@ impl Diagnostic {
     /// Whether this is an error of the program, and not the count of them that closes the list.
     fn is_error(&self) -> bool {
         self.level.starts_with("error") && !self.message.starts_with("aborting due to")
+    }
+
+    /// Where it is, which for two lifetimes, or two fields, that are to blame for one thing is the same.
+    fn place(&self) -> Option<(usize, usize)> {
+        let span = self.spans.iter().find(|span| span.is_primary)?;
+        Some((span.line_start, span.column_start))
     }
 
     fn is(&self, pinned: &str) -> bool {

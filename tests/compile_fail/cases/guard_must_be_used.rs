@@ -1,0 +1,14 @@
+//! A guard that nobody keeps unlocks before the next statement.
+//@ error: unused_must_use
+//@ says: if unused the mutex unlocks at once
+#![deny(unused_must_use)]
+
+use pyo3::Python;
+use pyo3_sync::PyMutex;
+
+pub fn case(py: Python<'_>, mutex: &PyMutex<i32>) {
+    #[cfg(feature = "fail")]
+    mutex.lock(py);
+    #[cfg(not(feature = "fail"))]
+    let _guard = mutex.lock(py);
+}

@@ -1,0 +1,17 @@
+//! A visit that is leaked lives no longer than before: what an import gives to the collector is for the length of the
+//! visit, whatever it is.
+//@ error: lifetime may not live long enough
+
+use pyo3::{Py, PyAny, PyVisit};
+use pyo3_sync::PyImport;
+
+static PATH: PyImport = PyImport::new("sys", "path");
+
+#[cfg(feature = "fail")]
+pub fn case(visit: PyVisit<'_>) -> Option<&'static Py<PyAny>> {
+    PATH.traverse(Box::leak(Box::new(visit)))
+}
+#[cfg(not(feature = "fail"))]
+pub fn case<'visit>(visit: PyVisit<'visit>) -> Option<&'visit Py<PyAny>> {
+    PATH.traverse(Box::leak(Box::new(visit)))
+}

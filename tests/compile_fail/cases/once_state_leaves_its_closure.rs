@@ -1,0 +1,29 @@
+//! What is told to the closure is told for as long as it runs.
+//@ error: E0521
+//@ places: 4
+
+use pyo3::Python;
+use pyo3_sync::{PyOnce, PyOnceState};
+
+pub fn case(py: Python<'_>, once: &PyOnce) -> bool {
+    #[cfg(feature = "fail")]
+    type Kept<'a> = &'a PyOnceState;
+    #[cfg(not(feature = "fail"))]
+    type Kept = bool;
+    let mut kept: [Option<Kept>; 4] = [const { None }; 4];
+    let [one, two, three, four] = &mut kept;
+    once.call_once_force(py, |state| *one = Some(of(state)));
+    let _ = once.call_once_force_checked(py, |state| *two = Some(of(state)));
+    let _ = once.call_once_force_interruptible(py, |state| *three = Some(of(state)));
+    once.call_once_force_py_attached(py, |state| *four = Some(of(state)));
+    kept.iter().any(Option::is_some)
+}
+
+#[cfg(feature = "fail")]
+fn of(state: &PyOnceState) -> &PyOnceState {
+    state
+}
+#[cfg(not(feature = "fail"))]
+fn of(state: &PyOnceState) -> bool {
+    state.is_poisoned()
+}

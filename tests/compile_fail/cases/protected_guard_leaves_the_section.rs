@@ -1,0 +1,18 @@
+//! A borrow ends before the section does.
+//@ error: E0515
+//@ places: 2
+
+use pyo3_sync::critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut};
+
+#[cfg(feature = "fail")]
+pub type Entered<'a> = EnteredCriticalSection<'a, i32>;
+#[cfg(not(feature = "fail"))]
+pub type Entered<'a> = &'a EnteredCriticalSection<'a, i32>;
+
+pub fn shared<'a>(entered: Entered<'a>) -> Option<ProtectedRef<'a, i32>> {
+    entered.borrow().ok()
+}
+
+pub fn exclusive<'a>(entered: Entered<'a>) -> Option<ProtectedRefMut<'a, i32>> {
+    entered.borrow_mut().ok()
+}

@@ -1,0 +1,20 @@
+//! A mapped guard must not outlive the token it was locked with: a thread-local is dropped when its thread ends, detached.
+//@ error: E0521
+
+use std::cell::RefCell;
+
+use pyo3::Python;
+use pyo3_sync::{MappedPyRwLockReadGuard, PyRwLock, PyRwLockReadGuard};
+
+static LOCK: PyRwLock<[i32; 2]> = PyRwLock::new([0; 2]);
+
+thread_local! {
+    static KEPT: RefCell<Option<MappedPyRwLockReadGuard<'static, i32>>> = const { RefCell::new(None) };
+}
+
+pub fn case(py: Python<'_>) {
+    let guard = Some(PyRwLockReadGuard::map(LOCK.read(py), |data| &data[0]));
+    #[cfg(not(feature = "fail"))]
+    let guard = guard.and(None);
+    KEPT.set(guard);
+}
