@@ -1,557 +1,68 @@
 //! Random sequences of operations, nested in each other, on one thread: whatever `std` says, our primitives say too.
 //!
-//! The reference is [`Mutex`], [`RwLock`] and [`RefCell`] in their forms that do not wait, and [`OnceLock`] with a mark "is being filled". Where one
-//! of them would block, a single thread waits for itself: ours report a deadlock, or are out of time.
+//! The reference is [`Mutex`], [`RwLock`] and [`RefCell`] in their forms that do not wait, and [`OnceLock`] with a mark "is being filled" (without it,
+//! for a `GILOnceCell`). Where one of them would block, a single thread waits for itself: ours report a deadlock, or are out of time.
+//!
+//! Sequences are made of random bytes by `arbitrary`. Each is made of a stream of its own, so that `PYO3_SYNC_SEED` and its number, which are
+//! printed with one that fails, give it again: `PYO3_SYNC_SEED=17 PYO3_SYNC_SEQUENCE=3 cargo test model::`. What is printed of it is what is left when
+//! everything was left out without which it fails as well.
+//!
+//! [`Mutex`]: std::sync::Mutex
+//! [`RwLock`]: std::sync::RwLock
+//! [`RefCell`]: std::cell::RefCell
+//! [`OnceLock`]: std::sync::OnceLock
 
-use std::cell::{Cell, RefCell};
-use std::ops::DerefMut;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock, TryLockError, TryLockResult};
-use std::time::Duration;
+mod operation;
+mod run;
+mod shrink;
+
+use std::{
+    any::Any,
+    env,
+    panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use arbitrary::{Arbitrary, Unstructured};
 use pyo3::prelude::*;
-use pyo3_sync::exceptions::DeadlockError;
-use pyo3_sync::{
-    PyBarrier, PyCondvar, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock,
-    PyRwLockReadGuard, PyRwLockWriteGuard, TryAttachedError,
-};
 
-use crate::panics::silence_deadlocks;
-use crate::random::Random;
-use crate::registry::Module;
-use crate::test;
+use self::{
+    operation::Operation,
+    run::{Deliberate, Ours, Reference, Run},
+};
+use crate::{panics::silence_deadlocks, random::Random, registry::Module, test};
 
 /// How many sequences are run, and how many bytes each is made of at most.
 const SEQUENCES: usize = 4000;
 const BYTES: usize = 400;
 
-/// How many there are of each primitive.
-const COUNT: usize = 2;
+/// A sequence takes a millisecond or two. One that takes so long hangs.
+const LIMIT: Duration = Duration::from_secs(10);
 
-type Inside = Vec<Operation>;
+/// The number of the sequence that is run.
+static SEQUENCE: AtomicUsize = AtomicUsize::new(0);
 
-#[derive(Arbitrary, Clone, Debug)]
-enum Operation {
-    Lock(Which, LockForm, Inside),
-    LockWithoutToken(Which, Inside),
-    Read(Which, Form, Inside),
-    Write(Which, Form, Inside),
-    Downgrade(Which, Inside),
-    Unlocked(Which, Inside),
-    UnlockedRead(Which, Inside),
-    UnlockedWrite(Which, Inside),
-    Borrow(Which, Inside),
-    BorrowMutably(Which, Inside),
-    BorrowBothMutably(Which, Which, Inside),
-    Fill(Which, CellForm, Inside),
-    FailToFill(Which, Inside),
-    Set(Which),
-    Do(Which, DoForm, Inside),
-    Get,
-    WaitInVain(Which),
-    WaitForWhatIsTrue(Which),
-    Notify,
-    Meet,
-    ClearPoison(Which),
-    Detach,
-    Panic,
-}
+/// How often one was begun, or a part of one.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum LockForm {
-    Plain,
-    Poisonable,
-    Other(Form),
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Form {
-    Checked,
-    Interruptible,
-    Try,
-    TryFor,
-    Panicking,
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum CellForm {
-    Checked,
-    Py,
-    Panicking,
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum DoForm {
-    Checked,
-    Force,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Which(usize);
-
-impl<'a> Arbitrary<'a> for Which {
-    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(Which(u.int_in_range(0..=COUNT - 1)?))
+fn sequence(random: &Random, number: usize) -> Vec<Operation> {
+    let mut stream = random.stream(number as u64);
+    let length = stream.below(BYTES);
+    let bytes: Vec<u8> = (0..length).map(|_| stream.next() as u8).collect();
+    let (mut bytes, mut operations) = (Unstructured::new(&bytes), Vec::new());
+    while !bytes.is_empty() {
+        let operation = Operation::arbitrary(&mut bytes);
+        operations.push(operation.expect("any bytes will do"));
     }
-}
-
-#[derive(Default)]
-struct Ours {
-    mutexes: [PyMutex<u32>; COUNT],
-    rwlocks: [PyRwLock<u32>; COUNT],
-    cells: [PyOnceLock<u32>; COUNT],
-    onces: [PyOnce; COUNT],
-    protected: [PyProtected<u32>; COUNT],
-    changed: PyCondvar,
-}
-
-#[derive(Default)]
-struct Reference {
-    mutexes: [Mutex<u32>; COUNT],
-    rwlocks: [RwLock<u32>; COUNT],
-    cells: [ReferenceCell; COUNT],
-    onces: [ReferenceCell; COUNT],
-    protected: [RefCell<u32>; COUNT],
-    /// The next number to write.
-    next: Cell<u32>,
-}
-
-#[derive(Default)]
-struct ReferenceCell {
-    value: OnceLock<u32>,
-    is_running: Cell<bool>,
-    is_poisoned: Cell<bool>,
-}
-
-impl ReferenceCell {
-    /// Marks the cell as being filled.
-    fn run(&self) -> impl Drop + '_ {
-        struct Running<'c>(&'c ReferenceCell);
-        impl Drop for Running<'_> {
-            fn drop(&mut self) {
-                self.0.is_running.set(false);
-                if std::thread::panicking() {
-                    self.0.is_poisoned.set(true);
-                }
-            }
-        }
-        assert!(!self.is_running.replace(true), "two run at once");
-        Running(self)
-    }
-}
-
-/// The panic of [`Operation::Panic`].
-struct Deliberate;
-
-/// What `std` has, whether it is poisoned or not; `None` if it is taken.
-fn free<G>(result: TryLockResult<G>) -> Option<G> {
-    match result {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// What a form that panics on a deadlock gives.
-fn unless_it_panics<R>(body: impl FnOnce() -> R) -> Option<R> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(result) => Some(result),
-        Err(payload) => {
-            let message = payload.downcast_ref::<String>();
-            let is_report = message.is_some_and(|message| message.starts_with("deadlock:"));
-            if !is_report {
-                resume_unwind(payload);
-            }
-            None
-        }
-    }
-}
-
-fn unless_deadlock<R>(py: Python<'_>, result: PyResult<R>) -> Option<R> {
-    result
-        .inspect_err(|error| assert!(error.is_instance_of::<DeadlockError>(py), "{error}"))
-        .ok()
-}
-
-struct Run<'r, 'py> {
-    py: Python<'py>,
-    ours: &'r Ours,
-    reference: &'r Reference,
-}
-
-impl Run<'_, '_> {
-    fn all(&self, operations: &[Operation]) {
-        for operation in operations {
-            self.one(operation);
-        }
-    }
-
-    /// Both sides are free, or both are not; then what they guard is the same, and is changed to the same.
-    fn agree<A: DerefMut<Target = u32>, B: DerefMut<Target = u32>>(
-        &self,
-        ours: Option<A>,
-        reference: Option<B>,
-        inside: &[Operation],
-    ) {
-        assert_eq!(ours.is_some(), reference.is_some(), "who got the lock");
-        let (Some(mut ours), Some(mut reference)) = (ours, reference) else {
-            return;
-        };
-        assert_eq!(*ours, *reference);
-        self.all(inside);
-        assert_eq!(*ours, *reference);
-        *ours = self.next();
-        *reference = *ours;
-    }
-
-    fn next(&self) -> u32 {
-        self.reference.next.set(self.reference.next.get() + 1);
-        self.reference.next.get()
-    }
-
-    fn lock(&self, which: usize, form: LockForm) -> Option<PyMutexGuard<'_, u32>> {
-        let (py, mutex) = (self.py, &self.ours.mutexes[which]);
-        match form {
-            LockForm::Plain | LockForm::Other(Form::Panicking) => {
-                unless_it_panics(|| mutex.lock(py))
-            }
-            LockForm::Poisonable => {
-                let was_poisoned = self.reference.mutexes[which].is_poisoned();
-                unless_it_panics(|| match mutex.lock_poisonable(py) {
-                    Ok(guard) => {
-                        assert!(!was_poisoned);
-                        guard
-                    }
-                    Err(poisoned) => {
-                        assert!(was_poisoned);
-                        poisoned.into_inner()
-                    }
-                })
-            }
-            LockForm::Other(Form::Checked) => mutex.lock_checked(py).ok(),
-            LockForm::Other(Form::Interruptible) => {
-                unless_deadlock(py, mutex.lock_interruptible(py))
-            }
-            LockForm::Other(Form::Try) => mutex.try_lock(py),
-            LockForm::Other(Form::TryFor) => mutex.try_lock_for(py, Duration::ZERO),
-        }
-    }
-
-    fn read(&self, which: usize, form: Form) -> Option<PyRwLockReadGuard<'_, u32>> {
-        let (py, lock) = (self.py, &self.ours.rwlocks[which]);
-        match form {
-            Form::Panicking => unless_it_panics(|| lock.read(py)),
-            Form::Checked => lock.read_checked(py).ok(),
-            Form::Interruptible => unless_deadlock(py, lock.read_interruptible(py)),
-            Form::Try => lock.try_read(py),
-            Form::TryFor => lock.try_read_for(py, Duration::ZERO),
-        }
-    }
-
-    fn write(&self, which: usize, form: Form) -> Option<PyRwLockWriteGuard<'_, u32>> {
-        let (py, lock) = (self.py, &self.ours.rwlocks[which]);
-        match form {
-            Form::Panicking => unless_it_panics(|| lock.write(py)),
-            Form::Checked => lock.write_checked(py).ok(),
-            Form::Interruptible => unless_deadlock(py, lock.write_interruptible(py)),
-            Form::Try => lock.try_write(py),
-            Form::TryFor => lock.try_write_for(py, Duration::ZERO),
-        }
-    }
-
-    fn one(&self, operation: &Operation) {
-        let Run {
-            py,
-            ours,
-            reference,
-        } = *self;
-        match operation {
-            Operation::Lock(Which(which), form, inside) => {
-                let theirs = free(reference.mutexes[*which].try_lock());
-                self.agree(self.lock(*which, *form), theirs, inside);
-            }
-            Operation::LockWithoutToken(Which(which), inside) => {
-                let theirs = free(reference.mutexes[*which].try_lock());
-                let is_free = theirs.is_some();
-                let theirs = Cell::new(theirs);
-                let result = ours.mutexes[*which].try_with_attached(|_, value| {
-                    self.agree(Some(value), theirs.take(), inside);
-                });
-                match result {
-                    Ok(()) => assert!(is_free),
-                    Err(TryAttachedError::Deadlock(_)) => assert!(!is_free),
-                    Err(other) => panic!("{other}"),
-                }
-            }
-            Operation::Read(Which(which), form, inside) => {
-                let theirs = free(reference.rwlocks[*which].try_read());
-                let mine = self.read(*which, *form);
-                assert_eq!(mine.is_some(), theirs.is_some(), "who may read");
-                if let (Some(mine), Some(theirs)) = (mine, theirs) {
-                    assert_eq!(*mine, *theirs);
-                    self.all(inside);
-                    assert_eq!(*mine, *theirs);
-                }
-            }
-            Operation::Write(Which(which), form, inside) => {
-                let theirs = free(reference.rwlocks[*which].try_write());
-                self.agree(self.write(*which, *form), theirs, inside);
-            }
-            Operation::Downgrade(Which(which), inside) => {
-                let theirs = free(reference.rwlocks[*which].try_write());
-                let mine = self.write(*which, Form::Try);
-                assert_eq!(mine.is_some(), theirs.is_some(), "who may write");
-                if let (Some(mut mine), Some(mut theirs)) = (mine, theirs) {
-                    *mine = self.next();
-                    *theirs = *mine;
-                    drop(theirs);
-                    let mine = PyRwLockWriteGuard::downgrade(mine);
-                    let theirs = free(reference.rwlocks[*which].try_read()).expect("it is free");
-                    self.all(inside);
-                    assert_eq!(*mine, *theirs);
-                }
-            }
-            Operation::Unlocked(Which(which), inside) => {
-                let theirs = free(reference.mutexes[*which].try_lock());
-                let mine = self.lock(*which, LockForm::Other(Form::Try));
-                assert_eq!(mine.is_some(), theirs.is_some(), "who got the lock");
-                if let (Some(mut mine), Some(theirs)) = (mine, theirs) {
-                    drop(theirs);
-                    PyMutexGuard::unlocked(&mut mine, || self.all(inside));
-                    let theirs = free(reference.mutexes[*which].try_lock());
-                    self.agree(Some(mine), theirs, &[]);
-                }
-            }
-            Operation::UnlockedRead(Which(which), inside) => {
-                let theirs = free(reference.rwlocks[*which].try_read());
-                let mine = self.read(*which, Form::Try);
-                assert_eq!(mine.is_some(), theirs.is_some(), "who may read");
-                if let (Some(mut mine), Some(theirs)) = (mine, theirs) {
-                    drop(theirs);
-                    PyRwLockReadGuard::unlocked(&mut mine, || self.all(inside));
-                    let theirs = free(reference.rwlocks[*which].try_read());
-                    assert_eq!(Some(*mine), theirs.as_deref().copied());
-                }
-            }
-            Operation::UnlockedWrite(Which(which), inside) => {
-                let theirs = free(reference.rwlocks[*which].try_write());
-                let mine = self.write(*which, Form::Try);
-                assert_eq!(mine.is_some(), theirs.is_some(), "who may write");
-                if let (Some(mut mine), Some(theirs)) = (mine, theirs) {
-                    drop(theirs);
-                    PyRwLockWriteGuard::unlocked(&mut mine, || self.all(inside));
-                    let theirs = free(reference.rwlocks[*which].try_write());
-                    self.agree(Some(mine), theirs, &[]);
-                }
-            }
-            Operation::Borrow(Which(which), inside) => {
-                let theirs = reference.protected[*which].try_borrow();
-                let is_free = theirs.is_ok();
-                let mine = ours.protected[*which].try_with(py, |mine| {
-                    let theirs = theirs.expect("only one may be borrowed");
-                    assert_eq!(mine, &*theirs);
-                    self.all(inside);
-                    assert_eq!(mine, &*theirs);
-                });
-                assert_eq!(mine.is_ok(), is_free, "who may borrow");
-            }
-            Operation::BorrowMutably(Which(which), inside) => {
-                let theirs = Cell::new(reference.protected[*which].try_borrow_mut().ok());
-                let mine = ours.protected[*which].try_with_mut(py, |mine| {
-                    self.agree(Some(mine), theirs.take(), inside);
-                });
-                match mine {
-                    Ok(()) => {}
-                    Err(error) => {
-                        assert!(theirs.take().is_none(), "only ours may not be borrowed");
-                        assert!(error.is_by_this_thread());
-                    }
-                }
-            }
-            Operation::BorrowBothMutably(Which(one), Which(other), inside) => {
-                let first = reference.protected[*one].try_borrow_mut().ok();
-                let second = reference.protected[*other].try_borrow_mut().ok();
-                let both = Cell::new(first.zip(second));
-                let (one, other) = (&ours.protected[*one], &ours.protected[*other]);
-                let mine = one.try_with2_mut(py, other, |first, second| {
-                    let (theirs, also_theirs) = both.take().expect("only one pair may be borrowed");
-                    self.agree(Some(first), Some(theirs), inside);
-                    self.agree(Some(second), Some(also_theirs), &[]);
-                });
-                let left = both.take();
-                assert!(
-                    mine.is_ok() || left.is_none(),
-                    "only ours may not be borrowed"
-                );
-            }
-            Operation::Fill(Which(which), form, inside) => self.fill(*which, *form, inside),
-            Operation::FailToFill(Which(which), inside) => {
-                let (cell, theirs) = (&ours.cells[*which], &reference.cells[*which]);
-                let (was_filled, was_running) = (theirs.value.get(), theirs.is_running.get());
-                let result = unless_it_panics(|| {
-                    cell.get_or_try_init(py, || {
-                        let _running = theirs.run();
-                        self.all(inside);
-                        Err(())
-                    })
-                    .copied()
-                });
-                let expected = match (was_filled, was_running) {
-                    (Some(value), _) => Some(Ok(*value)),
-                    (None, true) => None,
-                    (None, false) => Some(Err(())),
-                };
-                assert_eq!(result, expected);
-            }
-            Operation::Set(Which(which)) => {
-                let (cell, theirs) = (&ours.cells[*which], &reference.cells[*which]);
-                let value = self.next();
-                if theirs.value.get().is_none() && theirs.is_running.get() {
-                    assert_eq!(unless_it_panics(|| cell.set(py, value)), None);
-                } else {
-                    assert_eq!(cell.set(py, value), theirs.value.set(value));
-                }
-            }
-            Operation::Do(Which(which), form, inside) => self.once(*which, *form, inside),
-            Operation::Get => {
-                let lazy = PyLazy::new(|_| self.next());
-                assert_eq!(*lazy.get(py), *lazy.get(py));
-                for (mine, theirs) in ours.cells.iter().zip(&reference.cells) {
-                    assert_eq!(mine.get(py), theirs.value.get());
-                }
-            }
-            Operation::WaitInVain(Which(which)) => {
-                if let Some(mut guard) = self.lock(*which, LockForm::Other(Form::Try)) {
-                    let waited = ours.changed.wait_for(&mut guard, Duration::ZERO);
-                    assert!(waited.timed_out());
-                    let never = |_: &mut u32| true;
-                    let waited = ours
-                        .changed
-                        .wait_while_for(&mut guard, never, Duration::ZERO);
-                    assert!(waited.timed_out());
-                    drop(free(reference.mutexes[*which].try_lock()).expect("it is free"));
-                }
-            }
-            Operation::WaitForWhatIsTrue(Which(which)) => {
-                if let Some(mut guard) = self.lock(*which, LockForm::Other(Form::Try)) {
-                    ours.changed.wait_while(&mut guard, |_| false);
-                }
-            }
-            Operation::Notify => {
-                ours.changed.notify_one();
-                ours.changed.notify_all();
-            }
-            Operation::Meet => {
-                assert!(PyBarrier::new(1).wait(py).is_leader());
-                let two = PyBarrier::new(2);
-                assert!(two.wait_for(py, Duration::ZERO).is_none());
-                assert!(two.wait_for(py, Duration::ZERO).is_none());
-            }
-            Operation::ClearPoison(Which(which)) => {
-                // What is owned by this thread as well.
-                ours.mutexes[*which].clear_poison(py);
-                reference.mutexes[*which].clear_poison();
-            }
-            Operation::Detach => py.detach(std::thread::yield_now),
-            Operation::Panic => resume_unwind(Box::new(Deliberate)),
-        }
-    }
-
-    fn fill(&self, which: usize, form: CellForm, inside: &[Operation]) {
-        let (py, cell) = (self.py, &self.ours.cells[which]);
-        let theirs = &self.reference.cells[which];
-        let (was_filled, was_running) = (theirs.value.get().copied(), theirs.is_running.get());
-        let runs = Cell::new(0);
-        let make = || {
-            runs.set(runs.get() + 1);
-            let _running = theirs.run();
-            self.all(inside);
-            let value = self.next();
-            theirs.value.set(value).expect("it runs once");
-            value
-        };
-        let value = match form {
-            CellForm::Checked => cell.get_or_init_checked(py, make).ok(),
-            CellForm::Py => unless_deadlock(py, cell.get_or_try_init_py(py, || Ok(make()))),
-            CellForm::Panicking => unless_it_panics(|| cell.get_or_init(py, make)),
-        };
-        let expected = match (was_filled, was_running) {
-            (Some(_), _) => Some(0),
-            (None, true) => None,
-            (None, false) => Some(1),
-        };
-        assert_eq!(value.map(|_| runs.get()), expected);
-        if value.is_some() {
-            assert_eq!(value, theirs.value.get());
-        }
-    }
-
-    fn once(&self, which: usize, form: DoForm, inside: &[Operation]) {
-        let (py, once) = (self.py, &self.ours.onces[which]);
-        let theirs = &self.reference.onces[which];
-        let (was_done, was_running) = (theirs.value.get().is_some(), theirs.is_running.get());
-        let was_poisoned = theirs.is_poisoned.get();
-        if was_poisoned && matches!(form, DoForm::Checked) {
-            // The forms without `force` panic, as those of `std`.
-            return;
-        }
-        let runs = Cell::new(0);
-        let run = || {
-            runs.set(runs.get() + 1);
-            let _running = theirs.run();
-            self.all(inside);
-            theirs.value.set(0).expect("it runs once");
-            theirs.is_poisoned.set(false);
-        };
-        let done = match form {
-            DoForm::Checked => once.call_once_checked(py, run),
-            DoForm::Force => once.call_once_force_checked(py, |state| {
-                assert_eq!(state.is_poisoned(), was_poisoned);
-                run();
-            }),
-        };
-        let expected = match (was_done, was_running) {
-            (true, _) => Some(0),
-            (false, true) => None,
-            (false, false) => Some(1),
-        };
-        assert_eq!(done.ok().map(|()| runs.get()), expected);
-        assert_eq!(once.is_completed(), theirs.value.get().is_some());
-    }
-
-    /// When nothing is owned.
-    fn states_are_the_same(&self) {
-        let Run {
-            py,
-            ours,
-            reference,
-        } = *self;
-        for (mine, theirs) in ours.mutexes.iter().zip(&reference.mutexes) {
-            assert!(!mine.is_locked());
-            assert_eq!(mine.is_poisoned(), theirs.is_poisoned());
-            let value = *theirs.lock().unwrap_or_else(PoisonError::into_inner);
-            assert_eq!(*mine.lock(py), value);
-        }
-        for (mine, theirs) in ours.rwlocks.iter().zip(&reference.rwlocks) {
-            assert_eq!(mine.is_poisoned(), theirs.is_poisoned());
-            let value = *theirs.read().unwrap_or_else(PoisonError::into_inner);
-            assert_eq!(*mine.write(py), value);
-        }
-        for (mine, theirs) in ours.cells.iter().zip(&reference.cells) {
-            assert_eq!(mine.peek(), theirs.value.get());
-        }
-        for (mine, theirs) in ours.onces.iter().zip(&reference.onces) {
-            assert_eq!(mine.is_completed(), theirs.value.get().is_some());
-        }
-        for (mine, theirs) in ours.protected.iter().zip(&reference.protected) {
-            mine.with_mut(py, |mine| assert_eq!(mine, &*theirs.borrow()));
-        }
-    }
+    operations
 }
 
 /// Runs the operations at the top one by one, so that a panic ends one of them.
-fn check(py: Python<'_>, operations: &[Operation]) {
+fn check(py: Python<'_>, operations: &[Operation]) -> Result<(), Box<dyn Any + Send>> {
+    BEGUN.fetch_add(1, Ordering::Relaxed);
     let (ours, reference) = (Ours::default(), Reference::default());
     let run = Run {
         py,
@@ -559,33 +70,60 @@ fn check(py: Python<'_>, operations: &[Operation]) {
         reference: &reference,
     };
     for operation in operations {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run.one(operation))) {
-            if !payload.is::<Deliberate>() {
-                eprintln!("this came of {operation:#?}\nin {operations:#?}");
-                resume_unwind(payload);
+        match catch_unwind(AssertUnwindSafe(|| run.one(operation))) {
+            Err(payload) if !payload.is::<Deliberate>() => return Err(payload),
+            _ => {}
+        }
+        catch_unwind(AssertUnwindSafe(|| run.states_are_the_same()))?;
+    }
+    Ok(())
+}
+
+/// Ends the process when a sequence takes too long, after having told which.
+fn watch() {
+    thread::spawn(|| {
+        loop {
+            let before = BEGUN.load(Ordering::Relaxed);
+            thread::sleep(LIMIT);
+            if BEGUN.load(Ordering::Relaxed) == before {
+                let number = SEQUENCE.load(Ordering::Relaxed);
+                eprintln!("PYO3_SYNC_SEQUENCE={number} hangs, or a part of it does");
+                process::exit(1);
             }
         }
-        run.states_are_the_same();
-    }
+    });
 }
 
 fn whatever_std_says(py: Python<'_>) -> PyResult<()> {
     silence_deadlocks();
-    let mut stream = Random::announced().stream(0);
+    let random = Random::announced();
+    let wanted = env::var("PYO3_SYNC_SEQUENCE").ok();
+    let wanted = wanted.and_then(|number| number.parse::<usize>().ok());
+    let numbers = wanted.map_or(0..SEQUENCES, |number| number..number + 1);
+    watch();
     let mut count = 0;
-    for _ in 0..SEQUENCES {
-        let length = stream.below(BYTES);
-        let bytes: Vec<u8> = (0..length).map(|_| stream.next() as u8).collect();
-        let (mut bytes, mut operations) = (Unstructured::new(&bytes), Vec::new());
-        while !bytes.is_empty() {
-            let operation = Operation::arbitrary(&mut bytes);
-            operations.push(operation.expect("any bytes will do"));
+    for number in numbers.clone() {
+        SEQUENCE.store(number, Ordering::Relaxed);
+        let operations = sequence(&random, number);
+        if wanted.is_some() {
+            eprintln!("PYO3_SYNC_SEQUENCE={number}: {operations:#?}");
         }
         count += operations.len();
-        check(py, &operations);
+        if let Err(payload) = check(py, &operations) {
+            let print = panic::take_hook();
+            panic::set_hook(Box::new(|_| {}));
+            let shortest = shrink::shortest(operations, |shorter| check(py, shorter).is_err());
+            panic::set_hook(print);
+            eprintln!("PYO3_SYNC_SEQUENCE={number} fails, and so do these alone: {shortest:#?}");
+            let _ = check(py, &shortest);
+            resume_unwind(payload);
+        }
     }
     println!("{count} operations, not counting those inside others");
-    assert!(count > SEQUENCES, "most sequences are empty");
+    assert!(
+        wanted.is_some() || count > SEQUENCES,
+        "most sequences are empty"
+    );
     Ok(())
 }
 
