@@ -15,6 +15,8 @@ use wait_timeout::ChildExt;
 #[derive(Debug)]
 pub struct Finished {
     pub ending: Ending,
+    /// What was found out about the processes that it left in its group, unless it ended well.
+    pub left_behind: String,
     /// Standard output and standard error, in the order they were written.
     pub output: String,
 }
@@ -28,12 +30,12 @@ pub enum Ending {
     Hung(String),
 }
 
-/// Runs `command` to its end, at most for `limit`: then `on_hang` may look at its process group before that is killed.
-/// When this returns, nothing that the command started is left.
+/// Runs `command` to its end, at most for `limit`. If it did not end well, `describe` may look at what is in its process group then, before
+/// that is killed. When this returns, nothing that the command started is left.
 pub(crate) fn run(
     mut command: Command,
     limit: Duration,
-    on_hang: impl FnOnce(Pid) -> String,
+    describe: impl Fn(Pid) -> String,
 ) -> io::Result<Finished> {
     // A file rather than pipes: a process that the child left behind may hold a pipe open for ever.
     let mut output = tempfile::tempfile()?;
@@ -44,11 +46,19 @@ pub(crate) fn run(
         .process_group(0)
         .spawn()?;
     let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-    let ending = wait(&mut child, group, limit, on_hang);
-    // After the child was reaped its group exists only if something is left in it; otherwise this is an error, and well.
+    let ending = wait(&mut child, group, limit, &describe);
+    // After the child was reaped its group exists only if something is left in it.
+    let is_left = killpg(group, None).is_ok();
+    let left_behind = match &ending {
+        Ok(Ending::Exited(0) | Ending::Hung(_)) | Err(_) => String::new(),
+        Ok(_) if is_left => describe(group),
+        Ok(_) => String::new(),
+    };
+    // If nothing is left this is an error, and well.
     let _ = killpg(group, Signal::SIGKILL);
     Ok(Finished {
         ending: ending?,
+        left_behind,
         output: everything_in(&mut output)?,
     })
 }
@@ -68,12 +78,12 @@ fn wait(
     child: &mut Child,
     group: Pid,
     limit: Duration,
-    on_hang: impl FnOnce(Pid) -> String,
+    describe: impl Fn(Pid) -> String,
 ) -> io::Result<Ending> {
     if let Some(status) = child.wait_timeout(limit)? {
         return Ok(Ending::of(status));
     }
-    let description = on_hang(group);
+    let description = describe(group);
     // The child is not reaped yet, so its group is still there.
     let _ = killpg(group, Signal::SIGKILL);
     child.wait()?;
@@ -113,10 +123,14 @@ impl fmt::Display for Finished {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "--- what it printed\n{}", self.output.trim_end())?;
         if let Ending::Hung(description) = &self.ending {
+            let description = description.trim_end();
+            writeln!(formatter, "--- where its threads were\n{description}")?;
+        }
+        if !self.left_behind.is_empty() {
+            let description = self.left_behind.trim_end();
             writeln!(
                 formatter,
-                "--- where its threads were\n{}",
-                description.trim_end()
+                "--- processes it left behind, and where their threads were\n{description}"
             )?;
         }
         Ok(())

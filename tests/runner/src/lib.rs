@@ -20,7 +20,8 @@
 //! a test that leaves through `exit(0)`, or goes on in a forked copy of the process, has not passed.
 //!
 //! A child that does not end within the test's limit is asked for its Python stacks with `SIGUSR1` (on which a child has
-//! registered Python's `faulthandler`), and its whole process group is killed.
+//! registered Python's `faulthandler`), and its whole process group is killed. So are the processes that a failed child left in its group:
+//! the child of a fork that hangs, perhaps.
 
 mod child;
 mod launcher;
@@ -72,7 +73,7 @@ pub fn watch(command: Command, limit: Duration) -> io::Result<Finished> {
 pub struct Outcome {
     /// How it ended, unless by itself and with code 0.
     pub failure: Option<String>,
-    /// What it printed; after a hang with the stacks of its threads.
+    /// What it printed; after a hang with the stacks of its threads, after another failure with those of the processes it left behind.
     pub output: String,
 }
 
@@ -144,7 +145,7 @@ fn list(launcher: &Launcher) -> anyhow::Result<Listing> {
 }
 
 fn understand(finished: &Finished) -> anyhow::Result<Listing> {
-    let Finished { ending, output } = finished;
+    let Finished { ending, output, .. } = finished;
     let output = output.trim();
     ensure!(
         *ending == Ending::Exited(0),

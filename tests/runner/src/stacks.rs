@@ -1,4 +1,5 @@
-//! Where the threads of a hung child are: what one wants to know about a hang, and can only be asked before the kill.
+//! Where the threads of a hung child are, or of what a failed one left behind: what one wants to know about a hang, and can only be asked
+//! before the kill.
 //!
 //! From the inside, Python's `faulthandler` prints the Python stacks to the child's standard error when it gets `SIGUSR1`.
 //! From the outside, `gdb` shows the native stacks where it is installed and allowed to look, and `/proc` (Linux) at least the

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use suite_runner::{Arguments, Launcher, Summary, run};
+use suite_runner::{Arguments, Launcher, Summary, run, run_once};
 
 /// A child that speaks the protocol, as a shell script; `behaviour` is what it does for each test name.
 fn child(tests: &str, behaviour: &str) -> Launcher {
@@ -151,6 +151,26 @@ fn what_a_passing_test_left_behind_is_killed() {
     let summary = run_one(&left_behind(&heartbeat, r#"sleep 0.2; receipt "$2""#));
     assert_eq!(summary.passed, 1);
     assert_stopped(&heartbeat);
+}
+
+#[test]
+fn what_a_failed_child_left_behind_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let heartbeat = folder.path().join("heartbeat");
+    let outcome = |rest| {
+        let words = ["run".to_owned(), "it".to_owned()];
+        let launcher = child(&test("it", 1), &left_behind(&heartbeat, rest));
+        run_once(&launcher, &words, Duration::from_secs(60)).unwrap()
+    };
+    let failed = outcome("sleep 0.2; exit 3");
+    assert_eq!(failed.failure.as_deref(), Some("ended with code 3"));
+    let (_, description) = failed.output.split_once("left behind").unwrap();
+    // From Linux at least.
+    if cfg!(target_os = "linux") {
+        assert!(description.contains("waits in"), "{description}");
+    }
+    assert_stopped(&heartbeat);
+    assert!(!outcome("sleep 0.2; exit 0").output.contains("left behind"));
 }
 
 /// Starts a process that writes to `heartbeat` for ever, deaf to polite signals, then does `rest`.

@@ -273,6 +273,7 @@ mod tests {
     fn finished(output: &str) -> Finished {
         Finished {
             ending: Ending::Exited(0),
+            left_behind: String::new(),
             output: output.to_owned(),
         }
     }
