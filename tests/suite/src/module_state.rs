@@ -730,13 +730,13 @@ fn is_attached() -> bool {
 }
 
 /// Where a class cannot be asked for its module.
-fn classes_know_no_module(_: Python<'_>) -> Option<String> {
+pub(crate) fn classes_know_no_module(_: Python<'_>) -> Option<String> {
     cfg!(abi3_py39)
         .then(|| "the stable ABI of Python 3.9 cannot ask a class for its module".to_owned())
 }
 
 /// A heap type of the module, as extensions in C make them.
-fn class_of<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyType>> {
+pub(crate) fn class_of<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyType>> {
     let mut slots = [ffi::PyType_Slot {
         slot: 0,
         pfunc: std::ptr::null_mut(),

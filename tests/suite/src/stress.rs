@@ -13,12 +13,17 @@
 //! - No panic and no exception but those that are thrown deliberately.
 //! - Everything ends: no thread does one thing for longer than a limit.
 //! - At the end no object is left, each finaliser has run, and no lock is held.
-//! - The child of a fork gets an answer of each lock, and can use new ones.
+//! - The child of a fork gets an answer of each lock, can take over what threads held that it does not have, and can use new ones.
+//! - The interpreter ends, whatever threads do meanwhile, and finalisers that ask for locks then get an answer.
 
 mod actions;
+mod answers;
 mod chance;
 mod fork;
 mod ledger;
+mod module_state;
+mod old_types;
+mod shutdown;
 mod threads;
 mod world;
 
@@ -56,6 +61,7 @@ pub(crate) fn round(py: Python<'_>, seed: u64, length: Duration) -> PyResult<()>
     names.set_item("seed", seed)?;
     world::create(make_world(&names)?);
     set_up_signals(py, &names)?;
+    let ends_amid_everything = shutdown::is_possible(py) && chance::one_in(2);
     thread::spawn(watch);
     let detached = thread::spawn(actions::detached_thread);
 
@@ -79,7 +85,11 @@ pub(crate) fn round(py: Python<'_>, seed: u64, length: Duration) -> PyResult<()>
     ledger::doing("checks");
     world().check(py);
     expect_nothing_is_left(py)?;
-    report(seed)
+    if ends_amid_everything {
+        shutdown::begin(py, move || report(seed))
+    } else {
+        report(seed)
+    }
 }
 
 /// What Python code a round needs.
@@ -308,7 +318,7 @@ fn watch() {
 fn report(seed: u64) -> PyResult<()> {
     let number = |count: &AtomicUsize| count.load(SeqCst);
     println!(
-        "stress: done: operations={} deadlocks={} panics={} exceptions={} threads={} collections={} finalisers={} signals={} forks={}",
+        "stress: done: operations={} deadlocks={} panics={} exceptions={} threads={} collections={} finalisers={} signals={} forks={} shutdowns={}",
         number(&COUNTS.operations),
         number(&COUNTS.deadlocks),
         number(&COUNTS.panics),
@@ -318,6 +328,7 @@ fn report(seed: u64) -> PyResult<()> {
         number(&COUNTS.finalisers),
         number(&COUNTS.signals),
         number(&COUNTS.forks),
+        number(&COUNTS.shutdowns),
     );
     match number(&COUNTS.failures) {
         0 => Ok(()),

@@ -9,22 +9,25 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3_sync::compat::GILOnceCell;
 use pyo3_sync::critical_section::{
-    with_critical_section, with_critical_section_mutex, with_critical_section2,
+    with_critical_section, with_critical_section_mutex, with_critical_section_mutex2,
+    with_critical_section2,
 };
 use pyo3_sync::ext::{CondvarExt, MutexExt, OnceLockExt, RwLockExt};
 use pyo3_sync::{
-    ProtectedBorrowError, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyRwLock,
-    PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy, TryAttachedError,
+    MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ProtectedBorrowError,
+    PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyRwLock, PyRwLockReadGuard,
+    PyRwLockWriteGuard, PyTryLazy, TryAttachedError,
 };
 
 use super::chance::{below, limit, number, one_in, pick};
 use super::ledger::{self, Place, hold};
 use super::world::{
-    Account, Believed, COUNTS, Cells, Node, Payload, STATE, State, ask, consider, contain, count,
-    expect, fail, judge, panic_deliberately, world,
+    Account, Believed, COUNTS, Cells, Node, Payload, ask, consider, contain, count, expect, fail,
+    judge, panic_deliberately, world,
 };
-use super::{fork, threads};
+use super::{fork, module_state, old_types, shutdown, threads};
 
 /// How deep actions are in each other at most, those of finalisers, signal handlers and modules included.
 const DEPTH: usize = 4;
@@ -70,7 +73,8 @@ const ACTIONS: &[(&str, Action)] = &[
     ("new cells", new_cells),
     ("queue", queue),
     ("queue", queue),
-    ("module state", module_state),
+    ("module state", module_state::act),
+    ("type that PyO3 has removed", old_types::act),
     ("lock of std", foreign),
     ("lock of std", foreign),
     ("collection", collect),
@@ -120,7 +124,7 @@ pub(super) fn act_without_waiting(py: Python<'_>) {
 }
 
 /// Does nothing, or a few things.
-fn meanwhile(py: Python<'_>) -> PyResult<()> {
+pub(super) fn meanwhile(py: Python<'_>) -> PyResult<()> {
     for _ in 0..below(3) {
         act(py)?;
     }
@@ -128,7 +132,7 @@ fn meanwhile(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Changes an account, doing other things halfway.
-fn change<L, G: DerefMut<Target = Account>>(
+pub(super) fn change<L, G: DerefMut<Target = Account>>(
     py: Python<'_>,
     guard: &mut G,
     of: &Believed<L>,
@@ -218,6 +222,15 @@ fn mutex(py: Python<'_>) -> PyResult<()> {
     if one_in(50) {
         lock.clear_poison(py);
     }
+    if one_in(6) {
+        // Of all of it.
+        let part = match PyMutexGuard::try_map(guard, |account| one_in(2).then_some(account)) {
+            Ok(part) => part,
+            Err(guard) => PyMutexGuard::map(guard, |account| account),
+        };
+        let mut part = MappedPyMutexGuard::map(part, |account| account);
+        return change(py, &mut part, it);
+    }
     change(py, &mut guard, it)
 }
 
@@ -280,6 +293,14 @@ fn read(py: Python<'_>) -> PyResult<()> {
         }
         observe(py, &guard)?;
     }
+    if one_in(6) {
+        let part = match PyRwLockReadGuard::try_map(guard, |account| one_in(2).then_some(account)) {
+            Ok(part) => part,
+            Err(guard) => PyRwLockReadGuard::map(guard, |account| account),
+        };
+        let part = MappedPyRwLockReadGuard::map(part, |account| account);
+        observe(py, &part)?;
+    }
     Ok(())
 }
 
@@ -320,6 +341,15 @@ fn write(py: Python<'_>) -> PyResult<()> {
             Some(result) => result?,
             None => return Ok(()),
         }
+    }
+    if one_in(6) {
+        let part = match PyRwLockWriteGuard::try_map(guard, |account| one_in(2).then_some(account))
+        {
+            Ok(part) => part,
+            Err(guard) => PyRwLockWriteGuard::map(guard, |account| account),
+        };
+        let mut part = MappedPyRwLockWriteGuard::map(part, |account| account);
+        return change(py, &mut part, it);
     }
     change(py, &mut guard, it)?;
     if one_in(3) {
@@ -380,12 +410,28 @@ fn two_protected(py: Python<'_>) -> PyResult<()> {
     let is_mine = ledger::holds(place) || ledger::holds(other_place) || place == other_place;
     // Before they are held: one is borrowed while the error is made that the other cannot be, which may run a signal handler.
     let _entries = (hold(place), hold(other_place));
-    let result = one
-        .lock
-        .try_with2_mut(py, &other.lock, |mut first, mut second| {
-            change(py, &mut first, one)?;
-            change(py, &mut second, other)
-        });
+    let result = if one_in(2) {
+        one.lock
+            .try_with2_mut(py, &other.lock, |mut first, mut second| {
+                change(py, &mut first, one)?;
+                change(py, &mut second, other)
+            })
+    } else {
+        with_critical_section_mutex2(py, &one.lock, &other.lock, |first, second| {
+            let is_one = std::ptr::eq(&one.lock, &other.lock);
+            expect(
+                second.is_none() == is_one,
+                "two views of one protected cell, or one of two",
+            );
+            let mut first = first.borrow_mut()?;
+            let mut second = second.as_ref().map(|it| it.borrow_mut()).transpose()?;
+            let result = change(py, &mut first, one);
+            Ok(result.and_then(|()| match &mut second {
+                Some(second) => change(py, second, other),
+                None => Ok(()),
+            }))
+        })
+    };
     result.unwrap_or_else(|error| {
         check_borrower(&error, is_mine);
         Ok(())
@@ -458,6 +504,7 @@ pub(super) fn fresh_cells() -> Cells {
         try_lazy: PyTryLazy::new(Box::new(try_make)),
         try_lazy_runs,
         import: PyImport::new(module.leak(), "value"),
+        old: GILOnceCell::new(),
         foreign: Default::default(),
     }
 }
@@ -642,66 +689,6 @@ fn queue(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-fn module_state(py: Python<'_>) -> PyResult<()> {
-    // Where the lock of a state is, a report says, and nothing else does.
-    let _entries = (hold(Place::ANY), ledger::want(Place::ANY));
-    let shared = {
-        let shared = world().module.lock().expect("no panic under it");
-        shared.as_ref().map(|module| module.clone_ref(py))
-    };
-    let module = match shared {
-        Some(module) if !one_in(20) => module.into_bound(py),
-        _ => {
-            let module = PyModule::new(py, "stress_state")?;
-            let new = module.clone().unbind();
-            let old = world()
-                .module
-                .lock()
-                .expect("no panic under it")
-                .replace(new);
-            drop(old);
-            module
-        }
-    };
-    let init = || {
-        meanwhile(py)?;
-        if one_in(5) {
-            return Err(deliberate(py));
-        }
-        let state = State::new(&module);
-        module.setattr("made", module.hasattr("made")? as usize + 1)?;
-        Ok(state)
-    };
-    let state = ask(py, Place::ANY, || {
-        Ok(match below(4) {
-            0 => STATE.find(py).ok(),
-            1 => STATE.get(&module).ok(),
-            _ => Some(STATE.get_or_try_init(&module, init)?),
-        })
-    });
-    if let Some(state) = state {
-        let place = Place::of(&state.account);
-        if let Some(mut account) = ask(py, place, || Ok(Some(state.account.lock_checked(py)?))) {
-            let _entry = hold(place);
-            change(py, &mut account, &Believed::from(()))?;
-        }
-        if one_in(4) {
-            let object = mortal(py)?;
-            let lock = ask(py, Place::of(&state.objects), || {
-                Ok(state.objects.try_lock(py))
-            });
-            if let (Some(mut objects), Some(object)) = (lock, object) {
-                objects.push(object);
-            }
-        }
-    }
-    if module.hasattr("made")? {
-        let made: usize = module.getattr("made")?.extract()?;
-        expect(made == 1, "a module has got its state several times");
-    }
-    Ok(())
-}
-
 /// Locks of others, for which no cycle is found: taken last, and nothing is done with them.
 fn foreign(py: Python<'_>) -> PyResult<()> {
     if ledger::is_forked() {
@@ -763,7 +750,7 @@ fn collect(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Makes an object whose finaliser uses the locks; not in the child of a fork.
-fn mortal(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+pub(super) fn mortal(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     if ledger::is_forked() {
         return Ok(None);
     }
@@ -859,7 +846,7 @@ fn panic(_: Python<'_>) -> PyResult<()> {
 
 /// Of which the main thread will run the handler.
 fn signal(py: Python<'_>) -> PyResult<()> {
-    if world().signals && one_in(4) {
+    if world().signals && one_in(4) && !shutdown::has_begun() {
         let (os, signal) = (py.import("os")?, py.import("signal")?);
         let number = signal.getattr("SIGUSR2")?;
         os.call_method1("kill", (std::process::id(), number))?;

@@ -5,17 +5,24 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3_sync::ext::RwLockExt;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
+use super::answers::ask_for_everything;
 use super::chance::one_in;
-use super::ledger;
-use super::world::{COUNTS, contain, count, expect, fail, world};
+use super::ledger::{self, Place};
+use super::shutdown;
+use super::world::{Account, COUNTS, contain, count, expect, fail, world};
 use crate::harness::on_threads;
 
-/// In seconds.
-const CHILD_LIMIT: u32 = 15;
+/// How long a child may take. If it takes longer, the round fails, and the runner shows where the child is: it looks at every process that a
+/// round that failed leaves behind.
+const CHILD_LIMIT: Duration = Duration::from_secs(20);
+
+/// When a child ends in which nobody is interested any more, in seconds: one of a round that was started by hand.
+const CHILD_ALARM: u32 = 600;
 
 thread_local! {
     /// Finalisers and signal handlers that run meanwhile do nothing.
@@ -27,10 +34,11 @@ pub(super) fn is_forking() -> bool {
 }
 
 pub(super) fn act(py: Python<'_>) -> PyResult<()> {
-    if !world().forks || !one_in(25) {
+    if !world().forks || shutdown::has_begun() || !one_in(25) {
         return Ok(());
     }
     ledger::doing("fork");
+    let mine = Mine::look();
     let os = py.import("os")?;
     let (fork, exit) = (os.getattr("fork")?, os.getattr("_exit")?);
     let signal = py.import("signal")?;
@@ -39,14 +47,17 @@ pub(super) fn act(py: Python<'_>) -> PyResult<()> {
         let attachments = world().first_attachments.write_attached(py);
         let _attachments = attachments.expect("no panic under it");
         IS_FORKING.set(true);
-        let child = fork.call0();
+        let child = with_lock_of_threading(py, || fork.call0());
         IS_FORKING.set(false);
-        child?.extract()?
+        match child? {
+            Some(child) => child.extract()?,
+            None => return Ok(()),
+        }
     };
     if child == 0 {
         let failures = COUNTS.failures.load(SeqCst);
-        let is_set = alarm.call1((CHILD_LIMIT,)).is_ok();
-        let body = contain(|| in_child(py));
+        let is_set = alarm.call1((CHILD_ALARM,)).is_ok();
+        let body = contain(|| in_child(py, &mine));
         let is_well =
             is_set && matches!(body, Some(Ok(()))) && COUNTS.failures.load(SeqCst) == failures;
         // An exception of a signal handler may come in between.
@@ -56,6 +67,31 @@ pub(super) fn act(py: Python<'_>) -> PyResult<()> {
     }
     count(&COUNTS.forks);
     wait_for(py, child)
+}
+
+/// Runs `fork` while no other thread has the lock of the list of threads in `threading`, or not at all.
+///
+/// A thread that `threading` did not start, and that has asked it for `current_thread()`, has a thread-local object whose finaliser takes that
+/// lock. In the child the states of threads that are gone are cleared, with these objects, before `threading` replaces its locks. So
+/// CPython's own code hangs there if one of them had the lock (from 3.12 on, most often without a GIL).
+fn with_lock_of_threading<R>(
+    py: Python<'_>,
+    fork: impl FnOnce() -> PyResult<R>,
+) -> PyResult<Option<R>> {
+    let lock = py.import("threading")?.getattr("_active_limbo_lock")?;
+    // Who has it may be in a finaliser, and wait for a lock that this thread holds.
+    if !lock.call_method1("acquire", (false,))?.extract()? {
+        return Ok(None);
+    }
+    let result = fork();
+    // In the child it is one that nobody uses any more.
+    while lock
+        .call_method0("release")
+        .is_err_and(|error| !error.is_instance_of::<PyRuntimeError>(py))
+    {
+        // The exception of a signal handler came before.
+    }
+    result.map(Some)
 }
 
 fn wait_for(py: Python<'_>, child: i32) -> PyResult<()> {
@@ -72,8 +108,10 @@ fn wait_for(py: Python<'_>, child: i32) -> PyResult<()> {
             );
             return Ok(());
         }
-        if start.elapsed() > Duration::from_secs(u64::from(CHILD_LIMIT) + 5) {
-            fail("the child of a fork hangs, and not where its alarm clock ends it");
+        if start.elapsed() > CHILD_LIMIT {
+            fail(&format!(
+                "the child {child} of a fork hangs: see the processes that were left behind"
+            ));
             return Ok(());
         }
         ledger::doing("waits for the child of a fork");
@@ -81,38 +119,61 @@ fn wait_for(py: Python<'_>, child: i32) -> PyResult<()> {
     }
 }
 
-/// Any answer will do, but there must be one.
-fn in_child(py: Python<'_>) -> PyResult<()> {
-    let world = world();
-    for it in &world.mutexes {
-        drop(it.lock.try_lock(py));
-        drop(it.lock.try_lock_for(py, Duration::from_millis(1)));
-        drop(it.lock.lock_checked(py));
-    }
-    for it in &world.rwlocks {
-        drop(it.lock.try_read(py));
-        drop(it.lock.read_checked(py));
-        drop(it.lock.try_write_for(py, Duration::from_millis(1)));
-        drop(it.lock.write_checked(py));
-    }
-    for it in &world.protected {
-        drop(it.lock.try_with_mut(py, |account| account.first));
-    }
-    if let Ok(mut queue) = world.queue.lock_checked(py) {
-        world.added.notify_one();
-        world.added.wait_for(&mut queue, Duration::from_millis(1));
-        world.added.notify_all();
-    }
-    // Taken by whoever was not taken along, perhaps.
-    let cells = world.cells.try_lock().ok().map(|cells| cells.clone());
-    if let Some(cells) = cells {
-        let fill = || Ok(super::world::Payload::new(0, py.None()));
-        drop(cells.cell.get_or_try_init_py(py, fill).map(drop));
-        drop(cells.once.call_once_force_checked(py, |_| ()));
-        if cells.cell.is_initialized() {
-            drop(cells.cell.wait_interruptible(py).map(drop));
+/// What the forking thread may hold; others are held by nobody in the child.
+struct Mine {
+    mutexes: Vec<bool>,
+    rwlocks: Vec<bool>,
+}
+
+impl Mine {
+    fn look() -> Self {
+        let world = world();
+        let mutexes = world.mutexes.iter().map(|it| Place::of(&*it.lock));
+        let rwlocks = world.rwlocks.iter().map(|it| Place::of(&*it.lock));
+        Mine {
+            mutexes: mutexes.map(ledger::may_hold).collect(),
+            rwlocks: rwlocks.map(ledger::may_hold).collect(),
         }
     }
+
+    /// Takes over what threads that are not there hold. Then all locks can be had but those that this thread holds.
+    fn recover(&self, py: Python<'_>) {
+        let world = world();
+        for (it, is_mine) in world.mutexes.iter().zip(&self.mutexes) {
+            if one_in(2) {
+                // SAFETY: an account is valid wherever its owner was: it has numbers, and a pointer that is exchanged in one step. Owners
+                // lend it to nobody.
+                drop(unsafe { it.lock.recover_abandoned(py) });
+            } else {
+                // SAFETY: as above.
+                drop(unsafe { it.lock.reset_abandoned(py, Account::default()) });
+            }
+            if let (false, Err(error)) = (is_mine, it.lock.lock_checked(py)) {
+                fail(&format!(
+                    "a mutex that nobody holds in the child of a fork: {error}"
+                ));
+            }
+        }
+        for (it, is_mine) in world.rwlocks.iter().zip(&self.rwlocks) {
+            if one_in(2) {
+                // SAFETY: as above.
+                drop(unsafe { it.lock.recover_abandoned(py) });
+            } else {
+                // SAFETY: as above.
+                drop(unsafe { it.lock.reset_abandoned(py, Account::default()) });
+            }
+            if let (false, Err(error)) = (is_mine, it.lock.write_checked(py)) {
+                fail(&format!(
+                    "a read-write lock that nobody holds in the child of a fork: {error}"
+                ));
+            }
+        }
+    }
+}
+
+fn in_child(py: Python<'_>, mine: &Mine) -> PyResult<()> {
+    ask_for_everything(py);
+    mine.recover(py);
     let (mutex, rwlock) = (PyMutex::new(0), PyRwLock::new(0));
     let (barrier, cell, runs) = (PyBarrier::new(3), PyOnceLock::new(), AtomicUsize::new(0));
     let changed = PyCondvar::new();

@@ -186,6 +186,15 @@ impl Drop for Entry {
     }
 }
 
+/// Whether this thread holds what is at `place`, or is in the middle of asking for it: in a signal handler that runs meanwhile.
+pub(super) fn may_hold(place: Place) -> bool {
+    is_forked()
+        || mine(|entries| {
+            let mut places = entries.held.iter().chain(&entries.wanted);
+            places.any(|it| *it == place)
+        })
+}
+
 /// Whether this thread holds what is at `place`.
 pub(super) fn holds(place: Place) -> bool {
     is_forked() || mine(|entries| entries.held.contains(&place))

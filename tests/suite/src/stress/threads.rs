@@ -10,6 +10,7 @@ use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock};
 use super::actions::act_contained;
 use super::chance::{self, below, number, one_in};
 use super::ledger;
+use super::shutdown;
 use super::world::{COUNTS, contain, count, expect, world};
 use crate::callback::Callback;
 
@@ -41,7 +42,7 @@ pub(super) fn attach_first<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
 }
 
 pub(super) fn act(py: Python<'_>) -> PyResult<()> {
-    if !one_in(3) || !ledger::holds_nothing() {
+    if !one_in(3) || !ledger::holds_nothing() || shutdown::has_begun() {
         // Others may be waiting for this thread, which must not wait for them.
         return Ok(());
     }

@@ -10,10 +10,10 @@ use pyo3::exceptions::{PyImportError, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 use pyo3::{PyTraverseError, PyVisit};
+use pyo3_sync::compat::GILOnceCell;
 use pyo3_sync::exceptions::DeadlockError;
 use pyo3_sync::{
-    ModuleData, ModuleState, PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected,
-    PyRwLock, PyTryLazy,
+    PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyTryLazy,
 };
 
 use super::ledger::{self, Place};
@@ -30,6 +30,7 @@ pub(super) struct Counts {
     pub(super) finalisers: AtomicUsize,
     pub(super) signals: AtomicUsize,
     pub(super) forks: AtomicUsize,
+    pub(super) shutdowns: AtomicUsize,
     pub(super) failures: AtomicUsize,
 }
 
@@ -43,6 +44,7 @@ pub(super) static COUNTS: Counts = Counts {
     finalisers: AtomicUsize::new(0),
     signals: AtomicUsize::new(0),
     forks: AtomicUsize::new(0),
+    shutdowns: AtomicUsize::new(0),
     failures: AtomicUsize::new(0),
 };
 
@@ -119,6 +121,7 @@ pub(super) struct Cells {
     pub(super) try_lazy: PyTryLazy<Payload, TryMaker>,
     pub(super) try_lazy_runs: Arc<AtomicUsize>,
     pub(super) import: PyImport,
+    pub(super) old: GILOnceCell<Payload>,
     pub(super) foreign: OnceLock<u64>,
 }
 
@@ -148,7 +151,7 @@ impl Drop for Cells {
     }
 }
 
-static ALIVE: AtomicUsize = AtomicUsize::new(0);
+pub(super) static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 pub(super) fn alive() -> usize {
     ALIVE.load(SeqCst)
@@ -232,39 +235,6 @@ impl Drop for Node {
         ALIVE.fetch_sub(1, SeqCst);
     }
 }
-
-pub(super) struct State {
-    pub(super) account: PyMutex<Account>,
-    pub(super) objects: PyMutex<Vec<Py<PyAny>>>,
-}
-
-impl State {
-    pub(super) fn new(module: &Bound<'_, PyModule>) -> Self {
-        count(&ALIVE);
-        State {
-            account: PyMutex::default(),
-            // Only the collector frees it.
-            objects: PyMutex::new(vec![module.clone().into_any().unbind()]),
-        }
-    }
-}
-
-impl ModuleData for State {
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for object in self.objects.traverse(visit).into_iter().flatten() {
-            visit.call(object)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        ALIVE.fetch_sub(1, SeqCst);
-    }
-}
-
-pub(super) static STATE: ModuleState<State> = ModuleState::new();
 
 pub(super) struct World {
     pub(super) mutexes: [Believed<Arc<PyMutex<Account>>>; 4],
