@@ -182,3 +182,20 @@ pub(crate) fn module_of_type<'a, 'py>(
 ) -> Option<Borrowed<'a, 'py, PyAny>> {
     None
 }
+
+/// The number of the interpreter that the calling thread is attached to; not negative.
+#[cfg(not(PyPy))]
+pub(crate) fn interpreter_id(py: Python<'_>) -> PyResult<i64> {
+    // SAFETY: attached, since there is a token, and an attached thread has an interpreter.
+    let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if id == -1 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(id)
+}
+
+/// PyPy has one interpreter in a process, and no function to ask for it.
+#[cfg(PyPy)]
+pub(crate) fn interpreter_id(_: Python<'_>) -> PyResult<i64> {
+    Ok(0)
+}

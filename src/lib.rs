@@ -75,8 +75,9 @@
 //! | `abi3t` | everything, as on a free-threaded build |
 //! | several module objects of one extension, each with a [`ModuleState`] | PyO3 0.28 and later; before, an import gives the same one again |
 //! | fork | unix |
-//! | numbers of threads in messages, and the look at import locks | unix |
 //! | one interpreter in a process | required: [`ensure_single_interpreter`] |
+//!
+//! More, and other systems than Linux, in [`platforms`].
 //!
 //! # Words
 //!
@@ -84,6 +85,9 @@
 //! build, attached means: owning the GIL. On a free-threaded build many threads are attached at a time, and the
 //! interpreter *stops the world* now and then, waiting until all of them are detached or at a safe point.
 #![warn(missing_docs)]
+
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("pyo3-sync needs atomic integers of 64 bits, which this target does not have");
 
 mod barrier;
 mod build_config;
@@ -112,6 +116,9 @@ pub mod deadlocks {
         PyOnceLock, PyProtected, PyRwLock, PyTryLazy, TryAttachedError, add_exceptions, exceptions,
     };
 }
+
+#[doc = include_str!("../docs/platforms.md")]
+pub mod platforms {}
 
 #[doc = include_str!("../MIGRATION.md")]
 pub mod migration {}

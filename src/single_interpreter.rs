@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use pyo3::{exceptions::PyImportError, ffi, prelude::*};
+use pyo3::{exceptions::PyImportError, prelude::*};
+
+use crate::build_config::interpreter_id;
 
 /// Fails in every interpreter of the process but the first that asks.
 ///
@@ -31,11 +33,7 @@ pub fn ensure_single_interpreter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     /// The id of the interpreter that came first; ids are not negative.
     static FIRST: AtomicI64 = AtomicI64::new(-1);
 
-    // SAFETY: `module` proves that this thread is attached, and an attached thread has an interpreter.
-    let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
-    if id == -1 {
-        return Err(PyErr::fetch(module.py()));
-    }
+    let id = interpreter_id(module.py())?;
     // Relaxed: the id is all that is passed on.
     match FIRST.compare_exchange(-1, id, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => Ok(()),

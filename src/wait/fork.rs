@@ -23,7 +23,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-#[cfg(unix)]
 mod handlers {
     use std::{
         cell::UnsafeCell,
@@ -59,7 +58,7 @@ mod handlers {
         }
         // SAFETY: the functions have the right type and stay where they are: an extension is never unloaded.
         let result =
-            unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
+            unsafe { super::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
         assert_eq!(result, 0, "out of memory for fork handlers");
     }
 
@@ -142,9 +141,16 @@ fn unusual_generation(count: u32) -> usize {
     generation.min(count - 1) as usize
 }
 
-#[cfg(unix)]
 pub(super) use handlers::install_handlers;
 
-/// Where there is no `fork` there is nothing to do.
-#[cfg(not(unix))]
-pub(super) fn install_handlers() {}
+#[cfg(all(unix, not(any(target_os = "emscripten", pyo3_sync_portable))))]
+use libc::pthread_atfork;
+
+/// Where there is no `fork`, nobody calls the handlers.
+#[cfg(any(not(unix), target_os = "emscripten", pyo3_sync_portable))]
+unsafe fn pthread_atfork(_: Handler, _: Handler, _: Handler) -> core::ffi::c_int {
+    0
+}
+
+#[cfg(any(not(unix), target_os = "emscripten", pyo3_sync_portable))]
+type Handler = Option<unsafe extern "C" fn()>;

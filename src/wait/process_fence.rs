@@ -6,6 +6,7 @@
 //! order in the program. That is Linux's `membarrier` (Mathieu Desnoyers, in version 4.14 for the form that is used here), which the
 //! hazard pointers of Folly and the user-space RCU library rest on in the same way.
 
+use core::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set once, and only after the process is registered for it. Not on all systems, nor in all sandboxes.
@@ -19,7 +20,6 @@ pub(crate) fn is_available() -> bool {
 }
 
 /// Makes [`for_all_threads`] work, if this system can do that.
-#[cfg(target_os = "linux")]
 pub(crate) fn prepare() {
     if !is_available() && membarrier(REGISTER) && membarrier(FENCE) {
         AVAILABLE.store(true, Ordering::Relaxed);
@@ -30,7 +30,6 @@ pub(crate) fn prepare() {
 ///
 /// Of a write and a later read by another thread with nothing but [`compiler_fence`](std::sync::atomic::compiler_fence) in between,
 /// either the write is seen after this, or the read sees all that was written before this.
-#[cfg(target_os = "linux")]
 pub(crate) fn for_all_threads() {
     // The child of a fork inherits the registration; should it not, it is made again.
     let is_done = membarrier(FENCE) || (membarrier(REGISTER) && membarrier(FENCE));
@@ -41,23 +40,17 @@ pub(crate) fn for_all_threads() {
 }
 
 /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED` and `MEMBARRIER_CMD_PRIVATE_EXPEDITED` of `linux/membarrier.h`.
-#[cfg(target_os = "linux")]
-const REGISTER: libc::c_int = 1 << 4;
-#[cfg(target_os = "linux")]
-const FENCE: libc::c_int = 1 << 3;
+const REGISTER: c_int = 1 << 4;
+const FENCE: c_int = 1 << 3;
 
-#[cfg(target_os = "linux")]
-fn membarrier(command: libc::c_int) -> bool {
+#[cfg(all(target_os = "linux", not(pyo3_sync_portable)))]
+fn membarrier(command: c_int) -> bool {
     // SAFETY: the call has no preconditions: it takes numbers only, and fails for those that it does not know.
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
-/// On other systems it never becomes available.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn prepare() {}
-
-/// See [`is_available`].
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn for_all_threads() {
-    unreachable!("only where it is available")
+/// Other systems have none, so that the fence never becomes available.
+#[cfg(any(not(target_os = "linux"), pyo3_sync_portable))]
+fn membarrier(_: c_int) -> bool {
+    false
 }

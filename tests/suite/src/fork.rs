@@ -612,6 +612,9 @@ assert codes == [0] * 4, codes
 
 /// Python has `os.fork` where the system has `fork`.
 pub(crate) fn without_fork(py: Python<'_>) -> Option<String> {
+    if cfg!(pyo3_sync_portable) {
+        return Some("built as for systems that have no fork".to_owned());
+    }
     let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
     (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
 }
