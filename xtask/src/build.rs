@@ -8,6 +8,9 @@ use std::{
 use anyhow::{Context, ensure};
 use xshell::{Shell, cmd};
 
+/// What the name of an extension module ends with, for whatever version it is.
+pub(crate) const MODULE_SUFFIX: &str = if cfg!(windows) { ".pyd" } else { ".so" };
+
 /// The folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -62,7 +65,7 @@ impl ExtensionModule<'_> {
         for name in names {
             let library = made.join(format!("{prefix}{name}{suffix}"));
             ensure!(library.exists(), "cargo did not make {}", library.display());
-            replace(&library, &modules.join(format!("{name}.so")))
+            replace(&library, &modules.join(format!("{name}{MODULE_SUFFIX}")))
                 .with_context(|| format!("cannot copy {}", library.display()))?;
         }
         Ok(modules)
@@ -104,4 +107,16 @@ pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
     let new = to.with_extension("new");
     fs::copy(from, &new)?;
     fs::rename(new, to)
+}
+
+/// Makes a symbolic link. On Windows that takes a right which the machines of CI services give.
+pub(crate) fn link(target: &Path, link: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(target, link);
+    #[cfg(windows)]
+    return if target.is_dir() {
+        std::os::windows::fs::symlink_dir(target, link)
+    } else {
+        std::os::windows::fs::symlink_file(target, link)
+    };
 }

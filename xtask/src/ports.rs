@@ -29,7 +29,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, ensure};
 
 use crate::{
-    build::ExtensionModule,
+    build::{ExtensionModule, MODULE_SUFFIX},
     python::{self, Interpreter},
 };
 use list::{Change, PORTS, Port};
@@ -327,8 +327,8 @@ impl Built {
         .with_context(|| format!("{}, {}", port.name, shape.name()))?;
         // The next one is built into the same folder.
         fs::create_dir_all(&modules)?;
-        let made = made.join(format!("{}.so", package.replace('-', "_")));
-        let module = modules.join(format!("{}.so", port.module.name));
+        let made = made.join(format!("{}{MODULE_SUFFIX}", package.replace('-', "_")));
+        let module = modules.join(format!("{}{MODULE_SUFFIX}", port.module.name));
         crate::build::replace(&made, &module)
             .with_context(|| format!("cannot copy {}", made.display()))?;
         Ok(Built {

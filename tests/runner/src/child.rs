@@ -1,15 +1,14 @@
-//! One child process: started in a process group of its own, watched, and cleared away with everything it started.
+//! One child process: started in a group of its own, watched, and cleared away with everything it started.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use wait_timeout::ChildExt;
+
+use crate::group::Group;
 
 /// How a program that was watched came to its end.
 #[derive(Debug)]
@@ -24,38 +23,32 @@ pub struct Finished {
 #[derive(Debug, PartialEq)]
 pub enum Ending {
     Exited(i32),
-    /// By the signal of this number.
+    /// By the signal of this number; on Windows, with this exception as its code.
     Crashed(i32),
     /// Killed at its limit. Holds what was found out about it before.
     Hung(String),
 }
 
-/// Runs `command` to its end, at most for `limit`. If it did not end well, `describe` may look at what is in its process group then, before
+/// Runs `command` to its end, at most for `limit`. If it did not end well, `describe` may look at what is in its group then, before
 /// that is killed. When this returns, nothing that the command started is left.
 pub(crate) fn run(
     mut command: Command,
     limit: Duration,
-    describe: impl Fn(Pid) -> String,
+    describe: impl Fn(&Group) -> String,
 ) -> io::Result<Finished> {
     // A file rather than pipes: a process that the child left behind may hold a pipe open for ever.
     let mut output = tempfile::tempfile()?;
-    die_with_us(&mut command);
-    let mut child = command
+    command
         .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .process_group(0)
-        .spawn()?;
-    let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-    let ending = wait(&mut child, group, limit, &describe);
-    // After the child was reaped its group exists only if something is left in it.
-    let is_left = killpg(group, None).is_ok();
+        .stderr(output.try_clone()?);
+    let (mut child, group) = Group::spawn(&mut command)?;
+    let ending = wait(&mut child, &group, limit, &describe);
     let left_behind = match &ending {
         Ok(Ending::Exited(0) | Ending::Hung(_)) | Err(_) => String::new(),
-        Ok(_) if is_left => describe(group),
+        Ok(_) if group.has_members() => describe(&group),
         Ok(_) => String::new(),
     };
-    // If nothing is left this is an error, and well.
-    let _ = killpg(group, Signal::SIGKILL);
+    group.kill();
     Ok(Finished {
         ending: ending?,
         left_behind,
@@ -63,29 +56,18 @@ pub(crate) fn run(
     })
 }
 
-/// A child in a group of its own does not see the terminal's Ctrl-C, which ends us: it should not stay behind.
-#[cfg(target_os = "linux")]
-fn die_with_us(command: &mut Command) {
-    let request = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?);
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed, and this is a single system call.
-    unsafe { command.pre_exec(request) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_us(_: &mut Command) {}
-
 fn wait(
     child: &mut Child,
-    group: Pid,
+    group: &Group,
     limit: Duration,
-    describe: impl Fn(Pid) -> String,
+    describe: impl Fn(&Group) -> String,
 ) -> io::Result<Ending> {
     if let Some(status) = child.wait_timeout(limit)? {
         return Ok(Ending::of(status));
     }
     let description = describe(group);
     // The child is not reaped yet, so its group is still there.
-    let _ = killpg(group, Signal::SIGKILL);
+    group.kill();
     child.wait()?;
     Ok(Ending::Hung(description))
 }
@@ -98,10 +80,22 @@ fn everything_in(file: &mut File) -> io::Result<String> {
 }
 
 impl Ending {
+    #[cfg(unix)]
     fn of(status: ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+
         match status.signal() {
             Some(number) => Self::Crashed(number),
             None => Self::Exited(status.code().expect("ended by itself or by a signal")),
+        }
+    }
+
+    /// An exception that nobody handled becomes the code of the process; those of errors are negative.
+    #[cfg(windows)]
+    fn of(status: ExitStatus) -> Self {
+        match status.code().expect("every process has a code there") {
+            code if code < 0 => Self::Crashed(code),
+            code => Self::Exited(code),
         }
     }
 }
@@ -110,13 +104,23 @@ impl fmt::Display for Ending {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(formatter, "ended with code {code}"),
-            Self::Crashed(number) => match Signal::try_from(*number) {
-                Ok(signal) => write!(formatter, "crashed: {signal}"),
-                Err(_) => write!(formatter, "crashed: signal {number}"),
-            },
+            Self::Crashed(number) => write!(formatter, "crashed: {}", name_of_crash(*number)),
             Self::Hung(_) => write!(formatter, "hung"),
         }
     }
+}
+
+#[cfg(unix)]
+fn name_of_crash(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.to_string(),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+#[cfg(windows)]
+fn name_of_crash(number: i32) -> String {
+    format!("exception {number:#010x}")
 }
 
 impl fmt::Display for Finished {

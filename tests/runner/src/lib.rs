@@ -21,11 +21,19 @@
 //!
 //! A child that does not end within the test's limit is asked for its Python stacks with `SIGUSR1` (on which a child has
 //! registered Python's `faulthandler`), and its whole process group is killed. So are the processes that a failed child left in its group:
-//! the child of a fork that hangs, perhaps.
+//! the child of a fork that hangs, perhaps. On Windows there is nothing to ask with, and what is ended is a job.
 
 mod child;
+mod group;
 mod launcher;
+#[cfg(unix)]
 mod stacks;
+#[cfg(windows)]
+mod stacks {
+    pub(crate) fn of_group(_: &crate::group::Group) -> String {
+        "where its threads are cannot be asked on this system".to_owned()
+    }
+}
 
 use std::fmt::Write;
 use std::io;

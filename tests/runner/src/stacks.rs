@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::child::{self, Ending};
+use crate::group::Group;
 
 /// Which signal children register `faulthandler` on.
 const STACKS_SIGNAL: Signal = Signal::SIGUSR1;
@@ -27,9 +28,9 @@ const PYTHON_STACKS_TIME: Duration = Duration::from_millis(300);
 const DEBUGGER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Describes every thread of the group. Only for processes about to be killed: one that is not prepared dies of the signal.
-pub(crate) fn of_group(group: Pid) -> String {
+pub(crate) fn of_group(group: &Group) -> String {
     let mut text = String::new();
-    for process in members(group) {
+    for process in members(group.0) {
         text += &sleeping_threads(process);
         text += &native_stacks(process);
         if kill(process, STACKS_SIGNAL).is_ok() {

@@ -1,4 +1,7 @@
 //! The runner against children that misbehave in every way it knows. A runner that cannot fail tests nothing.
+//!
+//! The children are shell scripts, so this is for unix.
+#![cfg(unix)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

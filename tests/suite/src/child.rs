@@ -75,7 +75,10 @@ fn prepare(py: Python<'_>) -> PyResult<()> {
     py.import("threading")?;
     let stacks = py.import("faulthandler")?;
     stacks.call_method0("enable")?;
-    stacks.call_method1("register", (py.import("signal")?.getattr("SIGUSR1")?,))?;
+    // On Windows there is no such signal.
+    if let Ok(signal) = py.import("signal")?.getattr("SIGUSR1") {
+        stacks.call_method1("register", (signal,))?;
+    }
     if is_free_threaded(py) && gil_is_enabled(py)? {
         return Err(PyRuntimeError::new_err(
             "the GIL is on in a free-threaded interpreter: the suite would prove nothing about it",

@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyMutexGuard, WaitTimeoutResult};
 
 use crate::callback::Callback;
-use crate::harness::{Sleeper, child, finish, on_threads, on_two_threads, wait_until};
+use crate::harness::{
+    Sleeper, child, finish, on_threads, on_two_threads, wait_until, without_signals,
+};
 use crate::interpreter::collect;
 use crate::panics::panic_of;
 use crate::registry::Module;
@@ -335,7 +337,7 @@ pub(crate) const MODULE: Module = Module {
         test!(notifications_end_waits_with_a_limit),
         test!(both_can_be_shown),
         test!(a_waiter_holds_nobody_up),
-        test!(a_signal_ends_the_wait),
+        test!(a_signal_ends_the_wait).unless(without_signals),
         test!(a_mutex_that_cannot_be_locked_again),
         test!(barriers_let_all_go_on_together).limit(30),
         test!(waiting_at_exit_is_reported).limit(20),

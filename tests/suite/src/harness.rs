@@ -32,6 +32,14 @@ pub fn is_free_threaded(py: Python<'_>) -> bool {
         .contains("free-threading")
 }
 
+/// On Windows no process can send a signal to one of its own, nor have one sent after a while.
+pub fn without_signals(py: Python<'_>) -> Option<String> {
+    let has_signals = py
+        .import("signal")
+        .and_then(|signal| signal.hasattr("setitimer"));
+    (!has_signals.unwrap_or(false)).then(|| "this system has no signals to send".to_owned())
+}
+
 /// Polls `condition`, attached, and detaches in between; panics with `description` when it does not come true.
 pub fn wait_until(py: Python<'_>, description: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -272,13 +280,14 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-/// Every child has `faulthandler` registered on the signal: see `child.rs`.
+/// Every child has `faulthandler` registered on the signal, where there is one: see `child.rs`.
 fn kill_with_stacks(py: Python<'_>, child: &mut Child) -> PyResult<()> {
-    let signal = py.import("signal")?.getattr("SIGUSR1")?;
-    py.import("os")?
-        .call_method1("kill", (child.id(), signal))?;
+    if let Ok(signal) = py.import("signal")?.getattr("SIGUSR1") {
+        py.import("os")?
+            .call_method1("kill", (child.id(), signal))?;
+        py.detach(|| thread::sleep(Duration::from_millis(300)));
+    }
     py.detach(|| {
-        thread::sleep(Duration::from_millis(300));
         child.kill()?;
         child.wait()
     })?;

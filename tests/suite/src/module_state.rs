@@ -14,7 +14,7 @@ use pyo3_sync::{
     ModuleData, ModuleState, PyImport, PyMutex, StateHandle, StateRef, exceptions::DeadlockError,
 };
 
-use crate::fork::{Forked, allow_forks};
+use crate::fork::{Forked, allow_forks, without_fork};
 use crate::harness::{
     Barrier, child, finish, on_threads, on_two_threads, wait_until, wait_until_detached,
 };
@@ -1111,7 +1111,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cleared_module_has_none),
         test!(dropping_it_finds_nothing),
         test!(clearing_breaks_cycles),
-        test!(usable_in_the_child_of_a_fork),
+        test!(usable_in_the_child_of_a_fork).unless(without_fork),
         test!(asked_by_finalisers_at_exit),
         test!(imported_side_by_side),
         test!(a_failing_import_can_be_tried_again),

@@ -15,7 +15,7 @@ use pyo3_sync::{PyImport, PyLazy, PyOnce, PyOnceLock, PyTryLazy};
 
 use crate::callback::Callback;
 use crate::harness::{
-    Barrier, Sleeper, child, finish, on_threads, wait_until, wait_until_detached,
+    Barrier, Sleeper, child, finish, on_threads, wait_until, wait_until_detached, without_signals,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::panic_of;
@@ -387,7 +387,7 @@ pub(crate) const MODULE: Module = Module {
         test!(errors_are_not_kept),
         test!(what_is_being_made_can_be_shown),
         test!(the_collector_sees_what_is_made),
-        test!(ctrl_c_ends_the_wait_for_a_lazy_value),
+        test!(ctrl_c_ends_the_wait_for_a_lazy_value).unless(without_signals),
         test!(imports),
         test!(a_module_that_imports_itself_by_the_same_name),
     ],

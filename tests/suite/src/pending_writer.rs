@@ -10,7 +10,9 @@ use pyo3_sync::{PyMutex, PyRwLock};
 
 use crate::callback::Callback;
 use crate::fork::{Forked, allow_forks, without_fork};
-use crate::harness::{PythonThread, child, finish, wait_until, wait_until_detached};
+use crate::harness::{
+    PythonThread, child, finish, wait_until, wait_until_detached, without_signals,
+};
 use crate::panics::OnDrop;
 use crate::registry::Module;
 use crate::{scenario, test};
@@ -308,7 +310,7 @@ pub(crate) const MODULE: Module = Module {
             .limit(20)
             .unless(without_fork),
         test!(at_exit_a_writer_that_only_waited_keeps_nobody_out),
-        test!(a_handler_is_told_what_its_thread_waits_for),
+        test!(a_handler_is_told_what_its_thread_waits_for).unless(without_signals),
     ],
     scenarios: &[scenario!(waits_at_exit)],
 };

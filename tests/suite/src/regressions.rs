@@ -14,9 +14,10 @@ use pyo3_sync::{
 };
 
 use crate::callback::Callback;
+use crate::fork::without_fork;
 use crate::harness::{
     PythonThread, Sleeper, child, finish, is_free_threaded, on_threads, on_two_threads, wait_until,
-    wait_until_detached,
+    wait_until_detached, without_signals,
 };
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
@@ -731,19 +732,6 @@ signal.signal(signal.SIGALRM, handler)
     })
 }
 
-/// Python has them where the system has them.
-fn without_alarms(py: Python<'_>) -> Option<String> {
-    let has_alarms = py
-        .import("signal")
-        .and_then(|signal| signal.hasattr("setitimer"));
-    (!has_alarms.unwrap_or(false)).then(|| "this system has no alarm clocks".to_owned())
-}
-
-fn without_fork(py: Python<'_>) -> Option<String> {
-    let has_fork = py.import("os").and_then(|os| os.hasattr("fork"));
-    (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
-}
-
 const ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING: &str =
     "without a GIL the thread that a lock is reserved for attaches and takes it at once";
 
@@ -770,7 +758,7 @@ pub(crate) const MODULE: Module = Module {
         test!(messages_name_the_type_that_was_used).limit(20),
         test!(a_barrier_with_a_limit),
         test!(guards_that_own_their_lock),
-        test!(ctrl_c_ends_the_waits_of_once_and_lazy).unless(without_alarms),
+        test!(ctrl_c_ends_the_waits_of_once_and_lazy).unless(without_signals),
     ],
     scenarios: &[
         scenario!(reserved_at_exit),

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
-use crate::harness::{child, finish, on_threads, wait_until_detached};
+use crate::harness::{child, finish, on_threads, wait_until_detached, without_signals};
 use crate::registry::Module;
 use crate::{scenario, test};
 
@@ -255,12 +255,12 @@ fn is_not_interrupted_in_another_thread(py: Python<'_>) -> PyResult<()> {
 
 pub(crate) const MODULE: Module = Module {
     tests: &[
-        test!(ctrl_c_ends_the_wait_for_a_mutex),
-        test!(ctrl_c_ends_the_wait_for_a_cell),
-        test!(ctrl_c_ends_the_wait_for_a_read_write_lock),
-        test!(ctrl_c_ends_the_wait_for_other_threads),
-        test!(handlers_that_do_not_raise_do_not_end_the_wait),
-        test!(only_the_main_thread_is_interrupted),
+        test!(ctrl_c_ends_the_wait_for_a_mutex).unless(without_signals),
+        test!(ctrl_c_ends_the_wait_for_a_cell).unless(without_signals),
+        test!(ctrl_c_ends_the_wait_for_a_read_write_lock).unless(without_signals),
+        test!(ctrl_c_ends_the_wait_for_other_threads).unless(without_signals),
+        test!(handlers_that_do_not_raise_do_not_end_the_wait).unless(without_signals),
+        test!(only_the_main_thread_is_interrupted).unless(without_signals),
     ],
     scenarios: &[
         scenario!(is_interrupted_in_a_mutex),

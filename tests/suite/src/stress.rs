@@ -40,7 +40,8 @@ use pyo3_sync::{PyCondvar, PyMutex, PyProtected, PyRwLock};
 use self::actions::{act_contained, fresh_cells};
 use self::world::{Account, Believed, COUNTS, World, count, expect, fail, world};
 use crate::callback::Callback;
-use crate::fork::allow_forks;
+use crate::fork::{allow_forks, without_fork};
+use crate::harness::without_signals;
 use crate::panics::silence_deadlocks;
 use crate::registry::Module;
 use crate::test;
@@ -188,7 +189,8 @@ fn make_world(names: &Bound<'_, PyDict>) -> PyResult<World> {
     // A process that imports does not fork: a thread that holds the interpreter's import lock may run a finaliser that waits for what the
     // forking thread holds, and that thread waits for the import lock. No lock of ours can see that.
     let imports = chance::one_in(2);
-    let fork_is_there = py.import("os")?.hasattr("fork")?;
+    let fork_is_there = without_fork(py).is_none();
+    let signals_are_there = without_signals(py).is_none();
     Ok(World {
         mutexes: [(); 4].map(|()| Believed::from(Arc::new(PyMutex::new(Account::default())))),
         rwlocks: [(); 3].map(|()| Believed::from(Arc::new(PyRwLock::new(Account::default())))),
@@ -209,7 +211,7 @@ fn make_world(names: &Bound<'_, PyDict>) -> PyResult<World> {
         first_attachments: RwLock::new(()),
         forks: !imports && fork_is_there,
         imports,
-        signals: chance::one_in(2),
+        signals: signals_are_there && chance::one_in(2),
         is_over: false.into(),
         mortal: mortal.unbind(),
         born: AtomicUsize::new(0),
@@ -219,11 +221,12 @@ fn make_world(names: &Bound<'_, PyDict>) -> PyResult<World> {
 fn set_up_signals(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
     // An exception in the middle of the import machinery may leave a module locked for ever.
     names.set_item("may_raise", !world().imports)?;
-    py.run(
-        c"random.seed(seed); signal.signal(signal.SIGUSR2, on_signal)",
-        Some(names),
-        None,
-    )
+    let code = if without_signals(py).is_none() {
+        c"random.seed(seed); signal.signal(signal.SIGUSR2, on_signal)"
+    } else {
+        c"random.seed(seed)"
+    };
+    py.run(code, Some(names), None)
 }
 
 /// After this no signal handler raises anything.

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
-use crate::harness::{on_threads, wait_until};
+use crate::harness::{on_threads, wait_until, without_signals};
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
 use crate::test;
@@ -165,12 +165,12 @@ fn an_exception_on_its_way_outlives_the_panic_of_a_handler(py: Python<'_>) -> Py
 
 pub(crate) const MODULE: Module = Module {
     tests: &[
-        test!(a_mutex_outlives_the_panic_of_a_handler),
-        test!(a_cell_outlives_the_panic_of_a_handler),
-        test!(a_read_write_lock_outlives_the_panic_of_a_handler),
-        test!(a_condition_variable_outlives_the_panic_of_a_handler),
-        test!(a_barrier_outlives_the_panic_of_a_handler),
-        test!(an_exception_on_its_way_outlives_the_panic_of_a_handler),
+        test!(a_mutex_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(a_cell_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(a_read_write_lock_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(a_condition_variable_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(a_barrier_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(an_exception_on_its_way_outlives_the_panic_of_a_handler).unless(without_signals),
     ],
     scenarios: &[],
 };

@@ -231,7 +231,7 @@ pub(super) fn broken_crate(changes: &[Change]) -> anyhow::Result<PathBuf> {
             .iter()
             .any(|own| name == *own);
         if !is_own && !link.exists() {
-            std::os::unix::fs::symlink(entry.path(), link)?;
+            build::link(&entry.path(), &link)?;
         }
     }
     let mut made = Vec::new();

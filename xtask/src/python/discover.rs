@@ -17,8 +17,11 @@ use super::{Interpreter, name::Name};
 /// Looks on `PATH`, behind the first executable of each name too: it may be a shim that does not work.
 pub(super) fn on_path(name: Name) -> anyhow::Result<Interpreter> {
     let executables = match name {
-        Name::Machine => ["python3".to_owned(), "python".to_owned()],
-        Name::Version(version) => [version.executable(), "python3".to_owned()],
+        Name::Machine => vec!["python3".to_owned(), "python".to_owned()],
+        // On Windows no file has the version in its name.
+        Name::Version(version) => [&version.executable(), "python3", "python"]
+            .map(str::to_owned)
+            .to_vec(),
     };
     first_working(
         name,
@@ -30,9 +33,13 @@ pub(super) fn on_path(name: Name) -> anyhow::Result<Interpreter> {
 
 /// Looks among the versions that pyenv has installed, active or not.
 pub(super) fn in_pyenv(name: Name) -> anyhow::Result<Interpreter> {
-    let root = env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| Some(home()?.join(".pyenv")));
+    let root = env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(|| {
+        Some(home()?.join(if cfg!(windows) {
+            ".pyenv/pyenv-win"
+        } else {
+            ".pyenv"
+        }))
+    });
     in_installations(name, root.map(|root| root.join("versions")))
 }
 
@@ -70,12 +77,21 @@ fn in_installations(name: Name, folder: Option<PathBuf>) -> anyhow::Result<Inter
     let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
         bail!("not on this machine")
     };
-    let executable = format!("bin/{}{EXE_SUFFIX}", version.executable());
+    // On Windows an installation has no folder for programs, and the version is in no name of a file but perhaps that of the build
+    // without a GIL.
+    let executables = match cfg!(windows) {
+        false => vec![format!("bin/{}", version.executable())],
+        true => vec![
+            format!("{}.exe", version.executable()),
+            "python.exe".to_owned(),
+        ],
+    };
+    let in_installation = |folder: PathBuf| executables.iter().map(move |file| folder.join(file));
     first_working(
         name,
         newest_first(&folder)?
             .into_iter()
-            .map(|installation| installation.join(&executable))
+            .flat_map(in_installation)
             .filter(|path| path.is_file()),
     )
 }

@@ -13,6 +13,13 @@ use super::{Interpreter, cache, command, uv};
 /// What runs the Python tests.
 const PYTEST: [&str; 2] = ["pytest>=8.3,<10", "pytest-run-parallel>=0.4,<1"];
 
+/// Where an environment has its interpreter.
+const PYTHON: &str = if cfg!(windows) {
+    "Scripts/python.exe"
+} else {
+    "bin/python"
+};
+
 /// Returns the interpreter of an environment that has pytest and pytest-run-parallel.
 pub(crate) fn with_pytest(interpreter: &Interpreter) -> anyhow::Result<PathBuf> {
     with(interpreter, "pytest", &PYTEST)
@@ -49,10 +56,10 @@ pub(crate) fn with(
             )
             .env("UV_PYTHON_DOWNLOADS", "never"),
         )?;
-        let inside = folder.join("bin/python");
+        let inside = folder.join(PYTHON);
         command::run(cmd!(shell, "{uv} pip install --quiet --compile-bytecode --python {inside}").args(packages))?;
         Ok(())
     })
     .with_context(|| format!("no environment with {what} for Python {}", interpreter.name))?;
-    Ok(folder.join("bin/python"))
+    Ok(folder.join(PYTHON))
 }

@@ -1,6 +1,6 @@
 //! uv: what it can install, and uv itself.
 
-use std::path::PathBuf;
+use std::{env::consts::EXE_SUFFIX, path::PathBuf};
 
 use anyhow::{Context, bail};
 use xshell::{Shell, cmd};
@@ -28,7 +28,8 @@ pub(super) fn uv() -> anyhow::Result<PathBuf> {
     if let Some(uv) = on_path() {
         return Ok(uv);
     }
-    Ok(cache::obtain("uv", |folder| pip::unpack("uv", folder))?.join("bin/uv"))
+    let folder = cache::obtain("uv", |folder| pip::unpack("uv", folder))?;
+    Ok(folder.join(format!("bin/uv{EXE_SUFFIX}")))
 }
 
 fn on_path() -> Option<PathBuf> {

@@ -48,7 +48,7 @@ impl Workspace {
                 fs::remove_file(&link)?;
             }
             if !link.exists() {
-                std::os::unix::fs::symlink(entry.path(), link)?;
+                build::link(&entry.path(), &link)?;
             }
         }
         fs::copy(original.join("Cargo.lock"), root.join("Cargo.lock"))?;
