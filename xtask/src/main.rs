@@ -7,6 +7,7 @@ mod examples;
 mod models;
 mod ports;
 mod python;
+mod rust;
 mod stress;
 mod test;
 

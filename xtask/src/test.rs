@@ -4,16 +4,19 @@
 //! its own. An interpreter that is not to be had does not keep the others from being tested, but the task fails: a run that
 //! silently left out the free-threaded builds would be worth little.
 
+mod cells;
+mod checks;
+mod matrix;
 mod report;
 mod workspace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use suite_runner::{Arguments, Launcher, Summary};
 
 use crate::build::ExtensionModule;
-use crate::python;
+use crate::python::{self, Interpreter};
 use workspace::Workspace;
 
 #[derive(clap::Args)]
@@ -35,6 +38,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FEATURE")]
     features: Vec<String>,
 
+    /// Run in every build that is supported, or compile for it: one table, also in target/matrix.md
+    #[arg(long, conflicts_with_all = ["interpreters", "release", "pyo3", "features"])]
+    matrix: bool,
+
+    /// Of the matrix, only what is run on every submission; the table says what is left out
+    #[arg(long, requires = "matrix")]
+    fast: bool,
+
+    /// Of the matrix, only builds with this in their name, such as `PyO3 0.27` or `windows`; may be repeated
+    #[arg(long = "cell", value_name = "TEXT", requires = "matrix")]
+    cells: Vec<String>,
+
     /// Run only the tests whose name contains this
     filter: Option<String>,
 
@@ -50,6 +65,9 @@ struct Run {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.matrix {
+        return matrix::run(&args);
+    }
     let arguments = args.for_the_runner();
     let workspace = Workspace::new(args.pyo3.as_deref())?;
     let runs: Vec<Run> = args
@@ -85,30 +103,55 @@ fn run_in(
     arguments: &Arguments,
 ) -> anyhow::Result<Summary> {
     eprintln!("\n=== {name} ===");
-    // Of its own for each set of features, too.
-    let target = [name]
-        .into_iter()
-        .chain(args.features.iter().map(String::as_str));
-    let target = target.collect::<Vec<_>>().join("+").replace('/', "-");
     let result = python::find(name)
         .with_context(|| format!("there is no Python {name} to be had"))
         .and_then(|interpreter| {
-            let modules = ExtensionModule {
-                workspace: &workspace.root,
-                package: "pyo3-sync-suite",
-                interpreter: &interpreter.path,
-                target: &workspace.target.join(target),
-                optimised: args.release,
+            let build = Build {
+                workspace,
+                release: args.release,
                 features: &args.features,
                 rust_flags: "",
-            }
-            .build()?;
+            };
+            let modules = build.for_interpreter(&interpreter)?;
             suite_runner::run(&launcher(name, &interpreter.path, &modules), arguments)
         });
     if let Err(error) = &result {
         eprintln!("{error:#}");
     }
     result
+}
+
+/// How the suite is built.
+struct Build<'a> {
+    workspace: &'a Workspace,
+    release: bool,
+    features: &'a [String],
+    rust_flags: &'a str,
+}
+
+impl Build<'_> {
+    /// Builds it and returns the folder to put on the interpreter's module path.
+    fn for_interpreter(&self, interpreter: &Interpreter) -> anyhow::Result<PathBuf> {
+        // A folder of its own for each set of features and flags, too.
+        let features = self.features.iter().map(String::as_str);
+        let target = [interpreter.name.as_str()].into_iter().chain(features);
+        let target = target.chain(
+            self.rust_flags
+                .split_whitespace()
+                .filter(|flag| *flag != "--cfg"),
+        );
+        let target = target.collect::<Vec<_>>().join("+").replace('/', "-");
+        ExtensionModule {
+            workspace: &self.workspace.root,
+            package: "pyo3-sync-suite",
+            interpreter: &interpreter.path,
+            target: &self.workspace.target.join(target),
+            optimised: self.release,
+            features: self.features,
+            rust_flags: self.rust_flags,
+        }
+        .build()
+    }
 }
 
 /// Starts the interpreter as a child of the suite, which is in the folder `modules`.

@@ -17,7 +17,7 @@ use anyhow::Context;
 const RECIPE: u32 = 1;
 
 /// Returns the folder of an entry. If it is not there yet, `make` fills it.
-pub(super) fn obtain(
+pub(crate) fn obtain(
     name: &str,
     make: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<PathBuf> {

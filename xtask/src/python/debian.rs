@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Downloads the packages from the suite and unpacks them into the folder.
-pub(super) fn unpack(suite: &str, packages: &[String], into: &Path) -> anyhow::Result<()> {
+pub(crate) fn unpack(suite: &str, packages: &[String], into: &Path) -> anyhow::Result<()> {
     let downloads = tempfile::tempdir()?;
     download(suite, packages, downloads.path())
         .with_context(|| format!("cannot get {} from Debian {suite}", packages.join(", ")))?;

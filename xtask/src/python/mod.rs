@@ -10,9 +10,9 @@
 //! 5. assembly from packages (`assemble.rs`), which get their parts from PyPI (`pip.rs`) and Debian (`debian.rs`).
 
 mod assemble;
-mod cache;
+pub(crate) mod cache;
 mod command;
-mod debian;
+pub(crate) mod debian;
 mod discover;
 pub(crate) mod environment;
 mod interpreter;
@@ -33,7 +33,7 @@ pub(crate) use interpreter::Interpreter;
 pub(crate) const WANTED: [&str; 4] = ["3.14", "3.14t", "3.15", "3.15t"];
 
 /// Older versions that a machine may have. They are found and not made.
-const OTHERS: [&str; 6] = ["3.13", "3.13t", "3.12", "3.11", "3.10", "3.9"];
+pub(crate) const OTHERS: [&str; 6] = ["3.13", "3.13t", "3.12", "3.11", "3.10", "3.9"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -71,6 +71,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 pub(crate) fn find(name: &str) -> anyhow::Result<Interpreter> {
     let name: Name = name.parse()?;
     let (_, interpreter) = search(name, FOUND.iter().chain(&MADE))?;
+    Ok(interpreter)
+}
+
+/// Finds the interpreter of this name if the machine has it.
+pub(crate) fn look_for(name: &str) -> anyhow::Result<Interpreter> {
+    let (_, interpreter) = search(name.parse()?, &FOUND)?;
     Ok(interpreter)
 }
 
