@@ -161,6 +161,7 @@ fn excludes(py: Python<'_>) -> PyResult<()> {
             }
         }
     });
+    assert!(!mutex.is_poisoned() && !mutex.is_locked());
     assert_eq!(mutex.into_inner(), THREADS * TIMES);
     Ok(())
 }
@@ -1019,6 +1020,10 @@ fn poison_tells_of_a_panic(py: Python<'_>) -> PyResult<()> {
     assert!(mutex.is_poisoned());
     assert!(!mutex.is_locked());
     assert_eq!(*mutex.lock(py), 2);
+    panic_of(|| {
+        let _guard = mutex.lock(py);
+        panic!("once more");
+    });
     assert_eq!(*mutex.try_lock(py).expect("it is free"), 2);
     assert!(mutex.is_poisoned());
     assert_eq!(**mutex.lock_poisonable(py).unwrap_err().get_ref(), 2);

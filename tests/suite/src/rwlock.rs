@@ -740,6 +740,10 @@ fn poison_is_told_by_writers_only(py: Python<'_>) -> PyResult<()> {
         let _writing = lock.write(py);
         panic!("writing")
     });
+    panic_of(|| -> () {
+        let _writing = lock.write(py);
+        panic!("once more")
+    });
     assert!(lock.is_poisoned() && !lock.is_locked());
     assert!(lock.read_poisonable(py).is_err() && lock.write_poisonable(py).is_err());
     drop((lock.read(py), 0));
