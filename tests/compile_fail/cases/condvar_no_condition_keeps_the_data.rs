@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3_sync::{PyCondvar, PyMutexGuard};
 
-pub fn case(condvar: &PyCondvar, guard: &mut PyMutexGuard<'_, Vec<i32>>) -> bool {
+pub fn case(condvar: &PyCondvar, guard: &mut PyMutexGuard<'_, [i32; 2]>) -> bool {
     let mut kept = [const { None }; 5];
     let [one, two, three, four, five] = &mut kept;
     condvar.wait_while(guard, |data| one.insert(of(data)).is_empty());
@@ -26,10 +26,10 @@ pub fn case(condvar: &PyCondvar, guard: &mut PyMutexGuard<'_, Vec<i32>>) -> bool
 }
 
 #[cfg(feature = "fail")]
-fn of(data: &mut Vec<i32>) -> &mut Vec<i32> {
+fn of(data: &mut [i32; 2]) -> &mut [i32; 2] {
     data
 }
 #[cfg(not(feature = "fail"))]
-fn of(data: &mut Vec<i32>) -> Vec<i32> {
-    data.clone()
+fn of(data: &mut [i32; 2]) -> [i32; 2] {
+    *data
 }

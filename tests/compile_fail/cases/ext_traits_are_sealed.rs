@@ -16,7 +16,7 @@ pub struct Own;
 
 /// As they are, but not sealed.
 #[cfg(not(feature = "fail"))]
-mod copies {
+pub mod copies {
     use super::*;
 
     pub trait MutexExt {

@@ -16,8 +16,8 @@ macro_rules! ways {
                 $way
             }
             #[cfg(not(feature = "fail"))]
-            pub fn $name<'cell, 'py>(
-                $this: &'cell $cell,
+            pub fn $name<'py>(
+                $this: &$cell,
                 $py: Python<'py>,
             ) -> PyResult<Bound<'py, $object>> {
                 $way

@@ -2,13 +2,11 @@
 //@ error: E0277
 //@ places: 7
 
-use std::cell::Cell;
-
 use pyo3::Python;
 use pyo3_sync::{PyProtected, critical_section::EnteredCriticalSection};
 
 #[cfg(feature = "fail")]
-pub type Data = Cell<i32>;
+pub type Data = std::cell::Cell<i32>;
 #[cfg(not(feature = "fail"))]
 pub type Data = std::sync::atomic::AtomicI32;
 
