@@ -106,7 +106,7 @@ fn whatever_std_says(py: Python<'_>) -> PyResult<()> {
         SEQUENCE.store(number, Ordering::Relaxed);
         let operations = sequence(&random, number);
         if wanted.is_some() {
-            eprintln!("PYO3_SYNC_SEQUENCE={number}: {operations:#?}");
+            eprintln!("PYO3_SYNC_SEQUENCE={number}: {operations:?}");
         }
         count += operations.len();
         if let Err(payload) = check(py, &operations) {
@@ -114,7 +114,7 @@ fn whatever_std_says(py: Python<'_>) -> PyResult<()> {
             panic::set_hook(Box::new(|_| {}));
             let shortest = shrink::shortest(operations, |shorter| check(py, shorter).is_err());
             panic::set_hook(print);
-            eprintln!("PYO3_SYNC_SEQUENCE={number} fails, and so do these alone: {shortest:#?}");
+            eprintln!("PYO3_SYNC_SEQUENCE={number} fails, and so do these alone: {shortest:?}");
             let _ = check(py, &shortest);
             resume_unwind(payload);
         }

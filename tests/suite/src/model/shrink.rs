@@ -1,4 +1,6 @@
 //! Looks for a shorter sequence that still fails: what is not needed is left out.
+//!
+//! A failure that depends on time may be taken for one that is gone, and is then left longer than it need be.
 
 use super::operation::Operation;
 
