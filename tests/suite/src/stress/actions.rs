@@ -563,9 +563,10 @@ fn cell(py: Python<'_>) -> PyResult<()> {
     if let Some(value) = value {
         let again = cell.peek().map(|value| value.number);
         expect(again == Some(value.number), "a cell has changed its value");
+        // Or none yet, if another thread has just inserted its value, and counts that next. When all is over there must be one.
         expect(
-            cells.cell_runs.load(SeqCst) == 1,
-            "a cell was filled by several runs, or by none",
+            cells.cell_runs.load(SeqCst) <= 1,
+            "a cell was filled by several runs",
         );
     }
     Ok(())

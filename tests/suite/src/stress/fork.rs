@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3_sync::ext::RwLockExt;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
@@ -47,12 +46,9 @@ pub(super) fn act(py: Python<'_>) -> PyResult<()> {
         let attachments = world().first_attachments.write_attached(py);
         let _attachments = attachments.expect("no panic under it");
         IS_FORKING.set(true);
-        let child = with_lock_of_threading(py, || fork.call0());
+        let child = fork.call0();
         IS_FORKING.set(false);
-        match child? {
-            Some(child) => child.extract()?,
-            None => return Ok(()),
-        }
+        child?.extract()?
     };
     if child == 0 {
         let failures = COUNTS.failures.load(SeqCst);
@@ -67,31 +63,6 @@ pub(super) fn act(py: Python<'_>) -> PyResult<()> {
     }
     count(&COUNTS.forks);
     wait_for(py, child)
-}
-
-/// Runs `fork` while no other thread has the lock of the list of threads in `threading`, or not at all.
-///
-/// A thread that `threading` did not start, and that has asked it for `current_thread()`, has a thread-local object whose finaliser takes that
-/// lock. In the child the states of threads that are gone are cleared, with these objects, before `threading` replaces its locks. So
-/// CPython's own code hangs there if one of them had the lock (from 3.12 on, most often without a GIL).
-fn with_lock_of_threading<R>(
-    py: Python<'_>,
-    fork: impl FnOnce() -> PyResult<R>,
-) -> PyResult<Option<R>> {
-    let lock = py.import("threading")?.getattr("_active_limbo_lock")?;
-    // Who has it may be in a finaliser, and wait for a lock that this thread holds.
-    if !lock.call_method1("acquire", (false,))?.extract()? {
-        return Ok(None);
-    }
-    let result = fork();
-    // In the child it is one that nobody uses any more.
-    while lock
-        .call_method0("release")
-        .is_err_and(|error| !error.is_instance_of::<PyRuntimeError>(py))
-    {
-        // The exception of a signal handler came before.
-    }
-    result.map(Some)
 }
 
 fn wait_for(py: Python<'_>, child: i32) -> PyResult<()> {

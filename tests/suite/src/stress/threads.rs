@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock};
 
 use super::actions::act_contained;
@@ -24,6 +25,8 @@ fn on_threads(py: Python<'_>, bodies: &[&(dyn Fn(Python<'_>) + Sync)]) {
                 count(&COUNTS.threads);
                 scope.spawn(move || {
                     chance::start(seed);
+                    // Before it may wait for ever, so that this is noticed.
+                    ledger::doing("is one of several threads that were started together");
                     attach_first(|py| contain(|| body(py)));
                 });
             }
@@ -159,7 +162,11 @@ fn python_thread(py: Python<'_>) -> PyResult<()> {
         Ok(())
     });
     let thread = py.import("threading")?.getattr("Thread")?;
-    let thread = thread.call1((py.None(), body))?;
+    // If `threading` were not told, it would ask `current_thread()`, for this thread too, which it has not started. Such a one gets a
+    // thread-local object with a finaliser, and in CPython 3.14 and without a GIL the child of a fork may hang where it drops those of the
+    // threads that are gone, before any code of ours runs. docs/verification.md has programs for that.
+    let daemon = [("daemon", false)].into_py_dict(py)?;
+    let thread = thread.call((py.None(), body), Some(&daemon))?;
     ledger::doing(ledger::JOINING);
     // The state of a thread is made by the one that starts it, attached; what CPython 3.11 cannot fork beside does not happen here.
     thread.call_method0("start")?;
