@@ -1,7 +1,9 @@
 //! Libraries and examples of the workspace as extension modules for one interpreter.
 
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -41,25 +43,39 @@ pub(crate) struct ExtensionModule<'a> {
     pub(crate) rust_flags: &'a str,
 }
 
+/// A compiler that is not the one cargo would take.
+#[derive(Default)]
+pub(crate) struct Compiler {
+    /// For cargo: which compiler, and what it is to do.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// The target. If it is named, build scripts and procedural macros are built without `rust_flags`.
+    pub(crate) triple: Option<String>,
+}
+
 impl ExtensionModule<'_> {
     /// Builds the module and returns the folder to put on the interpreter's module path.
     pub(crate) fn build(&self) -> anyhow::Result<PathBuf> {
-        self.cargo_build("--lib")?;
+        self.build_with(&Compiler::default())
+    }
+
+    /// [`build`](Self::build) with another compiler.
+    pub(crate) fn build_with(&self, compiler: &Compiler) -> anyhow::Result<PathBuf> {
+        self.cargo_build("--lib", compiler)?;
         let module = self.package.replace('-', "_");
-        self.collect("", &[module])
+        self.collect(compiler.triple.as_deref().unwrap_or(""), "", &[module])
     }
 
     /// Builds all examples of the package and returns the folder with those named.
     pub(crate) fn build_examples(&self, names: &[String]) -> anyhow::Result<PathBuf> {
-        self.cargo_build("--examples")?;
-        self.collect("examples", names)
+        self.cargo_build("--examples", &Compiler::default())?;
+        self.collect("", "examples", names)
     }
 
     /// Puts what cargo has made under the names that Python looks for.
-    fn collect(&self, folder: &str, names: &[String]) -> anyhow::Result<PathBuf> {
+    fn collect(&self, triple: &str, folder: &str, names: &[String]) -> anyhow::Result<PathBuf> {
         let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
         let profile = if self.optimised { "release" } else { "debug" };
-        let made = self.target.join(profile).join(folder);
+        let made = self.target.join(triple).join(profile).join(folder);
         let modules = self.target.join("modules");
         fs::create_dir_all(&modules)?;
         for name in names {
@@ -71,7 +87,7 @@ impl ExtensionModule<'_> {
         Ok(modules)
     }
 
-    fn cargo_build(&self, what: &str) -> anyhow::Result<()> {
+    fn cargo_build(&self, what: &str, compiler: &Compiler) -> anyhow::Result<()> {
         let Self {
             package,
             interpreter,
@@ -83,9 +99,13 @@ impl ExtensionModule<'_> {
         shell.change_dir(self.workspace);
         let release = self.optimised.then_some("--release");
         let features = features.iter().flat_map(|feature| ["--features", feature]);
+        let target_triple = compiler
+            .triple
+            .iter()
+            .flat_map(|triple| ["--target", triple]);
         let mut build = cmd!(
             shell,
-            "cargo build --quiet --package {package} {what} --target-dir {target} {release...} {features...}"
+            "cargo build --quiet --package {package} {what} --target-dir {target} {target_triple...} {release...} {features...}"
         );
         for (key, _) in env::vars_os() {
             if key.to_string_lossy().starts_with("PYO3_") {
@@ -94,6 +114,7 @@ impl ExtensionModule<'_> {
         }
         let flags = env::var("RUSTFLAGS").unwrap_or_default();
         build
+            .envs(compiler.environment.iter().map(|(key, value)| (key, value)))
             .env("PYO3_BUILD_EXTENSION_MODULE", "1")
             .env("PYO3_PYTHON", interpreter)
             .env("RUSTFLAGS", format!("{flags} {}", self.rust_flags).trim())

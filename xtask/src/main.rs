@@ -2,12 +2,15 @@
 
 mod bench;
 mod build;
+mod coverage;
 mod demo;
 mod examples;
+mod llvm;
 mod models;
 mod ports;
 mod python;
 mod rust;
+mod sanitize;
 mod stress;
 mod test;
 
@@ -26,6 +29,8 @@ struct Cli {
 enum Task {
     /// Run the benchmarks inside real interpreters, beside our peers
     Bench(bench::Args),
+    /// Run the behaviour tests inside real interpreters and list what of `src/` none of them has run
+    Coverage(coverage::Args),
     /// Show how the examples fail before they are ported, and how fast they are after
     Demo(demo::Args),
     /// Run the Python tests of the examples inside real interpreters and print one table
@@ -38,6 +43,8 @@ enum Task {
     Ports(ports::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
     Python(python::Args),
+    /// Run the behaviour tests with everything in Rust instrumented by a sanitizer, and fail if that finds something
+    Sanitize(sanitize::Args),
     /// Let threads do random things with everything inside real interpreters, for minutes
     Stress(stress::Args),
     /// Run the behaviour tests inside real interpreters and print one table
@@ -57,12 +64,14 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
+        Task::Coverage(args) => coverage::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
         Task::Loom(args) => models::run(args),
         Task::Mutants(args) => models::run_mutants(args),
         Task::Ports(args) => ports::run(args),
         Task::Python(args) => python::run(args),
+        Task::Sanitize(args) => sanitize::run(args),
         Task::Stress(args) => stress::run(args),
         Task::Test(args) => test::run(args),
     }

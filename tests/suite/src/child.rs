@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::MODULES;
-use crate::harness::is_free_threaded;
+use crate::faults;
+use crate::harness::{is_free_threaded, slowdown};
 #[cfg(not(abi3t))]
 use crate::module_state::pyo3_sync_state_extension;
 #[cfg(not(abi3t))]
@@ -30,6 +31,7 @@ pub(crate) fn main(py: Python<'_>, arguments: Vec<String>) -> u8 {
         ["run", name] => run(py, name),
         ["scenario", name] => call(py, scenario(name)?.body),
         ["stress", seed, milliseconds] => stress(py, seed, milliseconds),
+        ["fault", name] => faults::commit(name),
         _ => Err(PyValueError::new_err(format!(
             "not in the protocol: {arguments:?}"
         ))),
@@ -108,7 +110,7 @@ fn descriptions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     for test in tests() {
         let description = PyDict::new(py);
         description.set_item("name", test.name())?;
-        description.set_item("limit", test.seconds())?;
+        description.set_item("limit", test.seconds() * u64::from(slowdown()))?;
         description.set_item("ignored", test.obstacle(py))?;
         descriptions.append(description)?;
     }

@@ -550,6 +550,24 @@ fn a_section_that_was_fought_for_can_be_entered(py: Python<'_>) -> PyResult<()> 
 }
 
 /// As `multiprocessing` does it.
+/// A borrow that began before the fork ends in the child, where sections are held on another mutex.
+fn a_borrow_ends_in_the_child(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let os = py.import("os")?;
+    let cell = PyProtected::new(0);
+    let fork = |value: &mut i32| -> PyResult<i32> {
+        *value += 1;
+        os.call_method0("fork")?.extract()
+    };
+    let child = cell.with_mut(py, fork)?;
+    if child != 0 {
+        return Forked(child).expect_success(py);
+    }
+    let again = cell.try_with_mut(py, |value| *value);
+    os.call_method1("_exit", (i32::from(again.ok() != Some(1)),))?;
+    unreachable!("the child has ended")
+}
+
 fn processes_of_multiprocessing_work(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
     static HELD: PyMutex<i32> = PyMutex::new(0);
@@ -634,6 +652,7 @@ pub(crate) const MODULE: Module = Module {
             .unless(without_fork),
         test!(read_write_locks_of_threads_that_are_gone).unless(without_fork),
         test!(borrowed_data_stay_borrowed).unless(without_fork),
+        test!(a_borrow_ends_in_the_child).unless(without_fork),
         test!(a_section_that_was_fought_for_can_be_entered)
             .limit(60)
             .unless(without_fork),

@@ -22,6 +22,22 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 const POLL: Duration = Duration::from_millis(1);
 
+/// What looks into this process while it runs, if something does: `cargo xtask sanitize` tells.
+pub fn sanitizer() -> Option<String> {
+    env::var("PYO3_SYNC_SUITE_SANITIZER").ok()
+}
+
+/// How much longer everything may take: a process that is looked into is slow.
+pub fn slowdown() -> u32 {
+    if sanitizer().is_some() { 8 } else { 1 }
+}
+
+/// For tests that measure memory.
+pub fn unless_sanitized(_: Python<'_>) -> Option<String> {
+    let sanitizer = sanitizer()?;
+    Some(format!("the {sanitizer} sanitizer uses memory of its own"))
+}
+
 /// Whether this interpreter was built without a GIL, whatever the extension was built for.
 pub fn is_free_threaded(py: Python<'_>) -> bool {
     let version: PyResult<String> = py
@@ -45,7 +61,7 @@ pub fn wait_until(py: Python<'_>, description: &str, mut condition: impl FnMut()
     let start = Instant::now();
     while !condition() {
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < PATIENCE * slowdown(),
             "waited in vain until {description}"
         );
         py.detach(|| thread::sleep(POLL));
@@ -57,7 +73,7 @@ pub fn wait_until_detached(description: &str, mut condition: impl FnMut() -> boo
     let start = Instant::now();
     while !condition() {
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < PATIENCE * slowdown(),
             "waited in vain until {description}"
         );
         thread::sleep(POLL);
@@ -248,7 +264,8 @@ impl Finished {
     }
 }
 
-/// Runs `command`, detached, to its end, at most for `limit`: less than the test's own, so that it is the test that tells.
+/// Runs `command`, detached, to its end, at most for `limit` (of a process that nothing slows down): less than the test's own, so that it is
+/// the test that tells.
 pub fn finish(py: Python<'_>, mut command: Command, limit: Duration) -> PyResult<Finished> {
     let mut output = tempfile::tempfile()?;
     let mut child = command
@@ -256,7 +273,7 @@ pub fn finish(py: Python<'_>, mut command: Command, limit: Duration) -> PyResult
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
         .spawn()?;
-    let status = match py.detach(|| wait(&mut child, limit))? {
+    let status = match py.detach(|| wait(&mut child, limit * slowdown()))? {
         Some(status) => Some(status),
         None => {
             kill_with_stacks(py, &mut child)?;

@@ -27,7 +27,9 @@ mod condvar;
 mod critical_section;
 mod deadlock;
 mod ext;
+mod faults;
 mod fork;
+mod forms;
 mod ground;
 mod interpreter;
 mod model;
@@ -72,6 +74,7 @@ const MODULES: &[Module] = &[
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,
+    forms::MODULE,
     signals::MODULE,
     shutdown::MODULE,
     single_interpreter::MODULE,

@@ -16,7 +16,8 @@ use pyo3_sync::{
 
 use crate::fork::{Forked, allow_forks, without_fork};
 use crate::harness::{
-    Barrier, child, finish, on_threads, on_two_threads, wait_until, wait_until_detached,
+    Barrier, child, finish, on_threads, on_two_threads, unless_sanitized, wait_until,
+    wait_until_detached,
 };
 use crate::interpreter::collect;
 use crate::registry::Module;
@@ -1115,7 +1116,7 @@ pub(crate) const MODULE: Module = Module {
         test!(asked_by_finalisers_at_exit),
         test!(imported_side_by_side),
         test!(a_failing_import_can_be_tried_again),
-        test!(memory_is_flat).limit(60),
+        test!(memory_is_flat).limit(60).unless(unless_sanitized),
         test!(a_reference_is_shown),
     ],
     scenarios: &[scenario!(forks), scenario!(exits)],
