@@ -984,6 +984,54 @@ fn import_cycle(
     Ok(told_after.expect("the body was told"))
 }
 
+/// A thread that is importing waits for a lock whose owner waits for another lock, whose owner waits for that import.
+fn a_longer_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
+    static FIRST: PyMutex<()> = PyMutex::new(());
+    static SECOND: PyMutex<()> = PyMutex::new(());
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let module = "asks_for_the_second";
+    let folder = folder_of_modules(py)?;
+    let body = Callback::new(|py| {
+        if RUNS.fetch_add(1, SeqCst) > 0 {
+            return Ok(()); // The thread that waited for the import, after it has failed.
+        }
+        wait_until_an_import_blocks(py)?;
+        wait_until(py, "the second is locked", || SECOND.is_locked());
+        SECOND.lock_checked(py).map(drop).map_err(PyErr::from)
+    });
+    write_module(py, &folder, module, body)?;
+    let results = on_threads(py, 3, |py, number| {
+        match number {
+            0 => drop(py.import(module)?),
+            1 => {
+                wait_until(py, "the body runs", || RUNS.load(SeqCst) > 0);
+                let _first = FIRST.lock(py);
+                py.import(module)?;
+            }
+            _ => {
+                let _second = SECOND.lock(py);
+                wait_until(py, "the first is locked", || FIRST.is_locked());
+                drop(FIRST.lock_checked(py)?);
+            }
+        }
+        Ok(())
+    });
+    let errors: Vec<PyErr> = results.into_iter().filter_map(Result::err).collect();
+    assert!(!errors.is_empty(), "somebody is told");
+    for error in errors {
+        assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
+        let message = error.value(py).to_string();
+        for part in [
+            "deadlock: 3 threads wait for each other",
+            &format!("imports the module \"{module}\""),
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    assert!(!FIRST.is_locked() && !SECOND.is_locked());
+    Ok(())
+}
+
 /// The same where thread A only imports, and the body asks for the same import: nobody waits for the other's, and nobody is told.
 fn what_only_imports_is_in_no_cycle(py: Python<'_>) -> PyResult<()> {
     static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -1112,6 +1160,7 @@ pub(crate) const MODULE: Module = Module {
         test!(re_entry_through_python_is_an_exception),
         test!(the_exception_is_an_ordinary_class),
         test!(a_cycle_through_an_import_lock_is_seen).limit(60),
+        test!(a_longer_cycle_through_an_import_lock_is_seen).limit(20),
         test!(what_only_imports_is_in_no_cycle),
         test!(an_import_that_goes_on_is_no_cycle).limit(20),
         test!(threads_are_called_by_their_names).limit(30),

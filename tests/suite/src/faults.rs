@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 
 pub(crate) fn commit(name: &str) -> PyResult<()> {
     match name {
-        "thread" => data_race(),
-        "address" => use_after_free(),
+        "data race" => data_race(),
+        "use after free" => use_after_free(),
+        "leak" => leak(),
         _ => return Err(PyValueError::new_err(format!("not a fault: {name}"))),
     }
     Ok(())
@@ -45,4 +46,8 @@ fn use_after_free() {
     drop(unsafe { Box::from_raw(number) });
     // SAFETY: none. That is the fault.
     black_box(unsafe { number.read_volatile() });
+}
+
+fn leak() {
+    std::mem::forget(black_box(Box::new([1_u64; 100])));
 }

@@ -13,7 +13,7 @@ use pyo3_sync::{
 };
 
 use crate::callback::Callback;
-use crate::harness::{Barrier, on_threads, wait_until, wait_until_detached};
+use crate::harness::{Barrier, on_threads, slowdown, wait_until, wait_until_detached};
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
 use crate::test;
@@ -35,7 +35,7 @@ impl Forked {
         }
         let alarm = py
             .import("signal")
-            .and_then(|signal| signal.call_method1("alarm", (8,)));
+            .and_then(|signal| signal.call_method1("alarm", (8 * slowdown(),)));
         alarm.expect("the alarm is set");
         let result = catch_unwind(AssertUnwindSafe(|| body(py)));
         os.call_method1("_exit", (i32::from(result.is_err()),))?;
@@ -54,7 +54,7 @@ impl Forked {
                 break status;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(12),
+                start.elapsed() < Duration::from_secs(12) * slowdown(),
                 "a child hangs, and not where its alarm clock ends it"
             );
             py.detach(|| thread::sleep(Duration::from_micros(200)));

@@ -11,10 +11,11 @@ use pyo3::prelude::*;
 use pyo3_sync::critical_section::with_critical_section_mutex;
 use pyo3_sync::ext::{CondvarExt, MutexArcExt, RwLockExt};
 use pyo3_sync::{
-    PyImport, PyMutex, PyOnce, PyProtected, PyRwLock, PyRwLockWriteGuard, TryAttachedError, compat,
+    PyCondvar, PyImport, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyRwLockWriteGuard,
+    TryAttachedError, compat,
 };
 
-use crate::harness::{Sleeper, wait_until};
+use crate::harness::{Sleeper, on_two_threads, wait_until};
 use crate::panics::panic_of;
 use crate::registry::Module;
 use crate::test;
@@ -134,6 +135,32 @@ fn what_is_shown(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+fn what_is_not_there(_: Python<'_>) -> PyResult<()> {
+    let mut cell = PyOnceLock::<i32>::new();
+    assert_eq!(cell.get_mut(), None);
+    assert_eq!(cell.take(), None);
+    assert_eq!(cell.into_inner(), None);
+    Ok(())
+}
+
+fn an_interruptible_wait_that_is_not_interrupted(py: Python<'_>) -> PyResult<()> {
+    let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
+    on_two_threads(
+        py,
+        |py| {
+            let mut guard = mutex.lock(py);
+            changed.wait_while_interruptible(&mut guard, |value| *value == 0)?;
+            assert_eq!(*guard, 1);
+            PyResult::Ok(())
+        },
+        |py| {
+            *mutex.lock(py) = 1;
+            changed.notify_all();
+        },
+    )
+    .0
+}
+
 /// The mutex was poisoned while the others waited for a notification. They get their data with the news.
 fn a_poisoned_mutex_after_a_wait(py: Python<'_>) -> PyResult<()> {
     let (mutex, changed) = (sync::Mutex::new(0), sync::Condvar::new());
@@ -198,6 +225,8 @@ pub(crate) const MODULE: Module = Module {
         test!(borrows_of_two_cells_that_are_refused),
         test!(borrows_in_an_entered_section),
         test!(what_is_shown),
+        test!(what_is_not_there),
+        test!(an_interruptible_wait_that_is_not_interrupted),
         test!(a_poisoned_mutex_after_a_wait),
         test!(a_writer_and_a_re_entrant_owner_wait_detached),
     ],

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
 use crate::callback::Callback;
-use crate::harness::{child, finish, on_threads, wait_until_detached, without_signals};
+use crate::harness::{child, finish, on_threads, slowdown, wait_until_detached, without_signals};
 use crate::registry::Module;
 use crate::{scenario, test};
 
@@ -69,7 +69,11 @@ const LIMIT: Duration = Duration::from_millis(100);
 /// of another one, should the machine have been busy.
 fn expect_interruptions<R>(py: Python<'_>, wait: impl Fn() -> PyResult<R>) {
     let series = || PRESSED_AFTER.map(|delay| interrupted(py, delay, &wait));
-    let in_time = |latencies: &[Duration]| latencies.iter().all(|latency| *latency <= LIMIT);
+    let in_time = |latencies: &[Duration]| {
+        latencies
+            .iter()
+            .all(|latency| *latency <= LIMIT * slowdown())
+    };
     let first = series();
     if !in_time(&first) {
         let second = series();
