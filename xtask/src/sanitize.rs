@@ -217,6 +217,13 @@ fn launcher(
     let launcher = test::launcher(&interpreter.name, &interpreter.path, modules)
         .environment("LD_PRELOAD", &tools.runtime)
         .environment(variable, options)
+        .environment(
+            "LSAN_OPTIONS",
+            format!(
+                "print_suppressions=0 suppressions={}",
+                source("leak.supp").display()
+            ),
+        )
         .environment("PYO3_SYNC_SUITE_SANITIZER", sanitizer.name());
     if interpreter.free_threaded {
         launcher // It has one allocator for objects, its own.

@@ -11,7 +11,7 @@ use pyo3_sync::{PyMutex, PyRwLock};
 use crate::callback::Callback;
 use crate::fork::{Forked, allow_forks, without_fork};
 use crate::harness::{
-    PythonThread, child, finish, wait_until, wait_until_detached, without_signals,
+    PythonThread, child, finish, slowdown, wait_until, wait_until_detached, without_signals,
 };
 use crate::panics::OnDrop;
 use crate::registry::Module;
@@ -145,7 +145,8 @@ fn a_fork_in_the_middle_of_a_wait_ends_the_wait_for_a_writer(py: Python<'_>) -> 
         let fork = Callback::new(|py| {
             let child: i32 = py.import("os")?.call_method0("fork")?.extract()?;
             if child == 0 {
-                py.import("signal")?.call_method1("alarm", (6,))?;
+                py.import("signal")?
+                    .call_method1("alarm", (6 * slowdown(),))?;
                 let code = c"import signal; signal.signal(signal.SIGALRM, signal.SIG_DFL)";
                 py.run(code, None, None)?;
             }

@@ -16,8 +16,8 @@ use pyo3_sync::{
 use crate::callback::Callback;
 use crate::fork::without_fork;
 use crate::harness::{
-    PythonThread, Sleeper, child, finish, is_free_threaded, on_threads, on_two_threads, wait_until,
-    wait_until_detached, without_signals,
+    PythonThread, Sleeper, child, finish, is_free_threaded, on_threads, on_two_threads, slowdown,
+    wait_until, wait_until_detached, without_signals,
 };
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
@@ -78,7 +78,7 @@ fn in_forked_child_after(
     if child == 0 {
         let signal = py.import("signal").expect("it is there");
         signal
-            .call_method1("alarm", (6,))
+            .call_method1("alarm", (6 * slowdown(),))
             .expect("the alarm is set");
         let body = std::panic::AssertUnwindSafe(|| body(py));
         let result = std::panic::catch_unwind(body);
