@@ -928,9 +928,9 @@ impl Drop for Asks {
     fn drop(&mut self) {
         // SAFETY: an object of Python's is dropped by an attached thread.
         let py = unsafe { Python::assume_attached() };
-        let found = WITNESS.find(py).map(drop);
-        let found = found.map_err(|error| error.value(py).to_string());
-        println!("asked at exit: {found:?}");
+        // Not what the error says: before PyO3 makes its object it asks whether there is an interpreter, and panics.
+        let is_found = WITNESS.find(py).is_ok();
+        println!("asked at exit: {is_found}");
     }
 }
 
