@@ -23,6 +23,7 @@ mod fork;
 mod ledger;
 mod module_state;
 mod old_types;
+mod passages;
 mod shutdown;
 mod threads;
 mod world;
@@ -208,7 +209,6 @@ fn make_world(names: &Bound<'_, PyDict>) -> PyResult<World> {
         foreign_changed: Condvar::new(),
         foreign_rwlock: Believed::from(RwLock::default()),
         parking_lot: Believed::from(parking_lot::Mutex::default()),
-        first_attachments: RwLock::new(()),
         forks: !imports && fork_is_there,
         imports,
         signals: signals_are_there && chance::one_in(2),
@@ -258,7 +258,10 @@ fn start_workers(end: Instant) -> Vec<thread::JoinHandle<()>> {
                     chance::number()
                 });
                 match mortal.join() {
-                    Ok(next) => life = next,
+                    Ok(next) => {
+                        passages::over();
+                        life = next;
+                    }
                     Err(_) => return fail("a thread has panicked"),
                 }
             }

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3_sync::ext::RwLockExt;
 use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
 
 use super::answers::ask_for_everything;
 use super::chance::one_in;
 use super::ledger::{self, Place};
+use super::passages;
 use super::shutdown;
 use super::world::{Account, COUNTS, contain, count, expect, fail, world};
 use crate::harness::on_threads;
@@ -43,12 +43,16 @@ pub(super) fn act(py: Python<'_>) -> PyResult<()> {
     let signal = py.import("signal")?;
     let alarm = signal.getattr("alarm")?;
     let child: i32 = {
-        let attachments = world().first_attachments.write_attached(py);
-        let _attachments = attachments.expect("no panic under it");
-        IS_FORKING.set(true);
-        let child = fork.call0();
-        IS_FORKING.set(false);
-        child?.extract()?
+        let forked = passages::while_none(py, || {
+            IS_FORKING.set(true);
+            let child = fork.call0();
+            IS_FORKING.set(false);
+            child
+        });
+        match forked {
+            Some(child) => child?.extract()?,
+            None => return Ok(()),
+        }
     };
     if child == 0 {
         let failures = COUNTS.failures.load(SeqCst);

@@ -11,8 +11,9 @@ use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock};
 use super::actions::act_contained;
 use super::chance::{self, below, number, one_in};
 use super::ledger;
+use super::passages;
 use super::shutdown;
-use super::world::{COUNTS, contain, count, expect, world};
+use super::world::{COUNTS, contain, count, expect, fail, world};
 use crate::callback::Callback;
 
 /// Runs bodies on threads of their own, which are given a stream of choices each, to their end.
@@ -21,27 +22,36 @@ fn on_threads(py: Python<'_>, bodies: &[&(dyn Fn(Python<'_>) + Sync)]) {
     let bodies: Vec<_> = bodies.iter().map(|body| (number(), *body)).collect();
     py.detach(|| {
         thread::scope(|scope| {
-            for (seed, body) in bodies {
+            let threads = bodies.into_iter().map(|(seed, body)| {
                 count(&COUNTS.threads);
                 scope.spawn(move || {
                     chance::start(seed);
                     // Before it may wait for ever, so that this is noticed.
                     ledger::doing("is one of several threads that were started together");
                     attach_first(|py| contain(|| body(py)));
-                });
+                })
+            });
+            let threads: Vec<_> = threads.collect(); // All of them, before the first is waited for.
+            for thread in threads {
+                match thread.join() {
+                    Ok(()) => passages::over(),
+                    Err(_) => fail("a thread has panicked"),
+                }
             }
         });
     });
     ledger::doing("has joined");
 }
 
-/// Attaches a thread that was not attached before.
+/// Attaches a thread that was not attached before, and comes to its end next: [`passages::over`] when it was joined.
 pub(super) fn attach_first<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
-    let first = world().first_attachments.read().expect("no panic under it");
-    Python::attach(|py| {
-        drop(first);
+    passages::begin();
+    let result = Python::attach(|py| {
+        passages::over_attached(py);
         body(py)
-    })
+    });
+    passages::begin();
+    result
 }
 
 pub(super) fn act(py: Python<'_>) -> PyResult<()> {
@@ -159,6 +169,7 @@ fn python_thread(py: Python<'_>) -> PyResult<()> {
         for _ in 0..actions {
             act_contained(py);
         }
+        py.detach(passages::begin);
         Ok(())
     });
     let thread = py.import("threading")?.getattr("Thread")?;
@@ -172,5 +183,7 @@ fn python_thread(py: Python<'_>) -> PyResult<()> {
     thread.call_method0("start")?;
     let joined = thread.call_method0("join");
     ledger::doing("has joined");
-    joined.map(drop)
+    joined?;
+    py.detach(passages::over);
+    Ok(())
 }

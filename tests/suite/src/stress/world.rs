@@ -251,8 +251,6 @@ pub(super) struct World {
     pub(super) foreign_changed: Condvar,
     pub(super) foreign_rwlock: Believed<RwLock<Account>>,
     pub(super) parking_lot: Believed<parking_lot::Mutex<Account>>,
-    /// Locked for writing to fork, and for reading to attach for the first time: see `Forked::running`.
-    pub(super) first_attachments: RwLock<()>,
     pub(super) forks: bool,
     pub(super) imports: bool,
     pub(super) signals: bool,
