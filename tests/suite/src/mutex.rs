@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyRuntimeError, PyZeroDivisionError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{
-    ArcPyMutexGuard, MappedPyMutexGuard, PyCondvar, PyMutex, PyMutexGuard, PyOnceLock, PyRwLock,
-    TryAttachedError,
-};
+use pyo3_sync::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
 
 use crate::callback::Callback;
 use crate::harness::{
@@ -694,6 +691,8 @@ fn a_sleeper_costs_nothing(py: Python<'_>) -> PyResult<()> {
 /// readers once more in the beginning.
 #[cfg(target_os = "linux")]
 fn nobody_polls(py: Python<'_>) -> PyResult<()> {
+    use pyo3_sync::{PyCondvar, PyOnceLock, PyRwLock};
+
     /// How often the thread has gone to sleep.
     fn sleeps(thread: i32) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status"));
