@@ -176,7 +176,7 @@ impl Row {
             Outcome::Failed(_) => [
                 self.python.clone(),
                 none(),
-                "did not run".to_owned(),
+                "failed".to_owned(),
                 none(),
                 none(),
             ],
@@ -209,7 +209,7 @@ impl Row {
                     .map(|report| format!("{about} {}: {}", report.test, report.reason))
                     .collect()
             }
-            Outcome::Failed(reason) => vec![format!("{about} did not run: {reason}")],
+            Outcome::Failed(reason) => vec![format!("{about} failed: {reason}")],
             Outcome::NotRun(reason) => vec![format!("{about} not run: {reason}")],
             Outcome::Compiled => Vec::new(),
         }
@@ -283,7 +283,7 @@ mod tests {
             "{report}"
         );
         assert!(
-            report.contains("- [release 3.14t] did not run: no sun\n"),
+            report.contains("- [release 3.14t] failed: no sun\n"),
             "{report}"
         );
         assert!(!rows[0].has_failed() && rows[1].has_failed());
