@@ -91,7 +91,7 @@ fn borrows_of_two_cells_that_are_refused(py: Python<'_>) -> PyResult<()> {
         assert!(message.contains("already borrowed"), "{message}");
     });
     // What was borrowed before the refusal was given back.
-    a.with2_mut(py, &b, |a, b| std::mem::swap(a, b));
+    a.with2_mut(py, &b, std::mem::swap);
     assert_eq!((a.into_inner(), b.into_inner()), (2, 1));
     Ok(())
 }
