@@ -22,6 +22,7 @@ pub(crate) const GROUP: Group = Group {
         ("notify_all, nobody waits", notify_all),
         ("2 threads take turns", ping_pong),
     ],
+    free_threaded_only: &[],
 };
 
 const STD: &str = "std";

@@ -12,15 +12,24 @@
 //! same code around it. The cost of the loop is measured too, as the subject `empty loop`, and not subtracted: a difference
 //! of two figures near the clock rate would feign a precision that there is not.
 //!
+//! Sizes and memory for each thread are counted by [`memory`], and `cargo xtask instructions` counts the instructions of what is in
+//! [`instructions`]. Why a target is missed stands in `misses.toml`.
+//!
 //! Threads are attached while they use the subjects, as extensions are; attaching is outside of what is timed unless a
 //! benchmark says otherwise.
 
 mod condvar;
+mod fight;
 mod harness;
+mod instructions;
+mod memory;
+mod method_call;
 mod module_state;
 mod mutex;
 mod once_lock;
 mod protected;
+mod python_code;
+mod python_lock;
 mod report;
 mod rwlock;
 
@@ -37,10 +46,14 @@ use harness::Group;
 const GROUPS: &[Group] = &[
     once_lock::GROUP,
     mutex::GROUP,
+    mutex::fairness::GROUP,
+    mutex::hand_over::GROUP,
     protected::GROUP,
     rwlock::GROUP,
     module_state::GROUP,
     condvar::GROUP,
+    method_call::GROUP,
+    python_lock::GROUP,
 ];
 
 /// Whether threads are attached side by side.
@@ -52,7 +65,7 @@ const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
 fn run(py: Python<'_>, filter: &str, json: PathBuf) -> PyResult<()> {
     let mut results = Vec::new();
     for group in GROUPS {
-        for (name, benchmark) in group.benchmarks {
+        for (name, benchmark) in group.all() {
             let name = format!("{}: {name}", group.name);
             if name.contains(filter) {
                 let result = benchmark(py);
@@ -61,12 +74,31 @@ fn run(py: Python<'_>, filter: &str, json: PathBuf) -> PyResult<()> {
             }
         }
     }
+    let memory = if "memory".contains(filter) {
+        memory::measure(py)
+    } else {
+        Vec::new()
+    };
+    if !memory.is_empty() {
+        writeln!(stdout(), "{}", memory::table(&memory))?;
+    }
     let python: String = py.import("sys")?.getattr("version")?.extract()?;
-    Ok(std::fs::write(json, report::json(&python, &results))?)
+    Ok(std::fs::write(
+        json,
+        report::json(&python, &results, &memory),
+    )?)
+}
+
+/// Does the operations of the fast paths under callgrind. Gives their names, in the order of callgrind's counts, of which there are
+/// two for each: for so many repetitions, given too, and for twice as many.
+#[pyfunction]
+fn count_instructions(py: Python<'_>) -> (Vec<&'static str>, u64) {
+    (instructions::count(py), instructions::TIMES)
 }
 
 /// The extension module.
 #[pymodule(gil_used = false)]
 fn pyo3_sync_benches(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(run, module)?)
+    module.add_function(wrap_pyfunction!(run, module)?)?;
+    module.add_function(wrap_pyfunction!(count_instructions, module)?)
 }

@@ -14,17 +14,18 @@ pub(crate) const GROUP: Group = Group {
         ("find, one module", find),
         ("get, four modules", get_of_four),
     ],
+    free_threaded_only: &[],
 };
 
-struct Number(u64);
+pub(crate) struct Number(pub(crate) u64);
 impl ModuleData for Number {}
 
-static STATE: ModuleState<Number> = ModuleState::new();
+pub(crate) static STATE: ModuleState<Number> = ModuleState::new();
 static PLAIN: OnceLock<Number> = OnceLock::new();
 
 const DICTIONARY: &str = "module's dictionary";
 
-fn module<'py>(py: Python<'py>) -> Bound<'py, PyModule> {
+pub(crate) fn module<'py>(py: Python<'py>) -> Bound<'py, PyModule> {
     let module = PyModule::new(py, "m").expect("it is made");
     STATE
         .init(&module, || Ok(Number(1)))

@@ -1,43 +1,47 @@
 //! `PyMutex` beside its peers: locked by one thread, and fought for by several.
 
-use std::{
-    hint::black_box,
-    sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+pub(crate) mod fairness;
+pub(crate) mod hand_over;
+
+use std::hint::black_box;
 
 use pyo3::{Python, sync::MutexExt};
 
 use crate::{
     FREE_THREADED,
-    harness::{Fairness, Group, Outcome, Peer, Round, Subject, compare},
+    fight::{self, Rules, Work, fight},
+    harness::{Group, Outcome, Peer, Subject, compare},
 };
 
 pub(crate) const GROUP: Group = Group {
     name: "mutex",
-    benchmarks: if FREE_THREADED {
-        &[
-            ("uncontended pair", uncontended),
-            ("uncontended pair, in a function", uncontended_in_function),
-            ("2 threads", contended::<2>),
-            ("4 threads", contended::<4>),
-            ("8 threads", contended::<8>),
-            ("2 threads, owner detaches", detaching::<2>),
-            ("4 threads, owner detaches", detaching::<4>),
-        ]
-    } else {
-        // With a GIL attached threads meet only where the owner detaches.
-        &[
-            ("uncontended pair", uncontended),
-            ("uncontended pair, in a function", uncontended_in_function),
-            ("2 threads, owner detaches", detaching::<2>),
-            ("4 threads, owner detaches", detaching::<4>),
-        ]
-    },
+    benchmarks: &[
+        ("uncontended pair", uncontended),
+        ("uncontended pair, in a function", uncontended_in_function),
+        ("owner detaches, 0 ns, 2 threads", detaching::<0, 2>),
+        ("owner detaches, 0 ns, 4 threads", detaching::<0, 4>),
+        ("owner detaches, 0 ns, 8 threads", detaching::<0, 8>),
+        ("owner detaches, 100 ns, 2 threads", detaching::<100, 2>),
+        ("owner detaches, 100 ns, 4 threads", detaching::<100, 4>),
+        ("owner detaches, 100 ns, 8 threads", detaching::<100, 8>),
+        ("owner detaches, 1000 ns, 2 threads", detaching::<1000, 2>),
+        ("owner detaches, 1000 ns, 4 threads", detaching::<1000, 4>),
+        ("owner detaches, 1000 ns, 8 threads", detaching::<1000, 8>),
+    ],
+    free_threaded_only: &[
+        ("contended, 0 ns, 1 thread", contended::<0, 1>),
+        ("contended, 0 ns, 2 threads", contended::<0, 2>),
+        ("contended, 0 ns, 4 threads", contended::<0, 4>),
+        ("contended, 0 ns, 8 threads", contended::<0, 8>),
+        ("contended, 100 ns, 1 thread", contended::<100, 1>),
+        ("contended, 100 ns, 2 threads", contended::<100, 2>),
+        ("contended, 100 ns, 4 threads", contended::<100, 4>),
+        ("contended, 100 ns, 8 threads", contended::<100, 8>),
+        ("contended, 1000 ns, 1 thread", contended::<1000, 1>),
+        ("contended, 1000 ns, 2 threads", contended::<1000, 2>),
+        ("contended, 1000 ns, 4 threads", contended::<1000, 4>),
+        ("contended, 1000 ns, 8 threads", contended::<1000, 8>),
+    ],
 };
 
 /// A mutex, whatever its make.
@@ -178,126 +182,48 @@ fn uncontended_targets(mut subjects: Vec<Subject<'_>>) -> Outcome {
     }
 }
 
-/// `THREADS` threads that do nothing but lock, change the data, unlock.
-fn contended<const THREADS: usize>(py: Python<'_>) -> Outcome {
-    fn subject<L: Lock>(py: Python<'_>, threads: usize) -> Subject<'_> {
+/// `THREADS` threads that do nothing but lock, change the data for so many nanoseconds, unlock.
+fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
+    fn subject<L: Lock>(py: Python<'_>, nanoseconds: u64, threads: usize) -> Subject<'_> {
+        let work = Work::lasting(nanoseconds);
         Subject::new(L::NAME, move || {
-            fight::<L>(py, threads, |_py, data| change(data))
+            let lock = L::new();
+            fight(py, rules(threads), |py, _| {
+                lock.with(py, |data| work.run(data));
+            })
         })
     }
-    compare(7, for_each_lock!(subject(py, THREADS)))
-        .by_median()
-        .target(Peer::Best, 1.0)
+    let outcome = compare(7, for_each_lock!(subject(py, NANOSECONDS, THREADS))).by_median();
+    if THREADS == 1 {
+        outcome
+    } else {
+        outcome.target(Peer::Best, 1.0)
+    }
 }
 
-/// The same, while the owner leaves the interpreter with the mutex locked.
-fn detaching<const THREADS: usize>(py: Python<'_>) -> Outcome {
-    fn subject<L: Lock>(py: Python<'_>, threads: usize) -> Subject<'_> {
+/// The same, while the owner leaves the interpreter with the mutex locked. With a GIL attached threads meet only so.
+fn detaching<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
+    fn subject<L: Lock>(py: Python<'_>, nanoseconds: u64, threads: usize) -> Subject<'_> {
+        let work = Work::lasting(nanoseconds);
         Subject::new(L::NAME, move || {
-            fight::<L>(py, threads, |py, data| py.detach(|| change(data)))
+            let lock = L::new();
+            fight(py, rules(threads), |py, _| {
+                lock.with(py, |data| py.detach(|| work.run(data)));
+            })
         })
     }
-    compare(7, for_each_detaching_lock!(subject(py, THREADS)))
-        .by_median()
-        .target(Peer::Best, 1.0)
+    compare(
+        7,
+        for_each_detaching_lock!(subject(py, NANOSECONDS, THREADS)),
+    )
+    .by_median()
+    .target(Peer::Best, 1.0)
 }
 
-/// A handful of nanoseconds of work that the compiler cannot shorten.
-#[inline(always)]
-fn change(data: &mut u64) {
-    for _ in 0..4 {
-        *data = black_box(data.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1));
+fn rules(threads: usize) -> Rules {
+    Rules {
+        threads,
+        duration: fight::BOUT,
+        timed: false,
     }
-}
-
-/// How long a fight lasts. It is fought twice: for the throughput without looking at the clock, and for the waits with one
-/// look in each turn, which takes longer than all the rest of it.
-const FIGHT: Duration = Duration::from_millis(100);
-
-fn fight<L: Lock>(
-    py: Python<'_>,
-    threads: usize,
-    work: impl Fn(Python<'_>, &mut u64) + Sync,
-) -> Round {
-    let throughput = bout::<L, false>(py, threads, &work);
-    let waits = bout::<L, true>(py, threads, &work);
-    let turns = || throughput.fighters.iter().map(|fighter| fighter.turns);
-    let all: u64 = turns().sum();
-    let least = turns().min().unwrap_or(0);
-    Round {
-        nanoseconds: throughput.lasted.as_secs_f64() * 1e9 / all as f64,
-        fairness: Some(Fairness {
-            least_share: (least * threads as u64) as f64 / all as f64,
-            longest_wait: waits
-                .fighters
-                .iter()
-                .map(|fighter| fighter.longest_wait)
-                .max()
-                .unwrap_or_default(),
-        }),
-    }
-}
-
-struct Bout {
-    lasted: Duration,
-    fighters: Vec<Fighter>,
-}
-
-struct Fighter {
-    turns: u64,
-    /// From one turn to the next, or to the end. Only if timed.
-    longest_wait: Duration,
-}
-
-fn bout<L: Lock, const TIMED: bool>(
-    py: Python<'_>,
-    threads: usize,
-    work: &(impl Fn(Python<'_>, &mut u64) + Sync),
-) -> Bout {
-    let lock = L::new();
-    let start = Barrier::new(threads + 1);
-    let over = AtomicBool::new(false);
-    let fighter = || {
-        Python::attach(|py| {
-            py.detach(|| start.wait());
-            let mut fighter = Fighter {
-                turns: 0,
-                longest_wait: Duration::ZERO,
-            };
-            let mut last = Instant::now();
-            let mut waited = || {
-                let now = Instant::now();
-                fighter.longest_wait = fighter.longest_wait.max(now - last);
-                last = now;
-            };
-            while !over.load(Ordering::Relaxed) {
-                lock.with(py, |data| {
-                    if TIMED {
-                        waited();
-                    }
-                    work(py, data);
-                });
-                fighter.turns += 1;
-            }
-            waited();
-            fighter
-        })
-    };
-    py.detach(|| {
-        thread::scope(|scope| {
-            let fighters: Vec<_> = (0..threads).map(|_| scope.spawn(fighter)).collect();
-            start.wait();
-            let begun = Instant::now();
-            thread::sleep(FIGHT);
-            over.store(true, Ordering::Relaxed);
-            let lasted = begun.elapsed();
-            let fighters = fighters.into_iter().map(|fighter| fighter.join());
-            Bout {
-                lasted,
-                fighters: fighters
-                    .collect::<Result<_, _>>()
-                    .expect("no fighter panics"),
-            }
-        })
-    })
 }

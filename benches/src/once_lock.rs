@@ -18,8 +18,10 @@ pub(crate) const GROUP: Group = Group {
         ("hot get_or_init", hot_get_or_init),
         ("first initialisation", first_initialisation),
         ("2 threads arriving", arriving::<2>),
+        ("4 threads arriving", arriving::<4>),
         ("8 threads arriving", arriving::<8>),
     ],
+    free_threaded_only: &[],
 };
 
 /// A cell, whatever its make.

@@ -4,12 +4,13 @@ use std::{cell::RefCell, hint::black_box};
 
 use pyo3::{Python, types::PyList};
 use pyo3_sync::{
-    PyProtected,
+    PyMutex, PyProtected,
     critical_section::{with_critical_section, with_critical_section_mutex},
 };
 
 use crate::{
     FREE_THREADED,
+    fight::{self, Rules, Work, fight},
     harness::{EMPTY_LOOP, Group, OURS, Outcome, Peer, Subject, compare},
 };
 
@@ -23,6 +24,20 @@ pub(crate) const GROUP: Group = Group {
         ("section without a borrow", section),
         ("section, borrow_mut", borrow_mut),
         ("section of an object", object_section),
+    ],
+    free_threaded_only: &[
+        ("contended, 0 ns, 1 thread", contended::<0, 1>),
+        ("contended, 0 ns, 2 threads", contended::<0, 2>),
+        ("contended, 0 ns, 4 threads", contended::<0, 4>),
+        ("contended, 0 ns, 8 threads", contended::<0, 8>),
+        ("contended, 100 ns, 1 thread", contended::<100, 1>),
+        ("contended, 100 ns, 2 threads", contended::<100, 2>),
+        ("contended, 100 ns, 4 threads", contended::<100, 4>),
+        ("contended, 100 ns, 8 threads", contended::<100, 8>),
+        ("contended, 1000 ns, 1 thread", contended::<1000, 1>),
+        ("contended, 1000 ns, 2 threads", contended::<1000, 2>),
+        ("contended, 1000 ns, 4 threads", contended::<1000, 4>),
+        ("contended, 1000 ns, 8 threads", contended::<1000, 8>),
     ],
 };
 
@@ -229,5 +244,53 @@ fn object_section(py: Python<'_>) -> Outcome {
         outcome.target(Peer::Named(PYO3_OBJECT), 1.0)
     } else {
         outcome.target(Peer::Named(EMPTY_LOOP), 1.0)
+    }
+}
+
+/// `THREADS` threads that do nothing but enter the section, change the data for so many nanoseconds, leave.
+fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
+    let work = Work::lasting(NANOSECONDS);
+    let rules = Rules {
+        threads: THREADS,
+        duration: fight::BOUT,
+        timed: false,
+    };
+    #[allow(unused_mut, reason = "not in every build")]
+    let mut subjects = vec![
+        Subject::new(OURS, move || {
+            let ours = known_to_others(PyProtected::new(0_u64));
+            fight(py, rules, |py, _| {
+                ours.0.with_mut(py, |data| work.run(data))
+            })
+        }),
+        Subject::new("pyo3-sync, PyMutex", move || {
+            let mutex = known_to_others(PyMutex::new(0_u64));
+            fight(py, rules, |py, _| work.run(&mut mutex.0.lock(py)))
+        }),
+        Subject::new("std::sync::Mutex", move || {
+            let mutex = known_to_others(std::sync::Mutex::new(0_u64));
+            fight(py, rules, |_, _| {
+                work.run(&mut mutex.0.lock().expect("nothing panics"));
+            })
+        }),
+    ];
+    #[cfg(Py_3_14)]
+    {
+        use pyo3::sync::{critical_section::with_critical_section_mutex, nonpoison};
+        subjects.push(Subject::new(PYO3, move || {
+            let mutex = known_to_others(nonpoison::PyMutex::new(0_u64));
+            fight(py, rules, |py, _| {
+                with_critical_section_mutex(py, &mutex.0, |mut data| {
+                    // SAFETY: nothing is called with the reference.
+                    work.run(unsafe { data.get_mut() });
+                });
+            })
+        }));
+    }
+    let outcome = compare(7, subjects).by_median();
+    if THREADS == 1 {
+        outcome
+    } else {
+        outcome.target(Peer::Best, 1.0)
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     FREE_THREADED,
-    harness::{Fairness, Figures, OURS, Outcome, Peer, Statistic, Target},
+    harness::{Fairness, Figures, OURS, Outcome, Peer, Quantity, Statistic, Target},
+    memory::Memory,
 };
 
 /// The peer that every table shows a ratio to, if it is there.
@@ -42,7 +43,7 @@ pub(crate) fn table(name: &str, outcome: &Outcome) -> String {
         if subject.name == OURS {
             let targets = outcome.targets.iter();
             let verdicts: Vec<_> = targets
-                .filter_map(|target| verdict(outcome, target))
+                .filter_map(|target| described(outcome, target))
                 .collect();
             row.push(verdicts.join("\n"));
         }
@@ -79,15 +80,9 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The ratio that a target is about.
-fn reached(outcome: &Outcome, target: &Target) -> Option<(&'static str, f64)> {
-    let (peer, figure) = outcome.peer(&target.peer)?;
-    let ours = outcome.named(OURS)?;
-    Some((peer, outcome.figure(ours) / figure))
-}
-
-fn verdict(outcome: &Outcome, target: &Target) -> Option<String> {
-    let (peer, ratio) = reached(outcome, target)?;
+/// The peer, the ratio, and what that says.
+fn verdict(outcome: &Outcome, target: &Target) -> Option<(&'static str, f64, &'static str)> {
+    let (peer, ratio) = outcome.reached(target)?;
     let verdict = if ratio <= target.at_most {
         "PASS"
     } else if ratio <= target.at_most * (1.0 + NOISE) {
@@ -95,18 +90,27 @@ fn verdict(outcome: &Outcome, target: &Target) -> Option<String> {
     } else {
         "MISS"
     };
+    Some((peer, ratio, verdict))
+}
+
+fn described(outcome: &Outcome, target: &Target) -> Option<String> {
+    let (peer, ratio, verdict) = verdict(outcome, target)?;
     let best = match target.peer {
         Peer::Named(_) | Peer::Nanosecond => "",
         Peer::Best => "best: ",
     };
+    let what = match target.quantity {
+        Quantity::Time => "",
+        Quantity::LongestWait => "longest wait ",
+    };
     let at_most = target.at_most;
     Some(format!(
-        "{verdict} {ratio:.2}, at most {at_most} x {best}{peer}"
+        "{verdict} {what}{ratio:.2}, at most {at_most:.3} x {best}{peer}"
     ))
 }
 
 /// All figures of all benchmarks.
-pub(crate) fn json(python: &str, outcomes: &[(String, Outcome)]) -> String {
+pub(crate) fn json(python: &str, outcomes: &[(String, Outcome)], memory: &[Memory]) -> String {
     let benchmarks: Vec<Value> = outcomes
         .iter()
         .map(|(name, outcome)| benchmark(name, outcome))
@@ -116,6 +120,7 @@ pub(crate) fn json(python: &str, outcomes: &[(String, Outcome)]) -> String {
         "free_threaded": FREE_THREADED,
         "unit": "nanoseconds per operation",
         "benchmarks": benchmarks,
+        "memory": memory.iter().map(Memory::json).collect::<Vec<_>>(),
     });
     format!("{report:#}\n")
 }
@@ -126,11 +131,25 @@ fn benchmark(name: &str, outcome: &Outcome) -> Value {
         .targets
         .iter()
         .filter_map(|target| {
-            let (peer, ratio) = reached(outcome, target)?;
-            Some(json!({ "peer": peer, "at_most": target.at_most, "ratio": ratio }))
+            let (peer, ratio, verdict) = verdict(outcome, target)?;
+            let quantity = match target.quantity {
+                Quantity::Time => "time",
+                Quantity::LongestWait => "longest wait",
+            };
+            Some(json!({
+                "quantity": quantity,
+                "peer": peer,
+                "at_most": target.at_most,
+                "ratio": ratio,
+                "verdict": verdict,
+            }))
         })
         .collect();
-    json!({ "name": name, "subjects": subjects, "targets": targets })
+    let counts = match outcome.counts {
+        Statistic::Minimum => "minimum",
+        Statistic::Median => "median",
+    };
+    json!({ "name": name, "counts": counts, "subjects": subjects, "targets": targets })
 }
 
 fn figures(subject: &Figures) -> Value {

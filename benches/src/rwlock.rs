@@ -1,41 +1,44 @@
 //! `PyRwLock` beside its peers: read and written by one thread, and read by several at once.
 
-use std::{
-    hint::black_box,
-    sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::hint::black_box;
 
 use pyo3::{Python, sync::RwLockExt};
 
 use crate::{
-    FREE_THREADED,
+    fight::{self, Rules, Work, fight},
     harness::{Group, OURS, Outcome, Peer, Round, Subject, compare},
 };
 
 pub(crate) const GROUP: Group = Group {
     name: "rwlock",
-    benchmarks: if FREE_THREADED {
-        &[
-            ("read", read),
-            ("read, in a function", read_in_function),
-            ("write", write),
-            ("2 threads read", scaling),
-            ("2 threads, one write in 100", mixed::<2, 100>),
-            ("4 threads, one write in 100", mixed::<4, 100>),
-            ("2 threads, one write in 3", mixed::<2, 3>),
-        ]
-    } else {
-        &[
-            ("read", read),
-            ("read, in a function", read_in_function),
-            ("write", write),
-        ]
-    },
+    benchmarks: &[
+        ("read", read),
+        ("read, in a function", read_in_function),
+        ("write", write),
+    ],
+    free_threaded_only: &[
+        ("2 threads read, beside one", scaling),
+        ("reads 100 : writes 0, 2 threads", mixed::<0, 2>),
+        ("reads 100 : writes 0, 4 threads", mixed::<0, 4>),
+        ("reads 99 : writes 1, 2 threads", mixed::<1, 2>),
+        ("reads 99 : writes 1, 4 threads", mixed::<1, 4>),
+        ("reads 90 : writes 10, 2 threads", mixed::<10, 2>),
+        ("reads 90 : writes 10, 4 threads", mixed::<10, 4>),
+        ("reads 67 : writes 33, 2 threads", mixed::<33, 2>),
+        ("reads 67 : writes 33, 4 threads", mixed::<33, 4>),
+        ("write contended, 0 ns, 1 thread", contended::<0, 1>),
+        ("write contended, 0 ns, 2 threads", contended::<0, 2>),
+        ("write contended, 0 ns, 4 threads", contended::<0, 4>),
+        ("write contended, 0 ns, 8 threads", contended::<0, 8>),
+        ("write contended, 100 ns, 1 thread", contended::<100, 1>),
+        ("write contended, 100 ns, 2 threads", contended::<100, 2>),
+        ("write contended, 100 ns, 4 threads", contended::<100, 4>),
+        ("write contended, 100 ns, 8 threads", contended::<100, 8>),
+        ("write contended, 1000 ns, 1 thread", contended::<1000, 1>),
+        ("write contended, 1000 ns, 2 threads", contended::<1000, 2>),
+        ("write contended, 1000 ns, 4 threads", contended::<1000, 4>),
+        ("write contended, 1000 ns, 8 threads", contended::<1000, 8>),
+    ],
 };
 
 /// A read-write lock, whatever its make.
@@ -103,7 +106,7 @@ lock!(
 );
 lock!(
     OurMutex(pyo3_sync::PyMutex<u64>),
-    "PyMutex",
+    "pyo3-sync, PyMutex",
     |lock, py| lock.lock(py),
     lock.lock(py)
 );
@@ -163,7 +166,7 @@ fn write(py: Python<'_>) -> Outcome {
 /// What two threads that only read do beside what one does: at least 1.5 times as much.
 fn scaling(py: Python<'_>) -> Outcome {
     fn subject<'py, L: Lock>(py: Python<'py>, name: &'static str, threads: usize) -> Subject<'py> {
-        Subject::new(name, move || together::<L>(py, threads, 0))
+        Subject::new(name, move || read_and_write::<L>(py, threads, 0))
     }
     const OURS_ALONE: &str = "pyo3-sync, 1 thread";
     let subjects = vec![
@@ -179,51 +182,50 @@ fn scaling(py: Python<'_>) -> Outcome {
         .target(Peer::Named(OURS_ALONE), 1.0 / 1.5)
 }
 
-/// `THREADS` threads, each of which writes once in so many times.
-fn mixed<const THREADS: usize, const ONE_IN: u64>(py: Python<'_>) -> Outcome {
-    fn subject<L: Lock>(py: Python<'_>, threads: usize, one_in: u64) -> Subject<'_> {
-        Subject::new(L::NAME, move || together::<L>(py, threads, one_in))
+/// Threads each of which writes `WRITES` times in a hundred turns, evenly spread, and reads in all others.
+fn mixed<const WRITES: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
+    fn subject<L: Lock>(py: Python<'_>, threads: usize, writes: u64) -> Subject<'_> {
+        Subject::new(L::NAME, move || read_and_write::<L>(py, threads, writes))
     }
-    compare(7, for_each_lock!(subject(py, THREADS, ONE_IN))).by_median()
+    compare(7, for_each_lock!(subject(py, THREADS, WRITES)))
+        .by_median()
+        .target(Peer::Best, 1.0)
 }
 
-/// How long the threads go on.
-const DURATION: Duration = Duration::from_millis(100);
-
-/// `threads` threads read, and write once in `one_in` times, or never.
-fn together<L: Lock>(py: Python<'_>, threads: usize, one_in: u64) -> Round {
-    let (lock, start, over) = (L::new(), Barrier::new(threads + 1), AtomicBool::new(false));
-    let worker = || {
-        Python::attach(|py| {
-            py.detach(|| start.wait());
-            let mut turns = 0_u64;
-            while !over.load(Ordering::Relaxed) {
-                turns += 1;
-                if one_in != 0 && turns % one_in == 0 {
-                    lock.write(py, |data| *data += 1);
-                } else {
-                    lock.read(py, |data| *black_box(data));
-                }
-            }
-            turns
-        })
-    };
-    py.detach(|| {
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-            start.wait();
-            let begun = Instant::now();
-            thread::sleep(DURATION);
-            over.store(true, Ordering::Relaxed);
-            let lasted = begun.elapsed();
-            let turns: u64 = workers
-                .into_iter()
-                .map(|worker| worker.join().expect("no worker panics"))
-                .sum();
-            Round {
-                nanoseconds: lasted.as_secs_f64() * 1e9 / turns as f64,
-                fairness: None,
-            }
-        })
+fn read_and_write<L: Lock>(py: Python<'_>, threads: usize, writes: u64) -> Round {
+    let lock = L::new();
+    fight(py, rules(threads), |py, fighter| {
+        if fighter.turns * writes % 100 < writes {
+            lock.write(py, |data| *data += 1);
+        } else {
+            lock.read(py, |data| *black_box(data));
+        }
     })
+}
+
+/// `THREADS` threads that only write.
+fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
+    fn subject<L: Lock>(py: Python<'_>, nanoseconds: u64, threads: usize) -> Subject<'_> {
+        let work = Work::lasting(nanoseconds);
+        Subject::new(L::NAME, move || {
+            let lock = L::new();
+            fight(py, rules(threads), |py, _| {
+                lock.write(py, |data| work.run(data));
+            })
+        })
+    }
+    let outcome = compare(7, for_each_lock!(subject(py, NANOSECONDS, THREADS))).by_median();
+    if THREADS == 1 {
+        outcome
+    } else {
+        outcome.target(Peer::Best, 1.0)
+    }
+}
+
+fn rules(threads: usize) -> Rules {
+    Rules {
+        threads,
+        duration: fight::BOUT,
+        timed: false,
+    }
 }
