@@ -5,6 +5,7 @@ mod build;
 mod coverage;
 mod demo;
 mod examples;
+mod instructions;
 mod llvm;
 mod models;
 mod ports;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Args),
     /// Run the Python tests of the examples inside real interpreters and print one table
     Examples(examples::Args),
+    /// Count the instructions of the fast paths under callgrind, and fail if there are more than there were
+    Instructions(instructions::Args),
     /// Check the models of the state machines with loom
     Loom(models::LoomArgs),
     /// Put bugs into the state machines, one at a time, and fail if the models do not find one
@@ -67,6 +70,7 @@ fn run() -> anyhow::Result<()> {
         Task::Coverage(args) => coverage::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
+        Task::Instructions(args) => instructions::run(args),
         Task::Loom(args) => models::run(args),
         Task::Mutants(args) => models::run_mutants(args),
         Task::Ports(args) => ports::run(args),
