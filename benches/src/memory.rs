@@ -67,7 +67,8 @@ static BYTES: AtomicIsize = AtomicIsize::new(0);
 
 fn count(bytes: usize, sign: isize) {
     if COUNTS.load(Ordering::Relaxed) {
-        BYTES.fetch_add(sign * bytes.cast_signed(), Ordering::Relaxed);
+        // No allocation is larger than `isize` can tell.
+        BYTES.fetch_add(sign * bytes as isize, Ordering::Relaxed);
     }
 }
 

@@ -106,7 +106,8 @@ pub(super) fn threads(file: &Path, family: &str, runs: &[Run]) -> anyhow::Result
                 .margin_right(20)
                 .x_label_area_size(36)
                 .y_label_area_size(56)
-                .build_cartesian_2d(-0.2..number(points.len()) - 0.8, 0.0..most * 1.1)?;
+                // Room for the legend beside the lines.
+                .build_cartesian_2d(-0.2..number(points.len()) + 0.4, 0.0..most * 1.1)?;
             let threads_at = |x: &f64| {
                 let is_whole = (x - x.round()).abs() < 0.01;
                 let point = points.get(x.round() as usize).filter(|_| is_whole);
@@ -138,7 +139,7 @@ pub(super) fn threads(file: &Path, family: &str, runs: &[Run]) -> anyhow::Result
             }
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::UpperLeft)
+                .position(SeriesLabelPosition::MiddleRight)
                 .background_style(WHITE.mix(0.8))
                 .draw()?;
         }
