@@ -292,11 +292,16 @@ fn split(text: &str) -> Vec<(String, String)> {
             found.push((ours.trim().to_owned(), std::mem::take(&mut report)));
         }
     }
-    let rest = report.trim_matches(['=', '\n']);
+    let is_said = |line: &&str| line.contains(|letter| letter != '=');
+    let rest = report
+        .lines()
+        .filter(is_said)
+        .collect::<Vec<_>>()
+        .join("\n");
     // At its end a process says how many there were.
     if !rest.is_empty() && !rest.starts_with("ThreadSanitizer: reported") {
-        let first_line = rest.lines().next().unwrap_or(rest);
-        found.push((first_line.to_owned(), rest.to_owned()));
+        let first_line = rest.lines().next().unwrap_or_default().to_owned();
+        found.push((first_line, rest));
     }
     found
 }
