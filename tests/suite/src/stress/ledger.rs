@@ -220,8 +220,9 @@ pub(super) fn doubt(message: &str) -> Option<String> {
         }
         _ => {
             // A signal may have ended the wait of the main thread. And one that was told that it cannot write keeps nobody waiting any more
-            // who waited behind it.
-            let may_go_on = message.contains("MainThread") || message.contains("waits to write to");
+            // who waited behind it. And one that waits for several readers may be in several cycles, and be told of another one meanwhile.
+            let exceptions = ["MainThread", "waits to write to", "locked for reading"];
+            let may_go_on = exceptions.iter().any(|words| message.contains(words));
             doubt_cycle(&addresses, may_go_on)
         }
     }

@@ -173,15 +173,18 @@ fn python_thread(py: Python<'_>) -> PyResult<()> {
         Ok(())
     });
     let thread = py.import("threading")?.getattr("Thread")?;
-    // If `threading` were not told, it would ask `current_thread()`, for this thread too, which it has not started. Such a one gets a
-    // thread-local object with a finaliser, and in CPython 3.14 and without a GIL the child of a fork may hang where it drops those of the
-    // threads that are gone, before any code of ours runs. docs/verification.md has programs for that.
+    // Nothing here may ask `threading` for `current_thread()`, as its constructor does if it is not told about `daemon`, and its `join`. A
+    // thread that `threading` has not started then gets a thread-local object with a finaliser, and in CPython 3.14 and without a GIL the
+    // child of a fork may hang where it drops those of the threads that are gone, before any code of ours runs. docs/verification.md has
+    // programs for that.
     let daemon = [("daemon", false)].into_py_dict(py)?;
     let thread = thread.call((py.None(), body), Some(&daemon))?;
     ledger::doing(ledger::JOINING);
     // The state of a thread is made by the one that starts it, attached; what CPython 3.11 cannot fork beside does not happen here.
     thread.call_method0("start")?;
-    let joined = thread.call_method0("join");
+    // From Python 3.13 on; before, there is no such object.
+    let handle = thread.getattr("_os_thread_handle");
+    let joined = handle.unwrap_or(thread).call_method0("join");
     ledger::doing("has joined");
     joined?;
     py.detach(passages::over);
