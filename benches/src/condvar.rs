@@ -99,7 +99,7 @@ impl Turns for Ours {
 struct StdExt(Mutex<usize>, Condvar);
 
 impl Turns for StdExt {
-    const NAME: &'static str = "std, our ext";
+    const NAME: &'static str = "pyo3-sync, ext on std";
 
     fn take(&self, py: Python<'_>, player: usize) {
         let mut turn = self.0.lock_attached(py).expect("nobody panics");

@@ -100,7 +100,7 @@ lock!(
 );
 lock!(
     StdExt(std::sync::Mutex<u64>),
-    "std, our ext",
+    "pyo3-sync, ext on std",
     |mutex, py| pyo3_sync::ext::MutexExt::lock_attached(mutex, py).unwrap()
 );
 lock!(
