@@ -2,10 +2,12 @@
 
 mod bench;
 mod build;
+mod corpus;
 mod demo;
 mod examples;
 mod models;
 mod ports;
+mod published;
 mod python;
 mod stress;
 mod test;
@@ -25,6 +27,8 @@ struct Cli {
 enum Task {
     /// Run the benchmarks inside real interpreters, beside our peers
     Bench(bench::Args),
+    /// Measure the checker on published extensions, against labels made by hand
+    Corpus(corpus::Args),
     /// Show how the examples fail before they are ported, and how fast they are after
     Demo(demo::Args),
     /// Run the Python tests of the examples inside real interpreters and print one table
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
+        Task::Corpus(args) => corpus::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
         Task::Loom(args) => models::run(args),
