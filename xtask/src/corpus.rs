@@ -49,6 +49,9 @@ enum Which {
     Missed,
 }
 
+/// For changes that no rule is about.
+const NO_RULE: &str = "no rule";
+
 /// What the checker says about one place.
 #[derive(Debug, Deserialize)]
 struct Finding {
@@ -56,6 +59,14 @@ struct Finding {
     path: PathBuf,
     line: usize,
     message: String,
+    /// Other places that it shows.
+    related: Vec<Place>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Place {
+    path: PathBuf,
+    line: usize,
 }
 
 /// What came of one rule in one package.
@@ -158,16 +169,17 @@ impl Outcome {
                 }
             }
             for change in package.changes_of(version) {
-                let counts = counts.entry(change.rule.clone()).or_default();
+                let rule = change.rule.as_deref().unwrap_or(NO_RULE);
+                let counts = counts.entry(rule.to_owned()).or_default();
                 counts.changes += 1;
                 if findings.iter().any(|finding| change.is_told_by(finding)) {
                     counts.told += 1;
                 } else {
                     show(
                         Which::Missed,
-                        &change.rule,
+                        rule,
                         &change.path,
-                        change.line,
+                        change.lines[0],
                         &change.what,
                     );
                 }
@@ -183,8 +195,18 @@ impl Outcome {
 
 impl Finding {
     fn path(&self) -> String {
-        self.path.to_string_lossy().replace('\\', "/")
+        with_slashes(&self.path)
     }
+}
+
+impl Place {
+    fn path(&self) -> String {
+        with_slashes(&self.path)
+    }
+}
+
+fn with_slashes(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "/")
 }
 
 /// Runs the checker. That it has found something is no failure.
@@ -206,8 +228,11 @@ fn check(checker: &Path, sources: &Path) -> anyhow::Result<Vec<Finding>> {
     };
     let mut findings = report.findings;
     for finding in &mut findings {
-        if let Ok(inside) = finding.path.strip_prefix(sources) {
-            finding.path = inside.to_owned();
+        let related = finding.related.iter_mut().map(|place| &mut place.path);
+        for path in std::iter::once(&mut finding.path).chain(related) {
+            if let Ok(inside) = path.strip_prefix(sources) {
+                *path = inside.to_owned();
+            }
         }
     }
     Ok(findings)

@@ -35,16 +35,16 @@ pub(super) struct Port {
     what: String,
 }
 
-/// Something in the earlier version that the port changed, and that a rule is about: the checker should have told.
+/// Something in the earlier version that the port changed for the sake of threads: the checker should have told.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
     version: String,
-    pub(super) rule: String,
+    /// Nothing if no rule is about it.
+    pub(super) rule: Option<String>,
     pub(super) path: String,
-    pub(super) line: usize,
-    /// The last line where a finding tells it, if not the first.
-    last: Option<usize>,
+    /// A finding in any of these tells it, or one that is related to one of these places.
+    pub(super) lines: Vec<usize>,
     pub(super) what: String,
 }
 
@@ -152,8 +152,10 @@ impl Package {
 
 impl Change {
     pub(super) fn is_told_by(&self, finding: &Finding) -> bool {
-        let lines = self.line..=self.last.unwrap_or(self.line);
-        finding.rule == self.rule && finding.path() == self.path && lines.contains(&finding.line)
+        let is_here = |path: String, line| path == self.path && self.lines.contains(&line);
+        self.rule.as_ref() == Some(&finding.rule)
+            && (is_here(finding.path(), finding.line)
+                || finding.related.iter().any(|place| is_here(place.path(), place.line)))
     }
 }
 
@@ -179,7 +181,7 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Place, *};
 
     const HEAD: &str =
         "name = 'a'\nregistry = 'rust'\n[[port]]\nbefore = '1'\nafter = '2'\nwhat = ''\n";
@@ -235,12 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_change_may_span_lines() {
+    fn a_change_is_told_in_any_of_its_lines() {
         let change =
-            "[[change]]\nversion = '1'\nrule = 'r'\npath = 'p'\nline = 3\nlast = 5\nwhat = ''\n";
+            "[[change]]\nversion = '1'\nrule = 'r'\npath = 'p'\nlines = [3, 5]\nwhat = ''\n";
         let package = package(change).unwrap();
         let told = |line| package.changes[0].is_told_by(&finding(line));
-        assert_eq!([2, 3, 5, 6].map(told), [false, true, true, false]);
+        assert_eq!([3, 4, 5].map(told), [true, false, true]);
+        let mut finding = finding(4);
+        finding.related.push(Place { path: "p".into(), line: 5 });
+        assert!(package.changes[0].is_told_by(&finding));
     }
 
     #[test]
@@ -248,7 +253,7 @@ mod tests {
         let label = "[[finding]]\nversion = '1'\nrule = 'r'\npath = 'p'\nlines = [3]\nverdict = 'true'\nwhy = ''\n";
         assert!(package(&label.repeat(2)).is_err());
         assert!(package(&label.replace("'1'", "'3'")).is_err());
-        let change = "[[change]]\nversion = '2'\nrule = 'r'\npath = 'p'\nline = 3\nwhat = ''\n";
+        let change = "[[change]]\nversion = '2'\nrule = 'r'\npath = 'p'\nlines = [3]\nwhat = ''\n";
         assert!(package(change).is_err());
     }
 }
