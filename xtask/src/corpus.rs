@@ -215,9 +215,12 @@ fn check(checker: &Path, sources: &Path) -> anyhow::Result<Vec<Finding>> {
     struct Report {
         findings: Vec<Finding>,
     }
+    let name = Path::new(sources.file_name().context("a folder has a name")?);
     let output = Command::new(checker)
         .args(["pyo3-sync", "check", "--format", "json"])
-        .arg(sources)
+        .arg(name)
+        // Paths are shown from where it runs. Not in the sources themselves, which may ask for a toolchain of their own.
+        .current_dir(sources.parent().context("it is in a folder")?)
         .output()?;
     let Ok(report) = serde_json::from_slice::<Report>(&output.stdout) else {
         bail!(
@@ -230,7 +233,7 @@ fn check(checker: &Path, sources: &Path) -> anyhow::Result<Vec<Finding>> {
     for finding in &mut findings {
         let related = finding.related.iter_mut().map(|place| &mut place.path);
         for path in std::iter::once(&mut finding.path).chain(related) {
-            if let Ok(inside) = path.strip_prefix(sources) {
+            if let Ok(inside) = path.strip_prefix(name) {
                 *path = inside.to_owned();
             }
         }

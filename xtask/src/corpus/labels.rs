@@ -155,7 +155,10 @@ impl Change {
         let is_here = |path: String, line| path == self.path && self.lines.contains(&line);
         self.rule.as_ref() == Some(&finding.rule)
             && (is_here(finding.path(), finding.line)
-                || finding.related.iter().any(|place| is_here(place.path(), place.line)))
+                || finding
+                    .related
+                    .iter()
+                    .any(|place| is_here(place.path(), place.line)))
     }
 }
 
@@ -244,7 +247,10 @@ mod tests {
         let told = |line| package.changes[0].is_told_by(&finding(line));
         assert_eq!([3, 4, 5].map(told), [true, false, true]);
         let mut finding = finding(4);
-        finding.related.push(Place { path: "p".into(), line: 5 });
+        finding.related.push(Place {
+            path: "p".into(),
+            line: 5,
+        });
         assert!(package.changes[0].is_told_by(&finding));
     }
 
