@@ -29,6 +29,8 @@ pub struct Crate {
     pub pyo3: Option<Version>,
     pub config: Config,
     pub has_pyo3_sync: bool,
+    /// Whether interpreters load it: it is a `cdylib`, or nobody knows.
+    pub is_extension: bool,
 }
 
 #[derive(Default)]
@@ -142,7 +144,8 @@ fn load_workspace(manifest: &Path, metadata: &cargo_metadata::Metadata) -> Resul
             continue;
         }
         let requirement = package.dependencies.iter().find(|dependency| {
-            dependency.name == "pyo3" && dependency.kind == cargo_metadata::DependencyKind::Normal
+            matches!(dependency.name.as_str(), "pyo3" | "pyo3-ffi")
+                && dependency.kind == cargo_metadata::DependencyKind::Normal
         });
         let Some(requirement) = requirement else {
             project
@@ -191,6 +194,7 @@ fn load_workspace(manifest: &Path, metadata: &cargo_metadata::Metadata) -> Resul
                 pyo3: locked(&[root, &folder], &requirement.req),
                 config: config.clone(),
                 has_pyo3_sync,
+                is_extension: target.crate_types.contains(&CrateType::CDyLib),
                 ..loader.finish()
             });
         }
@@ -248,7 +252,8 @@ fn load_without_cargo(manifest: &Path, why: &str) -> Result<Project> {
     let Some(package) = table.get("package") else {
         return Ok(project);
     };
-    let Some(dependency) = dependency(&table, "pyo3") else {
+    let Some(dependency) = dependency(&table, "pyo3").or_else(|| dependency(&table, "pyo3-ffi"))
+    else {
         return Ok(project);
     };
     let requirement = dependency
@@ -440,6 +445,7 @@ impl Loader {
             pyo3: None,
             config: Config::default(),
             has_pyo3_sync: false,
+            is_extension: true,
         }
     }
 

@@ -141,8 +141,20 @@ pub struct Parallel {
     pub what: String,
 }
 
+/// A `PyDict`, `PySet` or `PyList` that is iterated over.
+#[derive(Debug)]
+pub struct Iteration {
+    pub class: String,
+    pub origin: Origin,
+    pub place: Place,
+    pub in_critical_section: bool,
+    /// What happens in the course of it.
+    pub events: std::ops::Range<usize>,
+}
+
 #[derive(Debug, Default)]
 pub struct Body {
+    pub iterations: Vec<Iteration>,
     pub events: Vec<Event>,
     pub guards: Vec<Guard>,
     pub initialisers: Vec<Initialiser>,
@@ -222,7 +234,12 @@ pub fn of_function(index: &Index<'_>, id: FunctionId, detaching: &HashSet<Functi
     );
     for (name, ty) in &function.parameters {
         walker.locals.set(name, ty.clone());
-        walker.parameters.insert(name.clone());
+        let origin = if name.contains("kwargs") || name == "kwds" || name == "args" {
+            Origin::Fresh
+        } else {
+            Origin::Parameter
+        };
+        walker.origins.insert(name.clone(), origin);
     }
     // Patterns among the parameters.
     for input in &function.signature.inputs {
@@ -283,9 +300,10 @@ struct Walker<'i, 'a> {
     self_type: Option<String>,
     detaching: &'i HashSet<FunctionId>,
     locals: Locals,
-    parameters: HashSet<String>,
-    /// Variables that hold a collection which was made here.
-    fresh: HashSet<String>,
+    /// Variables that hold a lock which has an identity: clones of an `Arc`, references.
+    locks: HashMap<String, (Option<String>, Option<String>)>,
+    /// Where what variables hold comes from.
+    origins: HashMap<String, Origin>,
     body: Body,
     state: State,
     elsewhere: bool,
@@ -324,8 +342,8 @@ impl<'i, 'a> Walker<'i, 'a> {
             self_type,
             detaching,
             locals,
-            parameters: HashSet::new(),
-            fresh: HashSet::new(),
+            locks: HashMap::new(),
+            origins: HashMap::new(),
             body: Body::default(),
             state: State::Caller,
             elsewhere: false,
@@ -355,17 +373,34 @@ impl<'i, 'a> Walker<'i, 'a> {
 
     fn bind(&mut self, pattern: &Pat, ty: &Ty) {
         let (index, scope, self_type) = (self.index, self.scope, self.self_type.clone());
-        let field = |locals: &Locals, ty: &Ty, name: &str| {
+        let within = |locals: &Locals, ty: &Ty, path: &syn::Path, name: &str| {
             Inference {
                 index,
                 scope,
                 self_type: self_type.as_deref(),
                 locals,
             }
-            .field(ty, name)
+            .field_in_pattern(ty, path, name)
         };
         let written = |ty: &syn::Type| index.ty(scope, ty, self_type.as_deref());
-        bind(&mut self.locals, pattern, ty, &field, &written);
+        bind(&mut self.locals, pattern, ty, &within, &written);
+    }
+
+    /// As `bind`, and what the variables hold comes from where the whole came from.
+    fn bind_part_of(&mut self, pattern: &Pat, whole: &Expr, ty: &Ty) {
+        struct Names(Vec<String>);
+        impl<'ast> Visit<'ast> for Names {
+            fn visit_pat_ident(&mut self, name: &'ast syn::PatIdent) {
+                self.0.push(name.ident.to_string());
+            }
+        }
+        self.bind(pattern, ty);
+        let origin = self.origin(whole);
+        let mut names = Names(Vec::new());
+        names.visit_pat(pattern);
+        for name in names.0 {
+            self.origins.insert(name, origin);
+        }
     }
 
     fn emit(&mut self, operation: Operation, span: proc_macro2::Span) {
@@ -406,6 +441,17 @@ impl<'i, 'a> Walker<'i, 'a> {
         self.elsewhere = elsewhere;
         self.live = live;
         self.state = state;
+    }
+
+    /// A closure that is kept, and called when nothing of this function is held any more.
+    fn stored(&mut self, closure: &syn::ExprClosure) {
+        let live = std::mem::take(&mut self.live);
+        let elsewhere = std::mem::replace(&mut self.elsewhere, true);
+        let initialiser = self.initialiser.take();
+        self.closure(closure, &[]);
+        self.initialiser = initialiser;
+        self.elsewhere = elsewhere;
+        self.live = live;
     }
 
     fn enter_initialiser(
@@ -621,7 +667,9 @@ impl<'i, 'a> Walker<'i, 'a> {
     fn within_statement(&mut self, inside: impl FnOnce(&mut Self)) {
         self.statement += 1;
         let depth = self.statement;
+        let iterations = self.body.iterations.len();
         inside(self);
+        self.end_iterations(iterations);
         self.release_statement(depth);
         self.statement -= 1;
     }
@@ -658,6 +706,12 @@ impl<'i, 'a> Walker<'i, 'a> {
             Expr::Paren(inner) => self.identity(&inner.expr),
             Expr::Unary(inner) => self.identity(&inner.expr),
             Expr::MethodCall(call) if call.args.is_empty() => self.identity(&call.receiver),
+            // `Arc::clone(&lock)`.
+            Expr::Call(call) if call.args.len() == 1 && text(&call.func).ends_with("::clone") => {
+                call.args
+                    .first()
+                    .map_or((None, None), |first| self.identity(first))
+            }
             _ => (None, None),
         }
     }
@@ -834,7 +888,12 @@ impl<'i, 'a> Walker<'i, 'a> {
         let into_python = python::function_into_python(&owner, &name);
         let mut moved = Vec::new();
         for argument in &call.args {
-            self.visit_expr(argument);
+            match argument {
+                Expr::Closure(closure) if root != "std" && root != "pyo3" || name == "new" => {
+                    self.stored(closure)
+                }
+                other => self.visit_expr(other),
+            }
             moved.extend(self.variable_guard(argument));
         }
         if let Some(kind) = wait {
@@ -1090,7 +1149,10 @@ impl<'i, 'a> Walker<'i, 'a> {
         let mut moved = Vec::new();
         for argument in &call.args {
             match argument {
-                Expr::Closure(closure) => self.closure(closure, &given),
+                Expr::Closure(closure) if runs_closure_now(&receiver, &method) => {
+                    self.closure(closure, &given)
+                }
+                Expr::Closure(closure) => self.stored(closure),
                 Expr::Path(_) if has_callable_argument(&method) => {
                     self.callable(argument, &[]);
                     self.visit_expr(argument);
@@ -1145,22 +1207,35 @@ impl<'i, 'a> Walker<'i, 'a> {
         ) {
             return;
         }
-        let origin = self.origin(collection);
-        self.emit(
-            Operation::Iterate {
-                ty: name.trim_start_matches("pyo3::").to_owned(),
-                origin,
+        let iteration = Iteration {
+            class: name.trim_start_matches("pyo3::").to_owned(),
+            origin: self.origin(collection),
+            place: Place {
+                file: self.file,
+                span,
             },
-            span,
-        );
+            in_critical_section: self.critical > 0,
+            events: self.body.events.len()..usize::MAX,
+        };
+        self.body.iterations.push(iteration);
+    }
+
+    /// Iterations that were begun in a statement go on to the end of it.
+    fn end_iterations(&mut self, first: usize) {
+        let end = self.body.events.len();
+        for iteration in &mut self.body.iterations[first..] {
+            if iteration.events.end == usize::MAX {
+                iteration.events.end = end;
+            }
+        }
     }
 
     fn origin(&self, expression: &Expr) -> Origin {
         match expression {
             Expr::Path(path) => match path.path.get_ident().map(ToString::to_string) {
-                Some(name) if self.fresh.contains(&name) => Origin::Fresh,
-                Some(name) if self.parameters.contains(&name) => Origin::Parameter,
-                Some(name) if self.locals.get(&name).is_some() => Origin::Unknown,
+                Some(name) if self.locals.get(&name).is_some() => {
+                    self.origins.get(&name).copied().unwrap_or(Origin::Unknown)
+                }
                 _ => Origin::Shared,
             },
             Expr::Field(field) => match self.type_of(&field.base).peeled().local() {
@@ -1319,6 +1394,77 @@ fn has_callable_argument(method: &str) -> bool {
     )
 }
 
+/// Whether a method calls the closure it is given before it returns, as those of iterators, options and collections do. What is not known
+/// may keep it.
+fn runs_closure_now(receiver: &Ty, method: &str) -> bool {
+    let known_type = [
+        "std::",
+        "pyo3::",
+        "iter",
+        "[]",
+        "pyo3_sync::",
+        "parking_lot::",
+    ]
+    .iter()
+    .any(|root| receiver.name.starts_with(root));
+    let known_method = [
+        "map",
+        "filter",
+        "find",
+        "sort",
+        "max_by",
+        "min_by",
+        "try_for",
+        "for_each",
+        "flat_map",
+        "then",
+        "unwrap_or",
+        "or_",
+        "ok_or",
+        "is_",
+        "and_",
+        "retain",
+        "dedup",
+        "fold",
+        "try_fold",
+        "take_while",
+        "skip_while",
+        "inspect",
+        "get_or",
+        "with",
+        "try_with",
+        "any",
+        "all",
+        "position",
+        "scan",
+        "partition",
+        "reduce",
+        "chunk_by",
+        "locked_",
+        "binary_search",
+        "replace_with",
+        "update",
+        "split",
+        "trim",
+        "extend",
+        "drain",
+        "entry",
+        "scope",
+        "catch",
+        "sum",
+        "group_by",
+        "unlocked",
+        "each",
+        "visit",
+        "walk",
+        "iter",
+        "zip",
+    ]
+    .iter()
+    .any(|start| method.starts_with(start));
+    known_type || known_method
+}
+
 /// Whether it is a chain that began with one of Rayon's iterators.
 fn is_parallel(receiver: &Expr) -> bool {
     match receiver {
@@ -1436,13 +1582,18 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
         if let Some(guard) = self.guard_of(&init.expr) {
             self.give_to_variable(guard, &name);
         } else {
-            self.parameters.remove(&name);
-            self.fresh.remove(&name);
-            match origin {
-                Origin::Fresh => drop(self.fresh.insert(name)),
-                Origin::Parameter => drop(self.parameters.insert(name)),
-                _ => {}
+            let is_lock = matches!(ty.peeled().last(), "Mutex" | "RwLock");
+            let identity = if is_lock {
+                self.identity(&init.expr)
+            } else {
+                (None, None)
+            };
+            if identity.0.is_some() {
+                self.locks.insert(name.clone(), identity);
+            } else {
+                self.locks.remove(&name);
             }
+            self.origins.insert(name, origin);
         }
     }
 
@@ -1484,8 +1635,11 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
         self.on_another_thread(|walker| walker.visit_block(&block.block));
     }
 
+    /// One that is kept in a variable: what is held here need not be held when it is called.
     fn visit_expr_closure(&mut self, closure: &'ast syn::ExprClosure) {
+        let live = std::mem::take(&mut self.live);
         self.closure(closure, &[]);
+        self.live = live;
     }
 
     fn visit_expr_try(&mut self, expression: &'ast syn::ExprTry) {
@@ -1543,7 +1697,7 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
     fn visit_expr_let(&mut self, expression: &'ast syn::ExprLet) {
         self.visit_expr(&expression.expr);
         let ty = self.type_of(&expression.expr);
-        self.bind(&expression.pat, &ty);
+        self.bind_part_of(&expression.pat, &expression.expr, &ty);
     }
 
     fn visit_expr_match(&mut self, branches: &'ast syn::ExprMatch) {
@@ -1557,7 +1711,7 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
                 let branch: Box<dyn FnOnce(&mut Self) -> bool + '_> =
                     Box::new(move |walker: &mut Self| {
                         walker.locals.enter();
-                        walker.bind(&arm.pat, &ty);
+                        walker.bind_part_of(&arm.pat, &branches.expr, &ty);
                         if let Some((_, guard)) = &arm.guard {
                             walker.visit_expr(guard);
                         }

@@ -26,6 +26,8 @@ pub struct Scope {
 
 pub struct Field<'a> {
     pub name: String,
+    /// Of an `enum`.
+    pub variant: Option<String>,
     pub ty: Ty,
     pub syntax: &'a syn::Field,
 }
@@ -162,6 +164,8 @@ pub struct Index<'a> {
     /// `type Name = ..`.
     aliases: HashMap<String, (usize, &'a syn::Type)>,
     local_names: HashSet<String>,
+    /// What `wrap_pymodule!` and `#[pymodule_export]` put into other modules.
+    exported: HashSet<String>,
 }
 
 impl<'a> Index<'a> {
@@ -228,6 +232,9 @@ impl<'a> Index<'a> {
         }
         (self.types, self.statics, self.functions, self.markers) =
             (types, statics, functions, markers);
+        for module in &mut self.modules {
+            module.submodule |= self.exported.contains(&module.name);
+        }
         for (id, item) in self.types.iter().enumerate() {
             self.types_by_name
                 .entry(item.name.clone())
@@ -454,12 +461,12 @@ impl<'a> Collector<'_, 'a> {
         &mut self,
         ident: &Ident,
         attributes: &'a [Attribute],
-        fields: Vec<&'a Fields>,
+        fields: Vec<(Option<&'a Ident>, &'a Fields)>,
         generics: &syn::Generics,
         is_enum: bool,
     ) {
         let mut collected = Vec::new();
-        for fields in fields {
+        for (variant, fields) in fields {
             for (number, field) in fields.iter().enumerate() {
                 let name = field
                     .ident
@@ -470,6 +477,7 @@ impl<'a> Collector<'_, 'a> {
                     .ty(self.scope, &field.ty, Some(&ident.to_string()));
                 collected.push(Field {
                     name,
+                    variant: variant.map(Ident::to_string),
                     ty,
                     syntax: field,
                 });
@@ -653,6 +661,9 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
 
     /// Those within functions; those of modules have been read before.
     fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
+        if has_attribute(&item.attrs, "pymodule_export") {
+            exported_names(&item.tree, &mut self.index.exported);
+        }
         self.index.scopes[self.scope].imports.add(&item.tree);
     }
 
@@ -660,7 +671,7 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         self.add_type(
             &item.ident,
             &item.attrs,
-            vec![&item.fields],
+            vec![(None, &item.fields)],
             &item.generics,
             false,
         );
@@ -670,7 +681,7 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         let fields = item
             .variants
             .iter()
-            .map(|variant| &variant.fields)
+            .map(|variant| (Some(&variant.ident), &variant.fields))
             .collect();
         self.add_type(&item.ident, &item.attrs, fields, &item.generics, true);
     }
@@ -706,6 +717,13 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         else {
             return;
         };
+        if name == "wrap_pymodule" {
+            if let Ok(path) = mac.parse_body::<syn::Path>() {
+                self.index
+                    .exported
+                    .extend(path.segments.last().map(|last| last.ident.to_string()));
+            }
+        }
         if name != "thread_local" && name != "lazy_static" {
             return;
         }
@@ -807,6 +825,19 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         // Functions may have `use` of their own; a scope for the items inside.
         visit::visit_block(self, &item.block);
         self.container = outer;
+    }
+}
+
+fn exported_names(tree: &syn::UseTree, names: &mut HashSet<String>) {
+    match tree {
+        syn::UseTree::Path(inner) => exported_names(&inner.tree, names),
+        syn::UseTree::Name(name) => drop(names.insert(name.ident.to_string())),
+        syn::UseTree::Rename(rename) => drop(names.insert(rename.ident.to_string())),
+        syn::UseTree::Group(group) => group
+            .items
+            .iter()
+            .for_each(|tree| exported_names(tree, names)),
+        syn::UseTree::Glob(_) => {}
     }
 }
 

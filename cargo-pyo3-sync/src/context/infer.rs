@@ -524,6 +524,34 @@ impl Inference<'_, '_> {
         }
     }
 
+    /// The field that a pattern names: `Shape::Circle(radius)`, `Circle { radius }`.
+    pub(super) fn field_in_pattern(&self, ty: &Ty, path: &syn::Path, name: &str) -> Ty {
+        let segments: Vec<String> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
+        let [.., owner, variant] = segments.as_slice() else {
+            let known = self.field(ty, name);
+            let written = || self.field(&self.index.path(self.scope, path, self.self_type), name);
+            return if known.is_unknown() { written() } else { known };
+        };
+        let owner = if owner == "Self" {
+            self.self_type.unwrap_or_default()
+        } else {
+            owner
+        };
+        let Some(item) = self.index.type_named(owner, self.file()) else {
+            return self.field(ty, name);
+        };
+        let field = item.fields.iter().find(|field| {
+            field.name == name && field.variant.as_ref().is_none_or(|known| known == variant)
+        });
+        field.map_or(Ty::unknown(), |field| {
+            substitute(&field.ty, &item.generics, &ty.peeled().arguments)
+        })
+    }
+
     pub(super) fn method_of_crate(&self, receiver: &Ty, method: &str) -> Option<super::FunctionId> {
         let name = match receiver.name.as_str() {
             "pyo3::PyRef" | "pyo3::PyRefMut" | "dyn" => receiver.argument(0).local()?.to_owned(),
@@ -573,14 +601,14 @@ pub(super) fn bind(
     locals: &mut Locals,
     pattern: &Pat,
     ty: &Ty,
-    inference: &dyn Fn(&Locals, &Ty, &str) -> Ty,
+    within: &dyn Fn(&Locals, &Ty, &syn::Path, &str) -> Ty,
     written: &dyn Fn(&syn::Type) -> Ty,
 ) {
     match pattern {
         Pat::Ident(name) => {
             locals.set(&name.ident.to_string(), ty.clone());
             if let Some((_, inner)) = &name.subpat {
-                bind(locals, inner, ty, inference, written);
+                bind(locals, inner, ty, within, written);
             }
         }
         Pat::Type(typed) => {
@@ -590,14 +618,14 @@ pub(super) fn bind(
             } else {
                 known
             };
-            bind(locals, &typed.pat, &ty, inference, written);
+            bind(locals, &typed.pat, &ty, within, written);
         }
-        Pat::Reference(inner) => bind(locals, &inner.pat, ty, inference, written),
-        Pat::Paren(inner) => bind(locals, &inner.pat, ty, inference, written),
+        Pat::Reference(inner) => bind(locals, &inner.pat, ty, within, written),
+        Pat::Paren(inner) => bind(locals, &inner.pat, ty, within, written),
         Pat::Tuple(tuple) => {
             let peeled = ty.peeled().clone();
             for (index, pattern) in tuple.elems.iter().enumerate() {
-                bind(locals, pattern, &peeled.argument(index), inference, written);
+                bind(locals, pattern, &peeled.argument(index), within, written);
             }
         }
         Pat::TupleStruct(tuple) => {
@@ -605,15 +633,14 @@ pub(super) fn bind(
                 .path
                 .segments
                 .last()
-                .map(|segment| segment.ident.to_string())
-                .unwrap_or_default();
+                .map(|segment| segment.ident.to_string());
             for (index, pattern) in tuple.elems.iter().enumerate() {
-                let inner = match last.as_str() {
-                    "Some" | "Ok" => ty.argument(0),
-                    "Err" => ty.argument(1),
-                    _ => inference(locals, ty, &index.to_string()),
+                let inner = match last.as_deref() {
+                    Some("Some" | "Ok") => ty.argument(0),
+                    Some("Err") => ty.argument(1),
+                    _ => within(locals, ty, &tuple.path, &index.to_string()),
                 };
-                bind(locals, pattern, &inner, inference, written);
+                bind(locals, pattern, &inner, within, written);
             }
         }
         Pat::Struct(fields) => {
@@ -622,18 +649,18 @@ pub(super) fn bind(
                     syn::Member::Named(name) => name.to_string(),
                     syn::Member::Unnamed(index) => index.index.to_string(),
                 };
-                let inner = inference(locals, ty, &name);
-                bind(locals, &field.pat, &inner, inference, written);
+                let inner = within(locals, ty, &fields.path, &name);
+                bind(locals, &field.pat, &inner, within, written);
             }
         }
         Pat::Slice(slice) => {
             for pattern in &slice.elems {
-                bind(locals, pattern, &element(ty.peeled()), inference, written);
+                bind(locals, pattern, &element(ty.peeled()), within, written);
             }
         }
         Pat::Or(or) => {
             for pattern in &or.cases {
-                bind(locals, pattern, ty, inference, written);
+                bind(locals, pattern, ty, within, written);
             }
         }
         _ => {}

@@ -5,6 +5,7 @@
 //! - `infer`: what type an expression has.
 //! - `python`: what runs Python code, and what waits.
 //! - `behaviour`: what each function does, as a list of events.
+//! - `sharing`: what several threads can be at, and what is borrowed mutably.
 //! - `reach`: which functions run attached, and which of them come to run Python code.
 
 pub mod behaviour;
@@ -13,6 +14,7 @@ mod infer;
 pub mod names;
 pub mod python;
 pub mod reach;
+pub mod sharing;
 
 pub use behaviour::{Body, Event, Operation, State};
 pub use index::{Function, FunctionId, FunctionKind, Index};
@@ -20,6 +22,7 @@ pub use names::Ty;
 
 use crate::{finding::Place, source::SourceFile, workspace::Crate};
 use reach::Reach;
+use std::collections::HashSet;
 
 pub struct Context<'a> {
     pub source: &'a Crate,
@@ -30,6 +33,10 @@ pub struct Context<'a> {
     /// Of the initialiser of each static.
     pub static_bodies: Vec<Body>,
     pub reach: Reach,
+    /// Types whose values several threads can be at.
+    pub shared: HashSet<String>,
+    /// Classes that something borrows mutably.
+    pub mutably_borrowed: HashSet<String>,
 }
 
 impl<'a> Context<'a> {
@@ -43,6 +50,8 @@ impl<'a> Context<'a> {
             .map(|id| behaviour::of_static(&index, id, &detaching))
             .collect();
         let reach = Reach::new(&index, &bodies);
+        let shared = sharing::shared_types(&index);
+        let mutably_borrowed = sharing::mutably_borrowed(&index);
         Context {
             source,
             files: &source.files,
@@ -50,6 +59,8 @@ impl<'a> Context<'a> {
             bodies,
             static_bodies,
             reach,
+            shared,
+            mutably_borrowed,
         }
     }
 

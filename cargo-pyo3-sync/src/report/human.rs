@@ -1,12 +1,18 @@
 //! The report for people, as rustc writes its own.
 
+use std::collections::HashMap;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::{
     check::Outcome,
     finding::{Reported, Severity},
+    rules,
     source::SourceFile,
 };
+
+/// How many findings of one rule are shown in full, if all that happens is that it is slow.
+const SHOWN: usize = 3;
 
 pub fn render(outcome: &Outcome, colour: bool) -> String {
     let renderer = if colour {
@@ -27,10 +33,41 @@ pub fn render(outcome: &Outcome, colour: bool) -> String {
             error.message
         ));
     }
+    let mut shown: HashMap<&str, usize> = HashMap::new();
     for finding in &outcome.findings {
+        // What is only slow is shown a few times, and then listed.
+        let count = shown.entry(finding.rule).or_default();
+        *count += 1;
+        if finding.severity == Severity::Slow && *count > SHOWN {
+            continue;
+        }
         let files = &outcome.project.crates[finding.crate_index].files;
         text.push_str(&renderer.render(&groups(finding, files)));
         text.push_str("\n\n");
+    }
+    let repeated = rules::ALL
+        .iter()
+        .filter(|rule| shown.get(rule.id).is_some_and(|count| *count > SHOWN));
+    for rule in repeated.map(|rule| rule.id) {
+        let rest: Vec<&Reported> = outcome
+            .findings
+            .iter()
+            .filter(|finding| finding.rule == rule && finding.severity == Severity::Slow)
+            .skip(SHOWN)
+            .collect();
+        if rest.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("{rule}: {} more like these\n", rest.len()));
+        for finding in rest {
+            text.push_str(&format!(
+                "  --> {}:{}:{}\n",
+                finding.path.display(),
+                finding.line,
+                finding.column
+            ));
+        }
+        text.push('\n');
     }
     for skipped in &outcome.project.skipped {
         text.push_str(&format!("skipped {skipped}\n"));
@@ -64,13 +101,11 @@ fn groups<'f>(finding: &'f Reported, files: &'f [SourceFile]) -> Vec<Group<'f>> 
                 .label(&related.label),
         );
     }
-    let name = format!("{}: {}", finding.severity, finding.rule);
     let mut group = level
         .with_name(finding.severity.name())
         .primary_title(&finding.message)
         .id(finding.rule)
         .element(snippet);
-    let _ = name;
     for related in finding
         .related
         .iter()

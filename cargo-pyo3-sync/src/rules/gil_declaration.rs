@@ -19,7 +19,12 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
-    let Some(version) = &context.source.pyo3 else {
+    let Some(version) = context
+        .source
+        .pyo3
+        .as_ref()
+        .filter(|_| context.source.is_extension)
+    else {
         return;
     };
     for module in context

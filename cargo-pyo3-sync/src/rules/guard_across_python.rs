@@ -143,6 +143,15 @@ fn somebody_waits_attached(
     number: usize,
 ) -> bool {
     let guard = &body.guards[number];
+    // A lock in what only one thread has is never waited for.
+    let owner = guard
+        .lock
+        .identity
+        .as_deref()
+        .and_then(|identity| identity.split_once('.'));
+    if owner.is_some_and(|(owner, _)| !context.shared.contains(owner)) {
+        return false;
+    }
     let waits_here = body.events.iter().any(|event| {
         matches!(event.operation, Operation::Acquire(taken) if taken == number)
             && !guard.lock.never_waits_attached

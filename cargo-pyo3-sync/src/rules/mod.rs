@@ -13,6 +13,7 @@ mod lazy_touches_python;
 mod lock_order;
 mod pyclass_interior;
 mod pyclass_mut_self;
+pub(crate) mod pyclass_not_frozen;
 mod pyclass_unsendable;
 mod static_mut;
 mod thread_local_object;
@@ -76,6 +77,7 @@ pub const ALL: &[Rule] = &[
     gil_declaration::RULE,
     untraversed_lock::RULE,
     blocking_slow::RULE,
+    pyclass_not_frozen::RULE,
 ];
 
 pub fn find(id: &str) -> Option<&'static Rule> {

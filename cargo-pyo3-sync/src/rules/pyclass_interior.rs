@@ -26,68 +26,77 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         for field in &item.fields {
-            let Some(path) =
-                unsynchronised(context, &field.ty, item.place.file, &mut HashSet::new())
-            else {
-                continue;
+            let mut paths = Vec::new();
+            unsynchronised(
+                context,
+                &field.ty,
+                item.place.file,
+                &mut Vec::new(),
+                &mut HashSet::new(),
+                &mut paths,
+            );
+            // Somebody has promised that one of the types is thread-safe, which is what `unsafe-marker` is about.
+            let promised = |name: &str| {
+                context
+                    .index
+                    .markers
+                    .iter()
+                    .any(|marker| marker.ty.local() == Some(name))
             };
-            // Somebody has promised that the type is thread-safe, which is what `unsafe-marker` is about.
-            let promised = context
-                .index
-                .markers
-                .iter()
-                .any(|marker| marker.ty.local() == Some(item.name.as_str()))
-                || path.iter().any(|ty| {
-                    context
-                        .index
-                        .markers
-                        .iter()
-                        .any(|marker| marker.ty.name == *ty && !marker.ty.is_unknown())
-                });
-            if promised {
-                continue;
-            }
-            let span = syn::spanned::Spanned::span(&field.syntax.ty);
-            let last = path
-                .last()
-                .map(|name| name.rsplit("::").next().unwrap_or(name))
-                .unwrap_or_default();
-            let through = if path.len() > 1 {
-                format!(
+            paths.retain(|path| {
+                !promised(&item.name) && !path.through.iter().any(|name| promised(name))
+            });
+            let Some(first) = paths.first() else { continue };
+            let through = match first.through.as_slice() {
+                [] => String::new(),
+                names => format!(
                     ", through {}",
-                    path[..path.len() - 1]
+                    names
                         .iter()
-                        .map(|name| format!("`{}`", name.trim_start_matches("crate::")))
+                        .map(|name| format!("`{name}`"))
                         .collect::<Vec<_>>()
                         .join(" and ")
-                )
-            } else {
-                String::new()
+                ),
             };
-            found.push(
-                Finding::new(
-                    Place { file: item.place.file, span },
-                    format!("`{}.{}` holds a `{last}`{through}, which threads must not share", item.name, field.name),
-                )
-                .label("not synchronised")
-                .note("PyO3 from 0.23 on does not compile a class that is not `Sync`")
-                .help("`pyo3_sync::PyMutex` or `PyProtected` in its place; an atomic for a `Cell` of a number; `Arc` for `Rc`"),
-            );
+            let mut finding = Finding::new(
+                Place { file: item.place.file, span: syn::spanned::Spanned::span(&field.syntax.ty) },
+                format!("`{}.{}` holds a `{}`{through}, which threads must not share", item.name, field.name, first.cell),
+            )
+            .label("not synchronised")
+            .note("PyO3 from 0.23 on does not compile a class that is not `Sync`")
+            .help("`pyo3_sync::PyMutex` or `PyProtected` in its place; an atomic for a `Cell` of a number; `Arc` for `Rc`");
+            for path in &paths {
+                if let Some(place) = path.place {
+                    finding = finding.related(place, format!("the `{}`", path.cell));
+                }
+            }
+            found.push(finding);
         }
     }
 }
 
-/// The types from this one to the one that is not synchronised, going into types of the crate, and stopping at locks.
+/// How a type comes to hold what is not synchronised.
+pub(super) struct Unsynchronised {
+    pub(super) cell: String,
+    /// The types of the crate in between.
+    pub(super) through: Vec<String>,
+    /// The field that holds it, if it is not the one that was asked about.
+    pub(super) place: Option<Place>,
+}
+
+/// All that is not synchronised in a type, going into types of the crate, and stopping at locks and at objects.
 pub(super) fn unsynchronised(
     context: &Context<'_>,
     ty: &Ty,
     file: usize,
+    through: &mut Vec<(String, Place)>,
     seen: &mut HashSet<String>,
-) -> Option<Vec<String>> {
+    found: &mut Vec<Unsynchronised>,
+) {
     if is_lock(ty) {
-        return None;
+        return;
     }
-    if matches!(
+    let is_cell = matches!(
         ty.name.as_str(),
         "std::Cell"
             | "std::RefCell"
@@ -95,28 +104,40 @@ pub(super) fn unsynchronised(
             | "std::UnsafeCell"
             | "std::OnceCell"
             | "once_cell_unsync::OnceCell"
-    ) {
-        return Some(vec![ty.name.clone()]);
+    );
+    if is_cell {
+        found.push(Unsynchronised {
+            cell: ty.last().to_owned(),
+            through: through.iter().map(|(name, _)| name.clone()).collect(),
+            place: through.last().map(|(_, place)| *place),
+        });
+        return;
     }
-    if let Some(name) = ty.local() {
-        if !seen.insert(name.to_owned()) {
-            return None;
+    let Some(name) = ty.local() else {
+        for argument in &ty.arguments {
+            unsynchronised(context, argument, file, through, seen, found);
         }
-        let item = context.index.type_named(name, file)?;
-        if item.class.is_some() {
-            return None;
-        }
-        for field in &item.fields {
-            if let Some(mut path) = unsynchronised(context, &field.ty, item.place.file, seen) {
-                path.insert(0, ty.name.clone());
-                return Some(path);
-            }
-        }
-        return None;
+        return;
+    };
+    if !seen.insert(name.to_owned()) {
+        return;
     }
-    ty.arguments
-        .iter()
-        .find_map(|argument| unsynchronised(context, argument, file, seen))
+    let Some(item) = context
+        .index
+        .type_named(name, file)
+        .filter(|item| item.class.is_none())
+    else {
+        return;
+    };
+    for field in &item.fields {
+        let place = Place {
+            file: item.place.file,
+            span: syn::spanned::Spanned::span(&field.syntax.ty),
+        };
+        through.push((name.to_owned(), place));
+        unsynchronised(context, &field.ty, item.place.file, through, seen, found);
+        through.pop();
+    }
 }
 
 /// Whatever is in one of these is reached by one thread at a time, or is another object's affair.

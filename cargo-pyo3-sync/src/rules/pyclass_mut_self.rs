@@ -5,6 +5,7 @@ use crate::{
     context::{
         Context, Function, FunctionKind, Ty,
         index::{TypeItem, has_attribute, has_flag},
+        sharing::borrows_mutably,
     },
     finding::{Finding, Severity},
 };
@@ -41,8 +42,6 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         for method in methods.iter().take(4) {
             finding = finding.related(method.place, "borrows the object mutably");
         }
-        let unchanged = item.fields.len().saturating_sub(fields.len());
-        let _ = unchanged;
         found.push(
             finding
                 .note("PyO3 lends the object to one caller at a time, and refuses the others, readers included")
@@ -70,22 +69,7 @@ pub(super) fn mutable_methods<'c, 'a>(
         .collect()
 }
 
-fn borrows_mutably(function: &Function<'_>) -> bool {
-    let receiver = function.signature.inputs.first();
-    let by_reference = match receiver {
-        Some(syn::FnArg::Receiver(receiver)) => {
-            receiver.reference.is_some() && receiver.mutability.is_some()
-        }
-        _ => false,
-    };
-    let by_guard = function
-        .parameters
-        .first()
-        .is_some_and(|(_, ty)| ty.is("pyo3::PyRefMut"));
-    by_reference || by_guard
-}
-
-fn settable<'t>(item: &'t TypeItem<'_>) -> Vec<&'t str> {
+pub(super) fn settable<'t>(item: &'t TypeItem<'_>) -> Vec<&'t str> {
     let all = item.class.as_ref().is_some_and(|class| class.set_all);
     item.fields
         .iter()

@@ -34,23 +34,28 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         let Some(item) = context.index.type_named(name, file) else {
             continue;
         };
-        let cell = item
-            .fields
-            .iter()
-            .find_map(|field| unsynchronised(context, &field.ty, file, &mut HashSet::new()));
+        let mut cells = Vec::new();
+        for field in &item.fields {
+            unsynchronised(
+                context,
+                &field.ty,
+                file,
+                &mut Vec::new(),
+                &mut HashSet::new(),
+                &mut cells,
+            );
+        }
         let pointer = item.fields.iter().any(|field| has_pointer(&field.ty));
         let is_class = item.class.is_some();
         // `Send` says that it may move. That alone is unsound when a class moves `Rc`s of its own, and this cannot be told from
         // here; when the class is shared as well, which all classes are, what is inside must be synchronised.
-        let reason = match (&cell, marker.marker) {
-            (Some(path), "Sync") => Some(format!(
+        let reason = match (cells.first(), marker.marker) {
+            (Some(found), "Sync") => Some(format!(
                 "it has a `{}` in it, which counts or writes without synchronisation",
-                path.last()
-                    .map(|name| name.rsplit("::").next().unwrap_or(name))
-                    .unwrap_or_default()
+                found.cell
             )),
             _ if names_the_gil => Some("the comment says that the GIL protects it".to_owned()),
-            (_, "Sync") if pointer && is_class => {
+            (_, "Sync") if pointer && is_class && !comment.contains("safety") => {
                 Some("it is a class with a raw pointer in it, and threads may share it".to_owned())
             }
             _ => None,
