@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use semver::Version;
 
 use crate::{
     context::Context,
@@ -21,6 +22,8 @@ pub struct Options {
     pub enable_all: bool,
     /// Only these, if any are named.
     pub only: Vec<String>,
+    /// The version of PyO3, where no Cargo.toml tells.
+    pub pyo3: Option<Version>,
 }
 
 pub struct Outcome {
@@ -33,7 +36,10 @@ pub struct Outcome {
 }
 
 pub fn run(path: &Path, options: &Options) -> Result<Outcome> {
-    let project = workspace::load(path)?;
+    let mut project = workspace::load(path)?;
+    for source in &mut project.crates {
+        source.pyo3 = source.pyo3.take().or_else(|| options.pyo3.clone());
+    }
     let mut findings = Vec::new();
     let mut errors = Vec::new();
     let mut allowed = 0;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod config;
 pub mod context;
 pub mod finding;
+pub mod fix;
 pub mod report;
 pub mod rules;
 pub mod source;

@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0, nothing found at or above the threshold; 1, something was; 2, it could not be done.
+//! Exit codes of `check`: 0, nothing found at or above the threshold; 1, something was; 2, it could not be done. Of `fix`: 0, nothing to
+//! change, or it is changed; 1, there is something, and it was not written; 2, it could not be done.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 use cargo_pyo3_sync::{
     check::{self, Options, Outcome},
     finding::Severity,
-    report, rules,
+    fix, report, rules,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Say what relies on the GIL, and what to write instead
     Check(Check),
+    /// Change what needs no thought: names that have changed, `frozen`, the dependency
+    Fix(Fix),
     /// Show the page of a rule, or the list of all
     Explain {
         /// The name of a rule
@@ -55,9 +58,31 @@ struct Check {
     /// Apply a rule that is off by default; `all` for all of them
     #[arg(long, value_name = "RULE")]
     enable: Vec<String>,
+    /// Take this version of PyO3, where no Cargo.toml tells
+    #[arg(long, value_name = "VERSION")]
+    pyo3: Option<semver::Version>,
     /// Apply only this rule
     #[arg(long, value_name = "RULE")]
     only: Vec<String>,
+}
+
+#[derive(Args)]
+struct Fix {
+    /// A package, a workspace, a folder of Rust source, or a file
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Write the changes; otherwise they are shown, and on a terminal it asks
+    #[arg(long)]
+    apply: bool,
+    /// Even if there are changes that are not committed
+    #[arg(long)]
+    allow_dirty: bool,
+    /// Even if it is not in git
+    #[arg(long)]
+    allow_no_vcs: bool,
+    /// Depend on a checkout of pyo3-sync, and not on a published version
+    #[arg(long, value_name = "FOLDER")]
+    pyo3_sync_path: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +103,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse_from(arguments).command {
         Command::Check(arguments) => check(&arguments),
+        Command::Fix(arguments) => fix(&arguments),
         Command::Explain { rule } => explain(rule.as_deref()),
     };
     match outcome {
@@ -105,6 +131,7 @@ fn check(arguments: &Check) -> Result<ExitCode> {
         enable: arguments.enable.clone(),
         enable_all: arguments.enable.iter().any(|name| name == "all"),
         only: arguments.only.clone(),
+        pyo3: arguments.pyo3.clone(),
     };
     let outcome = check::run(&arguments.path, &options)?;
     let text = match arguments.format {
@@ -117,7 +144,9 @@ fn check(arguments: &Check) -> Result<ExitCode> {
 }
 
 fn code(outcome: &Outcome, threshold: Option<Severity>) -> ExitCode {
-    if outcome.fails(threshold) {
+    if !outcome.errors.is_empty() {
+        ExitCode::from(2)
+    } else if outcome.fails(threshold) {
         ExitCode::from(1)
     } else if outcome
         .project
@@ -129,6 +158,47 @@ fn code(outcome: &Outcome, threshold: Option<Severity>) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+fn fix(arguments: &Fix) -> Result<ExitCode> {
+    let plan = fix::plan(&arguments.path, arguments.pyo3_sync_path.as_deref())?;
+    let mut text = plan.diff();
+    for done in &plan.done {
+        text.push_str(&format!("{done}\n"));
+    }
+    for left in &plan.left {
+        text.push_str(&format!("left alone: {left}\n"));
+    }
+    if plan.changes.is_empty() {
+        text.push_str("nothing to change\n");
+        print(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&text)?;
+    if !arguments.apply && !asked()? {
+        print("not written; `--apply` writes it\n")?;
+        return Ok(ExitCode::from(1));
+    }
+    fix::refuse_if_dirty(
+        &arguments.path,
+        arguments.allow_dirty,
+        arguments.allow_no_vcs,
+    )?;
+    plan.write()?;
+    print(&format!("written: {} files\n", plan.changes.len()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks on a terminal; where there is none the answer is no.
+fn asked() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print("write this? [y/N] ")?;
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn explain(rule: Option<&str>) -> Result<ExitCode> {

@@ -190,7 +190,7 @@ fn load_workspace(manifest: &Path, metadata: &cargo_metadata::Metadata) -> Resul
             project.crates.push(Crate {
                 name: target.name.clone(),
                 root: folder.clone(),
-                manifest: Some(package.manifest_path.as_std_path().to_owned()),
+                manifest: Some(relative(package.manifest_path.as_std_path())),
                 pyo3: locked(&[root, &folder], &requirement.req),
                 config: config.clone(),
                 has_pyo3_sync,
@@ -539,7 +539,12 @@ fn locked(folders: &[&Path], requirement: &VersionReq) -> Option<Version> {
         let packages = table.get("package")?.as_array()?;
         let versions: Vec<Version> = packages
             .iter()
-            .filter(|package| package.get("name").and_then(toml::Value::as_str) == Some("pyo3"))
+            .filter(|package| {
+                package
+                    .get("name")
+                    .and_then(toml::Value::as_str)
+                    .is_some_and(|name| name == "pyo3" || name == "pyo3-ffi")
+            })
             .filter_map(|package| Version::parse(package.get("version")?.as_str()?).ok())
             .collect();
         (!versions.is_empty()).then_some(versions)

@@ -696,6 +696,9 @@ impl<'i, 'a> Walker<'i, 'a> {
                 };
                 let name = last.ident.to_string();
                 let is_local = path.path.get_ident().is_some() && self.locals.get(&name).is_some();
+                if let Some(known) = self.locks.get(&name).filter(|_| is_local) {
+                    return known.clone();
+                }
                 if !is_local && self.index.static_named(&name, self.file).is_some() {
                     (Some(name), None)
                 } else {
@@ -889,8 +892,8 @@ impl<'i, 'a> Walker<'i, 'a> {
         let mut moved = Vec::new();
         for argument in &call.args {
             match argument {
-                Expr::Closure(closure) if root != "std" && root != "pyo3" || name == "new" => {
-                    self.stored(closure)
+                Expr::Closure(closure) if (root != "std" && root != "pyo3") || name == "new" => {
+                    self.stored(closure);
                 }
                 other => self.visit_expr(other),
             }

@@ -156,7 +156,6 @@ pub struct Index<'a> {
     pub functions: Vec<Function<'a>>,
     pub markers: Vec<MarkerImpl>,
     pub modules: Vec<ModuleItem>,
-    /// Every call of an `ffi` function and every mention of one.
     types_by_name: HashMap<String, Vec<usize>>,
     statics_by_name: HashMap<String, Vec<usize>>,
     free_functions: HashMap<String, Vec<FunctionId>>,

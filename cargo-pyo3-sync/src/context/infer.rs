@@ -205,7 +205,7 @@ impl Inference<'_, '_> {
                 return Ty::named(&format!("crate::{name}"));
             }
         }
-        let (owner, full) = self.owner(path);
+        let (owner, _) = self.owner(path);
         match (owner.name.as_str(), name.as_str()) {
             ("std::Arc" | "std::Rc" | "std::Box", "new") => Ty::of(&owner.name, first()),
             ("std::Arc" | "std::Rc" | "std::Box", "clone") => first(),
@@ -234,14 +234,10 @@ impl Inference<'_, '_> {
             ("pyo3::Python", "assume_attached" | "assume_gil_acquired") => {
                 Ty::named("pyo3::Python")
             }
-            ("pyo3::Py", "new") => Ty::of(
-                "std::Result",
-                Ty::of("pyo3::Py", first_type_argument(&owner)),
-            ),
-            ("pyo3::Bound", "new") => Ty::of(
-                "std::Result",
-                Ty::of("pyo3::Bound", first_type_argument(&owner)),
-            ),
+            ("pyo3::Py", "new") => Ty::of("std::Result", Ty::of("pyo3::Py", owner.argument(0))),
+            ("pyo3::Bound", "new") => {
+                Ty::of("std::Result", Ty::of("pyo3::Bound", owner.argument(0)))
+            }
             (
                 "pyo3::PyDict" | "pyo3::PyList" | "pyo3::PyTuple" | "pyo3::PySet"
                 | "pyo3::PyString" | "pyo3::PyBytes",
@@ -274,10 +270,7 @@ impl Inference<'_, '_> {
                     owner
                 }
             }
-            _ => {
-                let _ = full;
-                Ty::unknown()
-            }
+            _ => Ty::unknown(),
         }
     }
 
@@ -559,10 +552,6 @@ impl Inference<'_, '_> {
         };
         self.index.method(&name, method, self.file())
     }
-}
-
-fn first_type_argument(ty: &Ty) -> Ty {
-    ty.argument(0)
 }
 
 fn starts_upper(name: &str) -> bool {

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::{
     behaviour::{Body, Operation, State},
     index::{Function, FunctionId, FunctionKind, Index},
-    names::Ty,
 };
 use crate::finding::Place;
 
@@ -204,9 +203,4 @@ fn summarise(
             return summary;
         }
     }
-}
-
-/// For rules that ask about types.
-pub fn is_guard(ty: &Ty) -> bool {
-    ty.last().ends_with("Guard")
 }

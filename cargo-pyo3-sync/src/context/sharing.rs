@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use syn::{
-    Expr,
-    visit::{self, Visit},
-};
+use syn::visit::{self, Visit};
 
 use super::{
     index::{Function, FunctionKind, Index},
@@ -187,7 +184,7 @@ pub(super) fn mutably_borrowed(index: &Index<'_>) -> HashSet<String> {
     names
 }
 
-/// `object.borrow_mut()`, `extract::<PyRefMut<Class>>()`; of an unknown type it may be any class, which is said with `*`.
+/// `object.borrow_mut()`, `extract::<PyRefMut<Class>>()`.
 struct Borrows<'i, 'a> {
     index: &'i Index<'a>,
     function: &'i Function<'a>,
@@ -214,7 +211,7 @@ impl<'ast> Visit<'ast> for Borrows<'_, '_> {
             if ty.is_unknown() || matches!(ty.name.as_str(), "pyo3::Bound" | "pyo3::Py") {
                 match ty.argument(0).local() {
                     Some(name) => drop(self.names.insert(name.to_owned())),
-                    None => self.borrows_something(&call.receiver),
+                    None => self.borrows_something(),
                 }
             }
         }
@@ -237,7 +234,7 @@ impl<'ast> Visit<'ast> for Borrows<'_, '_> {
 
 impl Borrows<'_, '_> {
     /// The class is not known; every class that the function names may be it.
-    fn borrows_something(&mut self, _receiver: &Expr) {
+    fn borrows_something(&mut self) {
         struct Names<'n, 'i, 'a>(&'n mut HashSet<String>, &'i Index<'a>, Option<&'i str>);
         impl<'ast> Visit<'ast> for Names<'_, '_, '_> {
             fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {

@@ -2,7 +2,7 @@
 
 use super::{Rule, guide};
 use crate::{
-    context::{Context, FunctionKind, Ty},
+    context::{Context, Ty},
     finding::{Finding, Severity},
 };
 
@@ -46,7 +46,6 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 ),
         );
     }
-    let _ = FunctionKind::PyModule;
 }
 
 fn has_threads(ty: &Ty) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 mod attached_lock;
 mod blocking_slow;
 mod blocking_wait;
+mod drop_under_lock;
 mod ffi_borrowed;
 mod fork_hazard;
 mod gil_declaration;
@@ -67,6 +68,7 @@ pub const ALL: &[Rule] = &[
     lock_order::RULE,
     traverse_lock::RULE,
     fork_hazard::RULE,
+    drop_under_lock::RULE,
     attached_lock::RULE,
     gil_once_cell::RULE,
     gil_protected::RULE,

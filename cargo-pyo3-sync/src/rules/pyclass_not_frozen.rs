@@ -42,8 +42,8 @@ pub(crate) fn could_be_frozen(context: &Context<'_>, item: &TypeItem<'_>) -> boo
     let Some(class) = &item.class else {
         return false;
     };
-    // Enums without fields are frozen by themselves, and the classes of exceptions and the like are what their base makes of them.
-    if class.frozen || class.unsendable || item.is_enum {
+    // Enums with fields are frozen by themselves.
+    if class.frozen || class.unsendable || (item.is_enum && !item.fields.is_empty()) {
         return false;
     }
     if !pyclass_mut_self::settable(item).is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{Rule, guide};
 use crate::{
-    context::{Context, Ty, python},
+    context::{Context, Ty, index::Field, python},
     finding::{Finding, Place, Severity},
 };
 
@@ -30,20 +30,28 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         if traverses {
             continue;
         }
-        for field in &item.fields {
-            if !locked_objects(context, &field.ty, item.place.file) {
-                continue;
-            }
-            found.push(
-                Finding::new(
-                    Place { file: item.place.file, span: syn::spanned::Spanned::span(&field.syntax.ty) },
-                    format!("a cycle through `{}.{}` is never freed: the collector cannot see into it", item.name, field.name),
-                )
-                .label("objects behind a lock, and no `__traverse__`")
-                .related(item.place, "this class")
-                .help("`pyo3_sync::PyMutex` and `__traverse__` with its `traverse(&visit)`; what cannot be in a cycle needs neither: allow this"),
-            );
+        let place = |field: &Field<'_>| Place {
+            file: item.place.file,
+            span: syn::spanned::Spanned::span(&field.syntax.ty),
+        };
+        let mut fields = item
+            .fields
+            .iter()
+            .filter(|field| locked_objects(context, &field.ty, item.place.file));
+        let Some(first) = fields.next() else { continue };
+        let mut finding = Finding::new(
+            place(first),
+            format!("a cycle through `{}.{}` is never freed: the collector cannot see into it", item.name, first.name),
+        )
+        .label("objects behind a lock, and no `__traverse__`")
+        .related(item.place, "this class")
+        .help(
+            "`pyo3_sync::PyMutex`, and `__traverse__` with its `traverse(&visit)`; what cannot be in a cycle needs neither: allow this",
+        );
+        for field in fields {
+            finding = finding.related(place(field), "and these");
         }
+        found.push(finding);
     }
 }
 
