@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod corpus;
 mod coverage;
 mod demo;
 mod examples;
@@ -9,6 +10,7 @@ mod instructions;
 mod llvm;
 mod models;
 mod ports;
+mod published;
 mod python;
 mod rust;
 mod sanitize;
@@ -30,6 +32,8 @@ struct Cli {
 enum Task {
     /// Run the benchmarks inside real interpreters, beside our peers
     Bench(bench::Args),
+    /// Measure the checker on published extensions, against labels made by hand
+    Corpus(corpus::Args),
     /// Run the behaviour tests inside real interpreters and list what of `src/` none of them has run
     Coverage(coverage::Args),
     /// Show how the examples fail before they are ported, and how fast they are after
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
+        Task::Corpus(args) => corpus::run(args),
         Task::Coverage(args) => coverage::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),

@@ -1,4 +1,4 @@
-//! The sources of published extensions, fetched by the clients of their registries, and copies of them with changes.
+//! The sources of published extensions, and copies of them with changes.
 
 use std::{
     fs,
@@ -6,13 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use serde_json::Value;
-use xshell::{Shell, cmd};
 
 use super::list::{Change, Port, Source};
 use crate::{
     build,
-    python::{self, environment},
+    published::{self, Registry},
 };
 
 /// `target/ports`: everything that is fetched and made for ports.
@@ -22,91 +20,12 @@ pub(super) fn folder() -> anyhow::Result<PathBuf> {
 
 /// The folder with the sources as they were published, fetched once.
 pub(super) fn fetch(source: Source) -> anyhow::Result<PathBuf> {
-    let (name, version) = match source {
+    let (registry, name, version) = match source {
         Source::Folder(folder) => return Ok(build::workspace().join(folder)),
-        Source::Sdist { name, version } | Source::Crate { name, version } => (name, version),
+        Source::Sdist { name, version } => (Registry::Python, name, version),
+        Source::Crate { name, version } => (Registry::Rust, name, version),
     };
-    let parent = folder()?.join("published");
-    let place = parent.join(format!("{name}-{version}"));
-    if !place.exists() {
-        eprintln!("fetching {name} {version}");
-        fs::create_dir_all(&parent)?;
-        // Beside its place, where it appears whole or not at all.
-        let temporary = tempfile::tempdir_in(&parent)?;
-        let sources = match source {
-            Source::Sdist { .. } => fetch_sdist(name, version, temporary.path()),
-            _ => fetch_crate(name, version, temporary.path()),
-        }
-        .with_context(|| format!("cannot fetch {name} {version}"))?;
-        fs::rename(sources, &place)?;
-    }
-    Ok(place)
-}
-
-/// By pip, which asks for the metadata of what it downloads: for an extension in Rust, maturin answers.
-fn fetch_sdist(package: &str, version: &str, into: &Path) -> anyhow::Result<PathBuf> {
-    let python = environment::with(
-        &python::machine()?,
-        "maturin",
-        &["pip>=23", "maturin>=1.9,<2"],
-    )?;
-    let tools = python.parent().context("python is in a folder")?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(
-        [tools.to_owned()]
-            .into_iter()
-            .chain(std::env::split_paths(&path)),
-    )?;
-    let shell = Shell::new()?;
-    cmd!(
-        shell,
-        "{python} -m pip download --quiet --disable-pip-version-check"
-    )
-    .args(["--no-deps", "--no-binary", ":all:", "--no-build-isolation"])
-    .arg("--dest")
-    .arg(into)
-    .arg(format!("{package}=={version}"))
-    .env("PATH", path)
-    .quiet()
-    .run()?;
-    let archive = into.join(format!("{package}-{version}.tar.gz"));
-    cmd!(shell, "{python} -m tarfile -e {archive} {into}")
-        .quiet()
-        .run()?;
-    Ok(into.join(format!("{package}-{version}")))
-}
-
-/// By cargo, for a package that depends on it. Copied, since what cargo has is for all to read and for nobody to change.
-fn fetch_crate(name: &str, version: &str, into: &Path) -> anyhow::Result<PathBuf> {
-    let manifest = format!(
-        "[workspace]\n[package]\nname = \"fetch\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n\
-         [dependencies]\n{name} = \"={version}\"\n"
-    );
-    fs::write(into.join("Cargo.toml"), manifest)?;
-    fs::write(into.join("lib.rs"), "")?;
-    let shell = Shell::new()?;
-    shell.change_dir(into);
-    let metadata = cmd!(shell, "cargo metadata --quiet --format-version 1")
-        .quiet()
-        .read()?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo lists packages")?;
-    let package = packages
-        .iter()
-        .find(|package| package["name"] == name && package["version"] == version)
-        .context("cargo does not list it")?;
-    let manifest = package["manifest_path"]
-        .as_str()
-        .context("it has a manifest")?;
-    let sources = into.join("sources");
-    copy(
-        Path::new(manifest).with_file_name("").as_path(),
-        &sources,
-        &[],
-    )?;
-    Ok(sources)
+    published::fetch(registry, name, version, &folder()?.join("published"))
 }
 
 /// Lays out a port's sources with these changes made.

@@ -1,0 +1,98 @@
+//! What all rules know about a crate.
+//!
+//! - `names`: what a name means, through `use` and aliases.
+//! - `index`: what the crate declares.
+//! - `infer`: what type an expression has.
+//! - `python`: what runs Python code, and what waits.
+//! - `behaviour`: what each function does, as a list of events.
+//! - `sharing`: what several threads can be at, and what is borrowed mutably.
+//! - `reach`: which functions run attached, and which of them come to run Python code.
+
+pub mod behaviour;
+pub mod index;
+mod infer;
+pub mod names;
+pub mod python;
+pub mod reach;
+pub mod sharing;
+
+pub use behaviour::{Body, Event, Operation, State};
+pub use index::{Function, FunctionId, FunctionKind, Index};
+pub use names::Ty;
+
+use crate::{finding::Place, source::SourceFile, workspace::Crate};
+use reach::Reach;
+use std::collections::HashSet;
+
+pub struct Context<'a> {
+    pub source: &'a Crate,
+    pub files: &'a [SourceFile],
+    pub index: Index<'a>,
+    /// Of each function.
+    pub bodies: Vec<Body>,
+    /// Of the initialiser of each static.
+    pub static_bodies: Vec<Body>,
+    pub reach: Reach,
+    /// Types whose values several threads can be at.
+    pub shared: HashSet<String>,
+    /// Classes that something borrows mutably.
+    pub mutably_borrowed: HashSet<String>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(source: &'a Crate) -> Self {
+        let index = Index::new(&source.files, &source.module_paths);
+        let detaching = behaviour::detaching_helpers(&index);
+        let bodies: Vec<Body> = (0..index.functions.len())
+            .map(|id| behaviour::of_function(&index, id, &detaching))
+            .collect();
+        let static_bodies = (0..index.statics.len())
+            .map(|id| behaviour::of_static(&index, id, &detaching))
+            .collect();
+        let reach = Reach::new(&index, &bodies);
+        let shared = sharing::shared_types(&index);
+        let mutably_borrowed = sharing::mutably_borrowed(&index);
+        Context {
+            source,
+            files: &source.files,
+            index,
+            bodies,
+            static_bodies,
+            reach,
+            shared,
+            mutably_borrowed,
+        }
+    }
+
+    /// All events, each with the function it is in.
+    pub fn events(&self) -> impl Iterator<Item = (FunctionId, &Event)> {
+        self.bodies
+            .iter()
+            .enumerate()
+            .flat_map(|(id, body)| body.events.iter().map(move |event| (id, event)))
+    }
+
+    /// Whether the thread is attached when the function comes to an event in this state.
+    pub fn is_attached(&self, function: FunctionId, event: &Event) -> bool {
+        !event.elsewhere
+            && match event.state {
+                State::Attached => true,
+                State::Detached => false,
+                State::Caller => self.reach.attached(function),
+            }
+    }
+
+    /// How it is known that a function runs attached, as a sentence.
+    pub fn why_attached(&self, function: FunctionId) -> String {
+        self.reach.why(&self.index, function)
+    }
+
+    pub fn line(&self, place: Place) -> usize {
+        let file = &self.files[place.file];
+        file.position(file.range(place.span).start).0
+    }
+
+    pub fn file_name(&self, place: Place) -> String {
+        self.files[place.file].path.display().to_string()
+    }
+}

@@ -1,0 +1,206 @@
+//! Which functions run attached, and which come to run Python code: through calls within the crate, as far as they are known.
+
+use std::collections::VecDeque;
+
+use super::{
+    behaviour::{Body, Operation, State},
+    index::{Function, FunctionId, FunctionKind, Index},
+};
+use crate::finding::Place;
+
+/// How a function comes to do something: by itself, or through another.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    pub what: String,
+    /// Where it is done, or the call that leads there.
+    pub place: Place,
+    pub through: Option<FunctionId>,
+}
+
+pub struct Reach {
+    /// From which function each was reached attached; itself, if it has a token or is called by Python.
+    attached: Vec<Option<FunctionId>>,
+    /// Runs Python code, or lets others have the interpreter.
+    python: Vec<Option<Witness>>,
+    /// Attaches.
+    attaches: Vec<Option<Witness>>,
+}
+
+impl Reach {
+    pub fn new(index: &Index<'_>, bodies: &[Body]) -> Self {
+        let count = index.functions.len();
+        let mut attached: Vec<Option<FunctionId>> = vec![None; count];
+        let mut queue = VecDeque::new();
+        for (id, function) in index.functions.iter().enumerate() {
+            if starts_attached(index, function) {
+                attached[id] = Some(id);
+                queue.push_back(id);
+            }
+        }
+        // Calls from closures that are attached, in functions that are not.
+        for (id, body) in bodies.iter().enumerate() {
+            for event in &body.events {
+                if let Operation::Call(callee) = event.operation {
+                    if event.state == State::Attached
+                        && !event.elsewhere
+                        && attached[callee].is_none()
+                    {
+                        attached[callee] = Some(id);
+                        queue.push_back(callee);
+                    }
+                }
+            }
+        }
+        while let Some(id) = queue.pop_front() {
+            for event in &bodies[id].events {
+                if let Operation::Call(callee) = event.operation {
+                    if event.state == State::Caller
+                        && !event.elsewhere
+                        && attached[callee].is_none()
+                    {
+                        attached[callee] = Some(id);
+                        queue.push_back(callee);
+                    }
+                }
+            }
+        }
+        let python = summarise(bodies, |operation, _| match operation {
+            Operation::Python(what) => Some(format!("`{what}` runs Python code")),
+            Operation::Detach => Some("it detaches, and attaches again".to_owned()),
+            _ => None,
+        });
+        let attaches = summarise(bodies, |operation, _| match operation {
+            Operation::Attach => Some("it attaches".to_owned()),
+            _ => None,
+        });
+        Reach {
+            attached,
+            python,
+            attaches,
+        }
+    }
+
+    pub fn attached(&self, id: FunctionId) -> bool {
+        self.attached[id].is_some()
+    }
+
+    pub fn python(&self, id: FunctionId) -> Option<&Witness> {
+        self.python[id].as_ref()
+    }
+
+    pub fn attaches(&self, id: FunctionId) -> Option<&Witness> {
+        self.attaches[id].as_ref()
+    }
+
+    /// The functions that lead to where it is done: `a` calls `b` calls `c`.
+    pub fn chain<'r>(
+        &'r self,
+        id: FunctionId,
+        which: impl Fn(&'r Self, FunctionId) -> Option<&'r Witness>,
+    ) -> Vec<(FunctionId, &'r Witness)> {
+        let mut chain: Vec<(FunctionId, &Witness)> = Vec::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
+            if chain.len() > 8 || chain.iter().any(|(seen, _)| *seen == id) {
+                break;
+            }
+            let Some(witness) = which(self, id) else {
+                break;
+            };
+            chain.push((id, witness));
+            next = witness.through;
+        }
+        chain
+    }
+
+    pub fn why(&self, index: &Index<'_>, id: FunctionId) -> String {
+        let mut path = vec![id];
+        let mut current = id;
+        while let Some(from) = self.attached[current] {
+            if from == current || path.len() > 8 {
+                break;
+            }
+            path.push(from);
+            current = from;
+        }
+        let first = &index.functions[current];
+        let reason = match first.kind {
+            FunctionKind::PyFunction => "is a `#[pyfunction]`",
+            FunctionKind::PyMethod => "is in `#[pymethods]`",
+            FunctionKind::PyModule => "initialises the module",
+            FunctionKind::Plain if first.name == "drop" => "runs when Python drops the object",
+            FunctionKind::Plain if first.has_token => "has a token among its parameters",
+            FunctionKind::Plain => "attaches",
+        };
+        let mut text = format!("`{}` {reason}", first.qualified());
+        for id in path.iter().rev().skip(1) {
+            text.push_str(&format!(
+                ", and calls `{}`",
+                index.functions[*id].qualified()
+            ));
+        }
+        text
+    }
+}
+
+/// Whether it is attached when it begins.
+fn starts_attached(index: &Index<'_>, function: &Function<'_>) -> bool {
+    if function.signature.asyncness.is_some() && !function.is_entry() {
+        return false;
+    }
+    let dropped_by_python = function.of_trait.as_deref() == Some("Drop")
+        && function.self_type.as_deref().is_some_and(|name| {
+            index
+                .type_named(name, function.place.file)
+                .is_some_and(|item| item.class.is_some())
+        });
+    function.is_entry() || function.has_token || dropped_by_python
+}
+
+fn summarise(
+    bodies: &[Body],
+    direct: impl Fn(&Operation, State) -> Option<String>,
+) -> Vec<Option<Witness>> {
+    let mut summary: Vec<Option<Witness>> = bodies
+        .iter()
+        .map(|body| {
+            body.events
+                .iter()
+                .filter(|event| !event.elsewhere)
+                .find_map(|event| {
+                    direct(&event.operation, event.state).map(|what| Witness {
+                        what,
+                        place: event.place,
+                        through: None,
+                    })
+                })
+        })
+        .collect();
+    loop {
+        let mut changed = false;
+        for (id, body) in bodies.iter().enumerate() {
+            if summary[id].is_some() {
+                continue;
+            }
+            let found = body
+                .events
+                .iter()
+                .filter(|event| !event.elsewhere)
+                .find_map(|event| match event.operation {
+                    Operation::Call(callee) => summary[callee].as_ref().map(|witness| Witness {
+                        what: witness.what.clone(),
+                        place: event.place,
+                        through: Some(callee),
+                    }),
+                    _ => None,
+                });
+            if found.is_some() {
+                summary[id] = found;
+                changed = true;
+            }
+        }
+        if !changed {
+            return summary;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Changes that need no thought: names that have changed, `frozen` for classes that are so already, and the dependency.
+//!
+//! They are planned first, as edits of texts, shown as a diff, and written only when asked to. What is planned is parsed before
+//! it is written: a file that would not parse any more is an error, and nothing is written at all.
+
+mod dependency;
+mod frozen;
+mod rename;
+mod tree;
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use semver::Version;
+use similar::TextDiff;
+
+use crate::{
+    context::Context,
+    workspace::{self, Crate},
+};
+
+pub use tree::refuse_if_dirty;
+
+/// A piece of text that takes the place of another.
+#[derive(Debug, Clone)]
+struct Edit {
+    range: Range<usize>,
+    text: String,
+}
+
+/// A file as it is and as it is to be.
+pub struct Change {
+    pub path: PathBuf,
+    pub before: String,
+    pub after: String,
+}
+
+#[derive(Default)]
+pub struct Plan {
+    pub changes: Vec<Change>,
+    /// What is done, in words.
+    pub done: Vec<String>,
+    /// What could not be done, and why.
+    pub left: Vec<String>,
+}
+
+/// Finds everything that can be changed under `path`; `local` is a checkout of pyo3-sync to depend on.
+pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
+    let project = workspace::load(path)?;
+    let mut plan = Plan::default();
+    let mut texts: BTreeMap<PathBuf, (String, String)> = BTreeMap::new();
+    let mut manifests: Vec<&Crate> = Vec::new();
+    for source in &project.crates {
+        let context = Context::new(source);
+        let mut edits: BTreeMap<usize, Vec<Edit>> = BTreeMap::new();
+        frozen::plan(&context, &mut edits, &mut plan);
+        let renames = rename::plan(&context);
+        match unsupported(source) {
+            Some(why) if !renames.is_empty() => plan.left.push(why),
+            _ => {
+                if !renames.is_empty() && !source.has_pyo3_sync {
+                    manifests.push(source);
+                }
+                for (file, name, edit) in renames {
+                    if !plan.done.contains(&name) {
+                        plan.done.push(name);
+                    }
+                    edits.entry(file).or_default().push(edit);
+                }
+            }
+        }
+        for (number, edits) in edits {
+            let file = &source.files[number];
+            // A file of several targets is changed once.
+            if texts.contains_key(&file.path) {
+                continue;
+            }
+            let after = apply(&file.text, edits);
+            if let Err(error) = syn::parse_file(&after) {
+                bail!(
+                    "{}: the change would not parse: {error}; nothing was written",
+                    file.path.display()
+                );
+            }
+            texts.insert(file.path.clone(), (file.text.clone(), after));
+        }
+    }
+    for source in manifests {
+        let Some(manifest) = &source.manifest else {
+            plan.left.push(format!(
+                "{}: has no Cargo.toml; it needs `pyo3-sync` as a dependency",
+                source.root.display()
+            ));
+            continue;
+        };
+        if texts.contains_key(manifest) {
+            continue;
+        }
+        let before = std::fs::read_to_string(manifest)
+            .with_context(|| format!("reading {}", manifest.display()))?;
+        let after = dependency::add(&before, local)?;
+        plan.done.push(format!(
+            "`pyo3-sync` among the dependencies of {}",
+            source.name
+        ));
+        texts.insert(manifest.clone(), (before, after));
+    }
+    plan.changes = texts
+        .into_iter()
+        .filter(|(_, (before, after))| before != after)
+        .map(|(path, (before, after))| Change {
+            path,
+            before,
+            after,
+        })
+        .collect();
+    Ok(plan)
+}
+
+/// Why the crate cannot depend on pyo3-sync.
+fn unsupported(source: &Crate) -> Option<String> {
+    let version = source.pyo3.as_ref()?;
+    if *version < Version::new(0, 26, 0) {
+        return Some(format!(
+            "{}: it uses PyO3 {version}, and pyo3-sync needs 0.26 or later; upgrade PyO3 first",
+            source.name
+        ));
+    }
+    if *version >= Version::new(0, 31, 0) {
+        return Some(format!(
+            "{}: it uses PyO3 {version}, and this version of pyo3-sync goes up to 0.30",
+            source.name
+        ));
+    }
+    None
+}
+
+/// The text with its edits made. Where two overlap, the first one counts.
+fn apply(text: &str, mut edits: Vec<Edit>) -> String {
+    edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    let mut result = String::with_capacity(text.len());
+    let mut position = 0;
+    for edit in edits {
+        if edit.range.start < position {
+            // Two that take something away may meet.
+            if edit.text.is_empty() {
+                position = position.max(edit.range.end);
+            }
+            continue;
+        }
+        result.push_str(&text[position..edit.range.start]);
+        result.push_str(&edit.text);
+        position = edit.range.end;
+    }
+    result.push_str(&text[position..]);
+    result
+}
+
+impl Plan {
+    pub fn diff(&self) -> String {
+        self.changes
+            .iter()
+            .map(|change| {
+                let name = change.path.display().to_string();
+                TextDiff::from_lines(&change.before, &change.after)
+                    .unified_diff()
+                    .header(&name, &name)
+                    .to_string()
+            })
+            .collect()
+    }
+
+    pub fn write(&self) -> Result<()> {
+        for change in &self.changes {
+            // Somebody may have edited it while the diff was being read.
+            let now = std::fs::read_to_string(&change.path)
+                .with_context(|| format!("reading {}", change.path.display()))?;
+            if now != change.before {
+                bail!(
+                    "{} has changed meanwhile; run it again",
+                    change.path.display()
+                );
+            }
+        }
+        for change in &self.changes {
+            std::fs::write(&change.path, &change.after)
+                .with_context(|| format!("writing {}", change.path.display()))?;
+        }
+        Ok(())
+    }
+}

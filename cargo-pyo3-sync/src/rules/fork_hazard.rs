@@ -1,0 +1,59 @@
+//! Threads and pools in a static: the child of a fork has the static, and not the threads.
+
+use super::{Rule, guide};
+use crate::{
+    context::{Context, Ty},
+    finding::{Finding, Severity},
+};
+
+pub(super) const RULE: Rule = Rule {
+    id: "fork-hazard",
+    severity: Severity::Deadlock,
+    title: "threads or a runtime in a static, which a forked child does not have",
+    page: include_str!("../../rules/fork-hazard.md"),
+    guide: guide::LOCKS,
+    on_by_default: true,
+    check,
+};
+
+fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
+    // Somebody has thought of it.
+    let handles_forks = context.files.iter().any(|file| {
+        [
+            "pthread_atfork",
+            "register_at_fork",
+            "std::process::id",
+            "process::id()",
+            "getpid",
+        ]
+        .iter()
+        .any(|name| file.text.contains(name))
+    });
+    if handles_forks {
+        return;
+    }
+    for item in &context.index.statics {
+        let mut what = None;
+        item.ty.walk(&mut |ty| what = what.or(has_threads(ty)));
+        let Some(what) = what else { continue };
+        found.push(
+            Finding::new(item.place, format!("in the child of a fork `{}` is there and its threads are not: what waits for them waits for ever", item.name))
+                .label(what)
+                .note("`os.fork`, and `multiprocessing` with the fork context; a copy has one thread, the one that forked")
+                .help(
+                    "make it anew in the child: keep the process id beside it and compare, or register a function with \
+                     `os.register_at_fork(after_in_child=..)`",
+                ),
+        );
+    }
+}
+
+fn has_threads(ty: &Ty) -> Option<&'static str> {
+    Some(match ty.name.as_str() {
+        "tokio::Runtime" => "a runtime, with threads of its own",
+        "rayon::ThreadPool" => "a pool of threads",
+        "std::JoinHandle" => "a thread",
+        "threadpool::ThreadPool" => "a pool of threads",
+        _ => return None,
+    })
+}

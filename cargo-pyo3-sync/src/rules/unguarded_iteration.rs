@@ -1,0 +1,75 @@
+//! Iterating over a dictionary or set that another thread can get at.
+
+use super::{Rule, guide};
+use crate::{
+    context::{
+        Context, FunctionId, Operation,
+        behaviour::{Iteration, Origin},
+    },
+    finding::{Finding, Severity},
+};
+
+pub(super) const RULE: Rule = Rule {
+    id: "unguarded-iteration",
+    severity: Severity::RuntimeError,
+    title: "iteration over a `PyDict` or `PySet` that others can change, which panics if they do",
+    page: include_str!("../../rules/unguarded-iteration.md"),
+    guide: guide::FFI,
+    on_by_default: true,
+    check,
+};
+
+fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
+    for (id, body) in context.bodies.iter().enumerate() {
+        for iteration in &body.iterations {
+            if iteration.in_critical_section || iteration.class == "PyList" {
+                continue;
+            }
+            // What the caller gave is seldom changed meanwhile; when Python code runs in the loop, it takes no second thread to do it.
+            let python = python_within(context, id, iteration);
+            let why = match (iteration.origin, python) {
+                (Origin::Shared, _) => "others can get at it".to_owned(),
+                (Origin::Parameter, Some(what)) => format!("and {what} while it is iterated over"),
+                _ => continue,
+            };
+            let what = if iteration.class == "PyDict" {
+                "dictionary"
+            } else {
+                "set"
+            };
+            found.push(
+                Finding::new(
+                    iteration.place,
+                    format!("panics if somebody adds to the {what} or removes from it meanwhile"),
+                )
+                .label(format!("a `{}`, {why}", iteration.class))
+                .note(format!("`PanicException: {what} changed size during iteration`, which `except Exception` does not catch"))
+                .help(if iteration.class == "PyDict" {
+                    "iterate over `.copy()?`, or use `locked_for_each`"
+                } else {
+                    "iterate over a copy, or within a critical section on it"
+                }),
+            );
+        }
+    }
+}
+
+/// What runs Python code in the course of it.
+fn python_within(context: &Context<'_>, id: FunctionId, iteration: &Iteration) -> Option<String> {
+    let events = &context.bodies[id].events;
+    let range = iteration.events.start..iteration.events.end.min(events.len());
+    events[range]
+        .iter()
+        .filter(|event| !event.elsewhere)
+        .find_map(|event| match &event.operation {
+            Operation::Python(what) => Some(format!("`{what}` runs Python code")),
+            Operation::Call(callee) => {
+                let function = &context.index.functions[*callee];
+                context
+                    .reach
+                    .python(*callee)
+                    .map(|_| format!("`{}` runs Python code", function.qualified()))
+            }
+            _ => None,
+        })
+}

@@ -1,0 +1,186 @@
+//! A source file: its text, its syntax tree, and the comments by which its author allows a finding.
+//!
+//! Spans of `proc-macro2` mean something only on the thread that parsed them, so files are parsed and checked on one thread; parsing is what
+//! takes the time, and 50,000 lines take well under a second.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use proc_macro2::Span;
+
+/// `// pyo3-sync: allow(rule) reason`.
+#[derive(Debug)]
+pub struct Allow {
+    pub rule: String,
+    /// Why; a comment that gives no reason allows nothing.
+    pub reason: String,
+    /// The line of the comment, counted from 1.
+    pub line: usize,
+    /// The whole file, because it was written `//! pyo3-sync: allow(..)`.
+    pub whole_file: bool,
+}
+
+pub struct SourceFile {
+    pub path: PathBuf,
+    pub text: String,
+    pub tree: syn::File,
+    pub allows: Vec<Allow>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    /// What stands before the text that was parsed: a byte order mark, a `#!` line.
+    skipped: usize,
+}
+
+/// Why a file could not be read.
+#[derive(Debug, Clone)]
+pub struct SourceError {
+    pub path: PathBuf,
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl SourceFile {
+    pub fn read(path: &Path) -> Result<Self, SourceError> {
+        let failed = |line, column, message| SourceError {
+            path: path.to_owned(),
+            line,
+            column,
+            message,
+        };
+        let bytes = std::fs::read(path).map_err(|error| failed(0, 0, error.to_string()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| failed(0, 0, format!("not UTF-8: {error}")))?;
+        Self::parse(path, text).map_err(|(line, column, message)| failed(line, column, message))
+    }
+
+    /// Parses a text; the error is a line, a column and a message.
+    pub fn parse(path: &Path, text: String) -> Result<Self, (usize, usize, String)> {
+        let skipped = before_the_code(&text);
+        let code = &text[skipped..];
+        let stream: proc_macro2::TokenStream =
+            code.parse().map_err(|error: proc_macro2::LexError| {
+                let start = error.span().start();
+                (start.line, start.column + 1, error.to_string())
+            })?;
+        let tree: syn::File = syn::parse2(stream).map_err(|error| {
+            let start = error.span().start();
+            (start.line, start.column + 1, error.to_string())
+        })?;
+        let lines = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(index, _)| index + 1))
+            .collect();
+        let mut file = SourceFile {
+            path: path.to_owned(),
+            allows: Vec::new(),
+            text,
+            tree,
+            lines,
+            skipped,
+        };
+        file.allows = file.find_allows();
+        Ok(file)
+    }
+
+    /// The bytes of the text that a span stands for.
+    pub fn range(&self, span: Span) -> Range<usize> {
+        let range = span.byte_range();
+        let shift = |offset: usize| (offset + self.skipped).min(self.text.len());
+        shift(range.start)..shift(range.end).max(shift(range.start))
+    }
+
+    /// Line and column, both counted from 1; columns are characters.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|&start| start <= offset) - 1;
+        let column = self.text[self.lines[line]..offset].chars().count();
+        (line + 1, column + 1)
+    }
+
+    /// The line with this number, counted from 1.
+    pub fn line(&self, number: usize) -> &str {
+        let start = self.lines[number - 1];
+        let end = self.lines.get(number).copied().unwrap_or(self.text.len());
+        self.text[start..end].trim_end_matches(['\n', '\r'])
+    }
+
+    /// The comment lines and attributes directly above this line, as one text.
+    pub fn comment_above(&self, line: usize) -> String {
+        let mut above = Vec::new();
+        for number in (1..line).rev() {
+            let text = self.line(number).trim();
+            if text.starts_with("//") || text.starts_with("#[") {
+                above.push(text);
+            } else {
+                break;
+            }
+        }
+        above.reverse();
+        above.join("\n")
+    }
+
+    /// The comment that allows `rule` at `line`: on the line itself, or above it with nothing but comments and attributes in between.
+    pub fn allow(&self, rule: &str, line: usize) -> Option<&Allow> {
+        let mut first = line;
+        while first > 1 {
+            let above = self.line(first - 1).trim_start();
+            if above.starts_with("//") || above.starts_with("#[") {
+                first -= 1;
+            } else {
+                break;
+            }
+        }
+        self.allows.iter().find(|allow| {
+            !allow.reason.is_empty()
+                && (allow.rule == rule || allow.rule == "all")
+                && (allow.whole_file || (first..=line).contains(&allow.line))
+        })
+    }
+
+    fn find_allows(&self) -> Vec<Allow> {
+        let mut allows = Vec::new();
+        for number in 1..=self.lines.len() {
+            let text = self.line(number);
+            let Some(start) = text.find("pyo3-sync: allow(") else {
+                continue;
+            };
+            let Some(comment) = text[..start].rfind("//") else {
+                continue;
+            };
+            let opening = text[comment..start].trim();
+            if opening != "//" && opening != "//!" {
+                continue;
+            }
+            let rest = &text[start + "pyo3-sync: allow(".len()..];
+            let Some((rules, reason)) = rest.split_once(')') else {
+                continue;
+            };
+            let reason = reason.trim_start_matches([':', '-', ' ']).trim();
+            for rule in rules.split(',') {
+                allows.push(Allow {
+                    rule: rule.trim().to_owned(),
+                    reason: reason.to_owned(),
+                    line: number,
+                    whole_file: opening == "//!",
+                });
+            }
+        }
+        allows
+    }
+}
+
+/// The length of a byte order mark and a `#!` line, which `proc-macro2` does not take.
+fn before_the_code(text: &str) -> usize {
+    let mark = if text.starts_with('\u{feff}') {
+        '\u{feff}'.len_utf8()
+    } else {
+        0
+    };
+    let rest = &text[mark..];
+    if rest.starts_with("#!") && !rest[2..].trim_start().starts_with('[') {
+        mark + rest.find('\n').unwrap_or(rest.len())
+    } else {
+        mark
+    }
+}

@@ -1,0 +1,182 @@
+//! What an author is to make of it: a verdict, counts, and what to do first.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    finding::{Reported, Severity},
+    rules,
+    source::SourceError,
+    workspace::Project,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Nothing is left to do.
+    Ready,
+    /// Nothing that is unsound or hangs.
+    ReadyAfterThese,
+    /// Something is unsound or hangs.
+    NotYet,
+    /// There was nothing to look at.
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    pub answer: Answer,
+    pub files: usize,
+    pub lines: usize,
+    pub unreadable: usize,
+    /// How many of each severity.
+    pub counts: BTreeMap<String, usize>,
+    /// How many of each rule.
+    pub rules: BTreeMap<String, usize>,
+    /// What to do first, at most three things.
+    pub first: Vec<Step>,
+    /// What modules declare: `gil_used = ..`, or nothing.
+    pub declared: Vec<Option<bool>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Step {
+    pub rule: &'static str,
+    pub severity: Severity,
+    pub count: usize,
+    pub path: String,
+    pub line: usize,
+    pub text: String,
+    pub docs: String,
+}
+
+impl Verdict {
+    pub fn new(
+        project: &Project,
+        findings: &[Reported],
+        errors: &[SourceError],
+        declared: &[Option<bool>],
+    ) -> Self {
+        let files = project.crates.iter().map(|source| source.files.len()).sum();
+        let lines = project
+            .crates
+            .iter()
+            .flat_map(|source| &source.files)
+            .map(|file| file.text.lines().count())
+            .sum();
+        let mut counts = BTreeMap::new();
+        let mut by_rule = BTreeMap::new();
+        for finding in findings {
+            *counts
+                .entry(finding.severity.name().to_owned())
+                .or_insert(0) += 1;
+            *by_rule.entry(finding.rule.to_owned()).or_insert(0) += 1;
+        }
+        let worst = findings.iter().map(|finding| finding.severity).max();
+        let answer = match worst {
+            _ if files == 0 => Answer::Unknown,
+            None if errors.is_empty() => Answer::Ready,
+            Some(Severity::Unsound | Severity::Deadlock) => Answer::NotYet,
+            _ => Answer::ReadyAfterThese,
+        };
+        Verdict {
+            answer,
+            files,
+            lines,
+            unreadable: errors.len(),
+            counts,
+            first: steps(findings),
+            rules: by_rule,
+            declared: declared.to_vec(),
+        }
+    }
+}
+
+/// One step for each rule: the worst first, then what there is most of.
+fn steps(findings: &[Reported]) -> Vec<Step> {
+    let mut steps: Vec<Step> = rules::ALL
+        .iter()
+        .filter_map(|rule| {
+            let mut of_rule = findings.iter().filter(|finding| finding.rule == rule.id);
+            let first = of_rule.next()?;
+            Some(Step {
+                rule: rule.id,
+                severity: rule.severity,
+                count: 1 + of_rule.count(),
+                path: first.path.display().to_string(),
+                line: first.line,
+                text: first.help.clone(),
+                docs: rule.guide.to_owned(),
+            })
+        })
+        .collect();
+    steps.sort_by_key(|step| {
+        (
+            std::cmp::Reverse(step.severity),
+            std::cmp::Reverse(step.count),
+        )
+    });
+    steps.truncate(3);
+    steps
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: usize = self.counts.values().sum();
+        match self.answer {
+            Answer::Unknown => writeln!(
+                formatter,
+                "verdict: nothing to look at: no source that uses PyO3 was found"
+            )?,
+            Answer::Ready => writeln!(
+                formatter,
+                "verdict: ready: nothing here is known to rely on the GIL"
+            )?,
+            Answer::ReadyAfterThese => writeln!(
+                formatter,
+                "verdict: ready after these: nothing that is unsound or hangs"
+            )?,
+            Answer::NotYet => writeln!(formatter, "verdict: do not set `gil_used = false` yet")?,
+        }
+        if self.answer == Answer::NotYet && self.declared.contains(&Some(false)) {
+            writeln!(
+                formatter,
+                "  (and it is set: a module declares `gil_used = false`)"
+            )?;
+        }
+        write!(formatter, "  {} lines in {} files", self.lines, self.files)?;
+        if self.unreadable > 0 {
+            write!(formatter, ", {} could not be read", self.unreadable)?;
+        }
+        if total > 0 {
+            write!(formatter, "; {total} findings:")?;
+            for severity in Severity::ALL {
+                if let Some(count) = self.counts.get(severity.name()) {
+                    write!(formatter, " {count} {severity}")?;
+                }
+            }
+        }
+        writeln!(formatter)?;
+        if !self.first.is_empty() {
+            writeln!(formatter, "  first:")?;
+        }
+        for (number, step) in self.first.iter().enumerate() {
+            let times = if step.count > 1 {
+                format!(" and {} more", step.count - 1)
+            } else {
+                String::new()
+            };
+            writeln!(
+                formatter,
+                "  {}. {} at {}:{}{times}: {}",
+                number + 1,
+                step.rule,
+                step.path,
+                step.line,
+                step.text
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+#[pyfunction]
+#[pyo3(signature = (list, **kwargs))]
+fn collect(py: Python<'_>, list: &Bound<'_, PyList>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<usize> {
+    let made = PyDict::new(py);
+    made.set_item("a", 1)?;
+    for (key, value) in made.iter() {
+        key.getattr("b")?.call1((value,))?;
+    }
+    if let Some(kwargs) = kwargs {
+        for (key, value) in kwargs.iter() {
+            key.getattr("b")?.call1((value,))?;
+        }
+    }
+    for item in list {
+        item.call0()?;
+    }
+    Ok(made.len())
+}
+
+// No Python code runs meanwhile.
+#[pyfunction]
+fn count(dict: &Bound<'_, PyDict>) -> usize {
+    let mut count = 0;
+    for (_, value) in dict.iter() {
+        count += usize::from(value.is_none());
+    }
+    for (key, value) in dict.copy().unwrap().iter() {
+        key.call1((value,)).unwrap();
+    }
+    count
+}
