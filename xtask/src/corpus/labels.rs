@@ -201,6 +201,7 @@ mod tests {
             path: "p".into(),
             line,
             message: String::new(),
+            related: Vec::new(),
         }
     }
 
