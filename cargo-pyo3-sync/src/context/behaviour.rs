@@ -1077,7 +1077,6 @@ impl<'i, 'a> Walker<'i, 'a> {
                         peeled.name.as_str(),
                         "std::OnceLock"
                             | "once_cell::OnceCell"
-                            | "once_cell::OnceBox"
                             | "std::Once"
                             | "parking_lot::Once"
                             | ""
@@ -1155,7 +1154,7 @@ impl<'i, 'a> Walker<'i, 'a> {
         let mut moved = Vec::new();
         for argument in &call.args {
             match argument {
-                Expr::Closure(closure) if runs_closure_now(&receiver, &method) => {
+                Expr::Closure(closure) if runs_closure_now(&peeled, &method) => {
                     self.closure(closure, &given)
                 }
                 Expr::Closure(closure) => self.stored(closure),

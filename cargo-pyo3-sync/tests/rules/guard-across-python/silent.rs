@@ -92,3 +92,16 @@ impl Collector {
         Ok(())
     }
 }
+
+// The type of another crate that is called as one of ours.
+#[pyclass(frozen)]
+struct Environment {
+    inner: Mutex<minijinja::Environment<'static>>,
+}
+
+#[pymethods]
+impl Environment {
+    fn add_filter(&self, filter: Py<PyAny>) {
+        self.inner.lock().unwrap().add_filter(move |value| Python::attach(|py| filter.call1(py, (value,))));
+    }
+}
