@@ -136,11 +136,19 @@ impl<'ast> Visit<'ast> for Writes<'_> {
         visit::visit_expr_raw_addr(self, address);
     }
 
-    /// A method may change it, but for those that are known not to.
+    /// A method may change it, but for those that only read, or synchronise by themselves.
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
         let reads = matches!(
             call.method.to_string().as_str(),
-            "is_null"
+            "get_or_init"
+                | "get_or_try_init"
+                | "load"
+                | "store"
+                | "swap"
+                | "fetch_add"
+                | "fetch_sub"
+                | "lock"
+                | "is_null"
                 | "is_some"
                 | "is_none"
                 | "as_ref"
