@@ -106,7 +106,7 @@ fn steps(findings: &[Reported]) -> Vec<Step> {
                 count: 1 + of_rule.count(),
                 path: first.path.display().to_string(),
                 line: first.line,
-                text: first.help.clone(),
+                text: first_clause(&first.help).to_owned(),
                 docs: rule.guide.to_owned(),
             })
         })
@@ -119,6 +119,15 @@ fn steps(findings: &[Reported]) -> Vec<Step> {
     });
     steps.truncate(3);
     steps
+}
+
+/// Up to the first semicolon or full stop: the findings themselves say the rest.
+fn first_clause(text: &str) -> &str {
+    let end = [";", ". ", ": "]
+        .iter()
+        .filter_map(|end| text.find(end))
+        .min();
+    end.map_or(text, |end| &text[..end])
 }
 
 impl fmt::Display for Verdict {
@@ -145,15 +154,24 @@ impl fmt::Display for Verdict {
                 "  (and it is set: a module declares `gil_used = false`)"
             )?;
         }
-        write!(formatter, "  {} lines in {} files", self.lines, self.files)?;
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        write!(
+            formatter,
+            "  {} lines in {} file{}",
+            self.lines,
+            self.files,
+            plural(self.files)
+        )?;
         if self.unreadable > 0 {
             write!(formatter, ", {} could not be read", self.unreadable)?;
         }
         if total > 0 {
-            write!(formatter, "; {total} findings:")?;
+            write!(formatter, "; {total} finding{}:", plural(total))?;
+            let mut comma = "";
             for severity in Severity::ALL {
                 if let Some(count) = self.counts.get(severity.name()) {
-                    write!(formatter, " {count} {severity}")?;
+                    write!(formatter, "{comma} {count} {severity}")?;
+                    comma = ",";
                 }
             }
         }

@@ -293,6 +293,9 @@ impl Clone for Live {
     }
 }
 
+/// Walks a branch, and says whether it comes to its end.
+type Branch<'b, W> = Box<dyn FnOnce(&mut W) -> bool + 'b>;
+
 struct Walker<'i, 'a> {
     index: &'i Index<'a>,
     scope: usize,
@@ -647,7 +650,7 @@ impl<'i, 'a> Walker<'i, 'a> {
     }
 
     /// Walks the branches of an `if` or `match`, each from the same start; alive afterwards is what is alive at the end of any of them.
-    fn branches(&mut self, branches: Vec<Box<dyn FnOnce(&mut Self) -> bool + '_>>) {
+    fn branches(&mut self, branches: Vec<Branch<'_, Self>>) {
         let before = self.live.clone();
         let mut after: Vec<Live> = Vec::new();
         for branch in branches {
@@ -1711,17 +1714,16 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
             .iter()
             .map(|arm| {
                 let ty = ty.clone();
-                let branch: Box<dyn FnOnce(&mut Self) -> bool + '_> =
-                    Box::new(move |walker: &mut Self| {
-                        walker.locals.enter();
-                        walker.bind_part_of(&arm.pat, &branches.expr, &ty);
-                        if let Some((_, guard)) = &arm.guard {
-                            walker.visit_expr(guard);
-                        }
-                        walker.visit_expr(&arm.body);
-                        walker.locals.leave();
-                        !expression_diverges(&arm.body)
-                    });
+                let branch: Branch<'_, Self> = Box::new(move |walker: &mut Self| {
+                    walker.locals.enter();
+                    walker.bind_part_of(&arm.pat, &branches.expr, &ty);
+                    if let Some((_, guard)) = &arm.guard {
+                        walker.visit_expr(guard);
+                    }
+                    walker.visit_expr(&arm.body);
+                    walker.locals.leave();
+                    !expression_diverges(&arm.body)
+                });
                 branch
             })
             .collect();

@@ -11,7 +11,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-use super::names::{Imports, Ty, resolve_path, resolve_type};
+use super::names::{DeclaredNames, Imports, Ty, resolve_path, resolve_type};
 use crate::{finding::Place, source::SourceFile};
 
 pub type FunctionId = usize;
@@ -160,9 +160,12 @@ pub struct Index<'a> {
     statics_by_name: HashMap<String, Vec<usize>>,
     free_functions: HashMap<String, Vec<FunctionId>>,
     methods: HashMap<(String, String), Vec<FunctionId>>,
+    methods_by_type: HashMap<String, Vec<FunctionId>>,
+    /// The types that implement a trait of this name.
+    implementors: HashMap<String, HashSet<String>>,
     /// `type Name = ..`.
     aliases: HashMap<String, (usize, &'a syn::Type)>,
-    local_names: HashSet<String>,
+    pub declared: DeclaredNames,
     /// What `wrap_pymodule!` and `#[pymodule_export]` put into other modules.
     exported: HashSet<String>,
 }
@@ -172,8 +175,12 @@ impl<'a> Index<'a> {
     pub fn new(files: &'a [SourceFile], module_paths: &[Vec<String>]) -> Self {
         let mut index = Index::default();
         for file in files {
-            collect_local_names(&file.tree.items, &mut index.local_names);
+            collect_names(&file.tree.items, &mut index.declared);
         }
+        index
+            .declared
+            .modules
+            .extend(module_paths.iter().flatten().cloned());
         for (number, file) in files.iter().enumerate() {
             let scope = index.add_scope(&file.tree.items, number, module_paths[number].clone());
             let mut collector = Collector {
@@ -247,6 +254,15 @@ impl<'a> Index<'a> {
                 .push(id);
         }
         for (id, function) in self.functions.iter().enumerate() {
+            if let Some(ty) = &function.self_type {
+                self.methods_by_type.entry(ty.clone()).or_default().push(id);
+                if let Some(name) = &function.of_trait {
+                    self.implementors
+                        .entry(name.clone())
+                        .or_default()
+                        .insert(ty.clone());
+                }
+            }
             match &function.self_type {
                 Some(ty) => self
                     .methods
@@ -263,21 +279,17 @@ impl<'a> Index<'a> {
     }
 
     pub fn is_local(&self, name: &str) -> bool {
-        self.local_names.contains(name)
+        self.declared.types.contains(name)
     }
 
     /// The type that is written, in the module `scope`; aliases of the crate are followed.
     pub fn ty(&self, scope: usize, ty: &syn::Type, self_type: Option<&str>) -> Ty {
-        let resolved = resolve_type(ty, &self.scopes[scope].imports, self_type, &|name| {
-            self.is_local(name)
-        });
+        let resolved = resolve_type(ty, &self.scopes[scope].imports, self_type, &self.declared);
         self.unalias(resolved, 0)
     }
 
     pub fn path(&self, scope: usize, path: &syn::Path, self_type: Option<&str>) -> Ty {
-        let resolved = resolve_path(path, &self.scopes[scope].imports, self_type, &|name| {
-            self.is_local(name)
-        });
+        let resolved = resolve_path(path, &self.scopes[scope].imports, self_type, &self.declared);
         self.unalias(resolved, 0)
     }
 
@@ -293,9 +305,7 @@ impl<'a> Index<'a> {
         let Some((scope, meaning)) = ty.local().and_then(|name| self.aliases.get(name)) else {
             return ty;
         };
-        let meaning = resolve_type(meaning, &self.scopes[*scope].imports, None, &|name| {
-            self.is_local(name)
-        });
+        let meaning = resolve_type(meaning, &self.scopes[*scope].imports, None, &self.declared);
         if meaning.name == ty.name {
             ty
         } else {
@@ -327,9 +337,17 @@ impl<'a> Index<'a> {
         near.or(candidates.first()).copied()
     }
 
-    pub fn methods_of<'s>(&'s self, ty: &'s str) -> impl Iterator<Item = FunctionId> + 's {
-        (0..self.functions.len())
-            .filter(move |&id| self.functions[id].self_type.as_deref() == Some(ty))
+    pub fn methods_of<'s>(&'s self, ty: &str) -> impl Iterator<Item = FunctionId> + use<'s, 'a> {
+        self.methods_by_type.get(ty).into_iter().flatten().copied()
+    }
+
+    /// The types that implement a trait of this name, as far as it has methods.
+    pub fn implementors<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s str> + use<'s, 'a> {
+        self.implementors
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     /// The function that a path calls: `foo`, `module::foo`, `Type::foo`, `Self::foo`.
@@ -371,10 +389,7 @@ impl<'a> Index<'a> {
                     .path
                     .first()
                     .is_some_and(|first| first == root)
-                || self
-                    .scopes
-                    .iter()
-                    .any(|scope| scope.path.last().is_some_and(|last| last == root));
+                || self.declared.modules.contains(root);
             if !inside {
                 return None;
             }
@@ -408,8 +423,8 @@ impl<'a> Index<'a> {
     }
 }
 
-fn collect_local_names(items: &[syn::Item], names: &mut HashSet<String>) {
-    struct Names<'n>(&'n mut HashSet<String>);
+fn collect_names(items: &[syn::Item], names: &mut DeclaredNames) {
+    struct Names<'n>(&'n mut DeclaredNames);
     impl<'ast> Visit<'ast> for Names<'_> {
         fn visit_item(&mut self, item: &'ast syn::Item) {
             let name = match item {
@@ -421,7 +436,10 @@ fn collect_local_names(items: &[syn::Item], names: &mut HashSet<String>) {
                 _ => None,
             };
             if let Some(name) = name {
-                self.0.insert(name.to_string());
+                self.0.types.insert(name.to_string());
+            }
+            if let syn::Item::Mod(module) = item {
+                self.0.modules.insert(module.ident.to_string());
             }
             visit::visit_item(self, item);
         }
@@ -610,7 +628,7 @@ pub fn carries_token(ty: &Ty) -> bool {
 
 enum TypeSyntax<'a> {
     Borrowed(&'a syn::Type),
-    Parsed(syn::Type),
+    Parsed(Box<syn::Type>),
 }
 
 struct StaticSyntax<'a> {
@@ -732,7 +750,7 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         for (ident, ty, value) in declared.0 {
             self.add_static(StaticSyntax {
                 ident,
-                ty: TypeSyntax::Parsed(ty),
+                ty: TypeSyntax::Parsed(Box::new(ty)),
                 value: Some(StaticValue::Parsed(Box::new(value))),
                 mutable: false,
                 thread_local: name == "thread_local",

@@ -303,9 +303,7 @@ impl Inference<'_, '_> {
         }
         let imports = &self.index.scopes[self.scope].imports;
         (
-            Ty::named(&canonical(before, imports, &|name| {
-                self.index.is_local(name)
-            })),
+            Ty::named(&canonical(before, imports, &self.index.declared)),
             full,
         )
     }

@@ -4,7 +4,7 @@
 //! `pyo3_sync::PyMutex`, `crate::Parser`. That is shorter than its path, and enough: none of the types that rules ask for share a name within
 //! a crate, but `unsync`, `compat` and the nested `tokio::sync`, which keep a name of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use syn::{GenericArgument, PathArguments, Type, UseTree};
 
@@ -227,8 +227,16 @@ impl Imports {
     }
 }
 
+/// The names of the crate's own types and modules: `shop::Price` is one of the crate's if `shop` is a module of it, and not if it is another
+/// crate with a type that is called the same.
+#[derive(Debug, Default)]
+pub struct DeclaredNames {
+    pub types: HashSet<String>,
+    pub modules: HashSet<String>,
+}
+
 /// The name of a type or function whose full path is known: the crate it comes from, and its last name.
-pub fn canonical(path: &[String], imports: &Imports, is_local: &dyn Fn(&str) -> bool) -> String {
+pub fn canonical(path: &[String], imports: &Imports, declared: &DeclaredNames) -> String {
     let Some(last) = path.last() else {
         return String::new();
     };
@@ -240,14 +248,15 @@ pub fn canonical(path: &[String], imports: &Imports, is_local: &dyn Fn(&str) -> 
         "pyo3" if path.get(1).is_some_and(|part| part == "ffi") && path.len() > 2 => "pyo3::ffi",
         "pyo3_ffi" => "pyo3::ffi",
         other if path.len() > 1 => {
-            if is_local(last) && !KNOWN_CRATES.contains(&other) {
+            let within = declared.modules.contains(other) || declared.types.contains(other);
+            if within && declared.types.contains(last) && !KNOWN_CRATES.contains(&other) {
                 "crate"
             } else {
                 other
             }
         }
         name => {
-            if is_local(name) {
+            if declared.types.contains(name) {
                 "crate"
             } else if IN_PRELUDE.contains(&name) {
                 "std"
@@ -373,37 +382,37 @@ pub fn resolve_type(
     ty: &Type,
     imports: &Imports,
     self_type: Option<&str>,
-    is_local: &dyn Fn(&str) -> bool,
+    declared: &DeclaredNames,
 ) -> Ty {
     match ty {
-        Type::Reference(reference) => resolve_type(&reference.elem, imports, self_type, is_local),
-        Type::Paren(inner) => resolve_type(&inner.elem, imports, self_type, is_local),
-        Type::Group(inner) => resolve_type(&inner.elem, imports, self_type, is_local),
+        Type::Reference(reference) => resolve_type(&reference.elem, imports, self_type, declared),
+        Type::Paren(inner) => resolve_type(&inner.elem, imports, self_type, declared),
+        Type::Group(inner) => resolve_type(&inner.elem, imports, self_type, declared),
         Type::Ptr(pointer) => Ty::of(
             "*",
-            resolve_type(&pointer.elem, imports, self_type, is_local),
+            resolve_type(&pointer.elem, imports, self_type, declared),
         ),
         Type::Slice(slice) => Ty::of(
             "[]",
-            resolve_type(&slice.elem, imports, self_type, is_local),
+            resolve_type(&slice.elem, imports, self_type, declared),
         ),
         Type::Array(array) => Ty::of(
             "[]",
-            resolve_type(&array.elem, imports, self_type, is_local),
+            resolve_type(&array.elem, imports, self_type, declared),
         ),
         Type::Tuple(tuple) => Ty {
             name: "()".to_owned(),
             arguments: tuple
                 .elems
                 .iter()
-                .map(|ty| resolve_type(ty, imports, self_type, is_local))
+                .map(|ty| resolve_type(ty, imports, self_type, declared))
                 .collect(),
         },
         Type::BareFn(_) => Ty::named("fn"),
-        Type::TraitObject(object) => bounds(&object.bounds, imports, is_local),
-        Type::ImplTrait(object) => bounds(&object.bounds, imports, is_local),
+        Type::TraitObject(object) => bounds(&object.bounds, imports, declared),
+        Type::ImplTrait(object) => bounds(&object.bounds, imports, declared),
         Type::Path(path) if path.qself.is_none() => {
-            resolve_path(&path.path, imports, self_type, is_local)
+            resolve_path(&path.path, imports, self_type, declared)
         }
         _ => Ty::unknown(),
     }
@@ -412,14 +421,14 @@ pub fn resolve_type(
 fn bounds(
     bounds: &syn::punctuated::Punctuated<syn::TypeParamBound, syn::Token![+]>,
     imports: &Imports,
-    is_local: &dyn Fn(&str) -> bool,
+    declared: &DeclaredNames,
 ) -> Ty {
     let first = bounds.iter().find_map(|bound| match bound {
         syn::TypeParamBound::Trait(bound) => Some(&bound.path),
         _ => None,
     });
     let argument = first.map_or(Ty::unknown(), |path| {
-        resolve_path(path, imports, None, is_local)
+        resolve_path(path, imports, None, declared)
     });
     Ty::of("dyn", argument)
 }
@@ -429,7 +438,7 @@ pub fn resolve_path(
     path: &syn::Path,
     imports: &Imports,
     self_type: Option<&str>,
-    is_local: &dyn Fn(&str) -> bool,
+    declared: &DeclaredNames,
 ) -> Ty {
     let written: Vec<String> = path
         .segments
@@ -444,7 +453,7 @@ pub fn resolve_path(
             .args
             .iter()
             .filter_map(|argument| match argument {
-                GenericArgument::Type(ty) => Some(resolve_type(ty, imports, self_type, is_local)),
+                GenericArgument::Type(ty) => Some(resolve_type(ty, imports, self_type, declared)),
                 _ => None,
             })
             .collect()
@@ -452,7 +461,7 @@ pub fn resolve_path(
     if written.len() == 1 && written[0] == "Self" {
         return self_type.map_or(Ty::unknown(), |name| Ty::named(&format!("crate::{name}")));
     }
-    let name = canonical(&imports.expand(&written), imports, is_local);
+    let name = canonical(&imports.expand(&written), imports, declared);
     match name.as_str() {
         // Aliases that PyO3 and `std` have for the same thing.
         "pyo3::PyObject" => Ty::of("pyo3::Py", Ty::named("pyo3::PyAny")),

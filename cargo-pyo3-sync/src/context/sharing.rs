@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use syn::visit::{self, Visit};
 
 use super::{
-    index::{Function, FunctionKind, Index},
+    index::{Function, FunctionKind, Index, TypeItem},
     infer::{Inference, Locals},
     names::Ty,
 };
@@ -18,22 +18,28 @@ pub(super) fn shared_types(index: &Index<'_>) -> HashSet<String> {
         types: HashSet::new(),
         queue: Vec::new(),
     };
+    let mut classes = HashSet::new();
     for item in &index.statics {
         reached.all_in(&item.ty);
     }
     for item in &index.types {
-        let has_shared_method = || {
-            index.methods_of(&item.name).any(|id| {
-                let function = &index.functions[id];
-                function.kind == FunctionKind::PyMethod
-                    && !is_constructor(function)
-                    && !borrows_mutably(function)
-            })
-        };
-        if item.class.as_ref().is_some_and(|class| class.frozen)
-            || (item.class.is_some() && has_shared_method())
-        {
-            reached.add(&item.name);
+        match &item.class {
+            Some(class) if class.frozen => reached.add(&item.name),
+            // Of a class that is borrowed mutably, what methods with `&self` touch.
+            Some(_) => {
+                let touched = touched_by_readers(index, item);
+                for field in item
+                    .fields
+                    .iter()
+                    .filter(|field| touched.contains(&field.name) || item.is_enum)
+                {
+                    reached.all_in(&field.ty);
+                }
+                if !touched.is_empty() {
+                    classes.insert(item.name.clone());
+                }
+            }
+            None => {}
         }
         for field in &item.fields {
             reached.in_arcs(&field.ty);
@@ -52,7 +58,33 @@ pub(super) fn shared_types(index: &Index<'_>) -> HashSet<String> {
             }
         }
     }
-    reached.types
+    classes.extend(reached.types);
+    classes
+}
+
+/// The fields that methods called by Python with a shared reference name.
+fn touched_by_readers(index: &Index<'_>, item: &TypeItem<'_>) -> HashSet<String> {
+    struct Fields(HashSet<String>);
+    impl<'ast> Visit<'ast> for Fields {
+        fn visit_expr_field(&mut self, field: &'ast syn::ExprField) {
+            self.0.insert(match &field.member {
+                syn::Member::Named(name) => name.to_string(),
+                syn::Member::Unnamed(index) => index.index.to_string(),
+            });
+            visit::visit_expr_field(self, field);
+        }
+    }
+    let mut fields = Fields(HashSet::new());
+    for id in index.methods_of(&item.name) {
+        let function = &index.functions[id];
+        if function.kind == FunctionKind::PyMethod
+            && !is_constructor(function)
+            && !borrows_mutably(function)
+        {
+            fields.visit_block(function.body);
+        }
+    }
+    fields.0
 }
 
 struct Reached<'i, 'a> {
@@ -70,18 +102,16 @@ impl Reached<'_, '_> {
 
     fn all_in(&mut self, ty: &Ty) {
         let mut names = Vec::new();
-        ty.walk(&mut |part| names.extend(part.local()));
+        ty.walk(&mut |part| names.extend(part.local().map(ToOwned::to_owned)));
         for name in names {
-            self.add(name);
+            self.add(&name);
             // `dyn Trait`: whatever implements it.
-            let implementors: Vec<String> = self
+            for implementor in self
                 .index
-                .functions
-                .iter()
-                .filter(|function| function.of_trait.as_deref() == Some(name))
-                .filter_map(|function| function.self_type.clone())
-                .collect();
-            for implementor in implementors {
+                .implementors(&name)
+                .map(ToOwned::to_owned)
+                .collect::<Vec<_>>()
+            {
                 self.add(&implementor);
             }
         }

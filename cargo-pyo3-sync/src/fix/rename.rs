@@ -272,12 +272,8 @@ fn find_in(stream: TokenStream, rename: &Rename, found: &mut Vec<(Edit, bool)>) 
     let mut in_use = false;
     for (index, token) in tokens.iter().enumerate() {
         match token {
-            TokenTree::Group(group) => {
-                // The braces of a `use` belong to it.
-                if !in_use {
-                    find_in(group.stream(), rename, found);
-                }
-            }
+            // The braces of a `use` belong to it.
+            TokenTree::Group(group) if !in_use => find_in(group.stream(), rename, found),
             TokenTree::Ident(ident) if ident == "use" => in_use = true,
             TokenTree::Punct(punct) if punct.as_char() == ';' => in_use = false,
             TokenTree::Ident(ident) if ident == rename.old && !in_use => {
