@@ -9,8 +9,12 @@ use std::{
 mod mutants;
 
 /// What the models are about. The rest of the crate is on top of these.
-const FILES: [&str; 16] = [
+const FILES: [&str; 20] = [
+    "barrier.rs",
+    "condvar.rs",
     "module_state/record.rs",
+    "mutex.rs",
+    "mutex/guard.rs",
     "mutex/raw.rs",
     "once_lock/raw.rs",
     "rwlock/raw.rs",
@@ -31,12 +35,39 @@ const FILES: [&str; 16] = [
 /// What the copies take from elsewhere.
 const CRATES: [&str; 4] = ["std", "pyo3", "libc", "crossbeam_utils"];
 
-/// Smaller numbers, so that there is less to explore. The algorithms do not depend on them.
-const REDUCTIONS: [(&str, &str, &str); 1] = [(
-    "wait/readers.rs",
-    "const SLOTS: usize = 6;",
-    "const SLOTS: usize = 1;",
-)];
+/// Smaller numbers, so that there is less to explore, and queues that do not depend on addresses, so that loom can repeat a run. The
+/// algorithms do not depend on either.
+const REDUCTIONS: [(&str, &str, &str); 3] = [
+    (
+        "wait/readers.rs",
+        "const SLOTS: usize = 6;",
+        "const SLOTS: usize = 1;",
+    ),
+    (
+        "wait/park.rs",
+        "const SHARDS: usize = 64;",
+        "const SHARDS: usize = 2;",
+    ),
+    (
+        "wait/park.rs",
+        "let shard = (hash >> (u64::BITS - SHARDS.trailing_zeros())) as usize;",
+        "let shard = stand_in::execution::place_of(address) % SHARDS;",
+    ),
+];
+
+/// What is asserted at each place where a word is written: that whoever does is attached (invariant I3).
+const CHECKS: [(&str, &str, &str); 2] = [
+    (
+        "wait/word.rs",
+        "        if FREE_THREADED {\n            return self\n",
+        "        stand_in::interpreter::assert_attached();\n        if FREE_THREADED {\n            return self\n",
+    ),
+    (
+        "wait/word.rs",
+        "    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {\n",
+        "    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {\n        stand_in::interpreter::assert_attached();\n",
+    ),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -57,7 +88,8 @@ fn main() {
     );
     for file in &FILES {
         let mut text = fs::read_to_string(source.join(file)).expect("a file of the crate");
-        for (_, from, to) in REDUCTIONS.iter().filter(|(other, ..)| other == file) {
+        let changes = REDUCTIONS.iter().chain(&CHECKS);
+        for (_, from, to) in changes.filter(|(other, ..)| other == file) {
             text = exchange(&text, file, from, to);
         }
         // All of them, in every build: one that does not fit any more is noticed at once.
@@ -68,27 +100,32 @@ fn main() {
                 break;
             }
         }
-        let copy = out.join("src").join(file);
+        let copy = out.join("src").join(copy_of(file));
         fs::create_dir_all(copy.parent().expect("it has one")).expect("a folder for the copy");
         fs::write(copy, for_models(&text)).expect("the copy");
     }
     // `#[path]` takes no expression, and `include!` no file with inner documentation.
-    for (module, file) in [
-        ("wait", "wait/mod.rs"),
-        ("mutex", "mutex/raw.rs"),
-        ("once_lock", "once_lock/raw.rs"),
-        ("rwlock", "rwlock/raw.rs"),
-        ("module_state", "module_state/record.rs"),
+    for (module, file, name) in [
+        ("wait", "wait/mod.rs", "pub(crate) mod wait"),
+        ("mutex", "mutex.rs", "mod subject"),
+        ("condvar", "condvar.rs", "mod subject"),
+        ("barrier", "barrier.rs", "mod subject"),
+        ("once_lock", "once_lock/raw.rs", "mod raw"),
+        ("rwlock", "rwlock/raw.rs", "mod raw"),
+        ("module_state", "module_state/record.rs", "mod record"),
     ] {
-        let name = match file.rsplit_once('/').expect("it is in a folder").1 {
-            "mod.rs" => "pub(crate) mod wait",
-            "raw.rs" => "mod raw",
-            _ => "mod record",
-        };
-        let path = out.join("src").join(file);
-        let allowed = "dead_code, unused_imports, unreachable_pub, clippy::all";
+        let path = out.join("src").join(copy_of(file));
+        let allowed = "dead_code, unused_imports, unused_variables, unreachable_pub, clippy::all";
         let text = format!("#[allow({allowed})]\n#[path = {path:?}]\n{name};\n");
         fs::write(out.join(format!("{module}.rs")), text).expect("the declaration");
+    }
+}
+
+/// Where the copy of a file goes: a module with a path of its own looks for its parts beside it.
+fn copy_of(file: &str) -> String {
+    match file.strip_suffix(".rs") {
+        Some(module) if !file.contains('/') => format!("{module}/mod.rs"),
+        _ => file.to_owned(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::fmt;
+
 use stand_in::pyo3::{PyErr, Python};
 
 use crate::wait::Link;
@@ -11,11 +13,14 @@ pub(crate) enum LockKind {
     Mutex,
     RwLock,
     OnceLock,
+    Once,
+    Condvar,
+    Barrier,
 }
 
 impl LockKind {
     pub(crate) fn is_cell(self) -> bool {
-        matches!(self, LockKind::OnceLock)
+        matches!(self, LockKind::OnceLock | LockKind::Once)
     }
 }
 
@@ -26,7 +31,8 @@ pub(crate) enum Cause {
     Abandoned,
 }
 
-pub(crate) struct DeadlockError {
+#[derive(Debug)]
+pub struct DeadlockError {
     pub(crate) cause: Cause,
     pub(crate) links: usize,
 }
@@ -38,7 +44,19 @@ impl DeadlockError {
             links: links.len(),
         }
     }
+
+    pub(crate) fn panic(self) -> ! {
+        panic!("{self}")
+    }
 }
+
+impl fmt::Display for DeadlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "deadlock of {} threads: {:?}", self.links, self.cause)
+    }
+}
+
+impl std::error::Error for DeadlockError {}
 
 impl From<DeadlockError> for PyErr {
     fn from(_: DeadlockError) -> Self {

@@ -3,8 +3,8 @@
 //! `models [PREFIX]` runs the models whose names begin so.
 //!
 //! What runs is the files of `src/`, not a copy of what they do: the build script exchanges nothing but the paths to `std`, PyO3 and the
-//! system, and a few numbers. loom tries every order of the threads, with at most as many preemptions as a model says, and every value
-//! that a load may give by the memory model.
+//! system, and a few numbers, and adds that whoever writes a word must be attached. loom tries every order of the threads, with at most as
+//! many preemptions as a model says, and every value that a load may give by the memory model.
 //!
 //! # What they cannot see
 //!
@@ -12,17 +12,31 @@
 //! - loom knows sequential consistency of fences only: what stands in for the accesses is told in `sync.rs`. And a fence of loom's
 //!   synchronises, which one of the language does only through what is read.
 //! - What an atomic begins with is seen by everybody: not whether the making of a record was passed on.
-//! - Attaching and detaching order nothing in the free-threaded models, except in those that stop the world.
+//! - Attaching and detaching order nothing in the free-threaded models, except in those that stop the world or shut down.
 //! - Three threads of which two spin or sleep for a limited time: loom lets the two go on for ever and never the third. So those are in
-//!   the models with a GIL only, where nobody spins.
-//! - Shutdown, forks, signals, imports, and threads that begin or end amid all this. The suite has tests of those.
+//!   the models with a GIL only, where nobody spins; and a writer that gives up waiting for readers beside another one that waits for them
+//!   is in none, since both sleep for a limited time. (shuttle, which tries random orders, would take them; its threads and atomics have
+//!   other types, and nothing like the cells with which loom sees data that two threads use at once, so that it needs a second set of
+//!   all that stands in.)
+//! - Time is a number that goes on when somebody looks. When a limit is over depends on the order of the threads, and on nothing else.
+//! - Shutdown: a thread that attaches in vain hangs there, as from Python 3.14 on. That older versions unwind it, and we keep it, is for
+//!   the suite, with those versions.
+//!   A thread that hangs is ended, when the model has seen enough, without what it does then being seen by the others.
+//! - Forks: a child has the memory of one moment, and one thread. loom has threads that all go on, each with a view of memory of its own.
+//!   To freeze all but one, wherever they stand, is to give each access of the others a second meaning; and what the handlers must
+//!   mend are locks of the system, which would be loom's. The suite and the stress test fork for real.
+//! - Critical sections, and so the borrow flag of `PyProtected` (I5), imports, and threads that begin or end amid all this.
 
+mod barrier;
 mod build_config;
+mod condvar;
 mod deadlock;
 mod module_state;
 mod mutex;
 mod once_lock;
 mod rwlock;
+mod shutdown;
+mod wait_graph;
 
 include!(concat!(env!("OUT_DIR"), "/wait.rs"));
 
@@ -32,7 +46,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use condvar::PyCondvar;
+pub(crate) use deadlock::DeadlockError;
 pub(crate) use module_state::PyOnceLock;
+pub(crate) use mutex::{PyMutex, PyMutexGuard};
 use stand_in::{
     execution::Settings,
     interpreter::Kind::{self, Free, Gil, Stopping},
@@ -93,6 +110,12 @@ fn models() -> Vec<Model> {
     } else {
         Gil
     };
+    // Where the end of the interpreter is waited for at a gate.
+    let gated = if build_config::FREE_THREADED {
+        Stopping
+    } else {
+        Gil
+    };
     let mut models = vec![
         Model::new("mutex::exclusion", mutex::exclusion, world),
         Model::new("mutex::three_threads", mutex::three_threads, world).preemptions(2),
@@ -102,6 +125,53 @@ fn models() -> Vec<Model> {
         Model::new("mutex::deadlock_of_two", mutex::deadlock_of_two, world).preemptions(2),
         Model::new("mutex::no_false_deadlock", mutex::no_false_deadlock, world).preemptions(2),
         Model::new("mutex::deadlock_of_three", mutex::deadlock_of_three, world).preemptions(2),
+        Model::new("alone", mutex::alone, world),
+        Model::new(
+            "rwlock::writer_and_writer",
+            rwlock::writer_and_writer,
+            world,
+        )
+        .preemptions(2)
+        .barriers(),
+        Model::new("mutex::attaching", mutex::attaching_runs_code, world).preemptions(2),
+        Model::new("mutex::limit", mutex::limit, world).preemptions(2),
+        Model::new("mutex::interrupt", mutex::interrupt, world).preemptions(2),
+        Model::new("condvar::notification", condvar::notification, world).preemptions(3),
+        Model::new("condvar::detached", condvar::notified_by_detached, world).preemptions(3),
+        Model::new("condvar::for_two", condvar::notifications_for_two, world).preemptions(2),
+        Model::new("condvar::for_all", condvar::notification_for_all, world).preemptions(2),
+        Model::new("condvar::one_of_two", condvar::one_of_two, world).preemptions(2),
+        Model::new("condvar::limit", condvar::limit, world).preemptions(2),
+        Model::new("condvar::interrupt", condvar::interrupt, world).preemptions(2),
+        Model::new("barrier::two_threads", barrier::two_threads, world).preemptions(2),
+        Model::new("barrier::three_threads", barrier::three_threads, world).preemptions(1),
+        Model::new("barrier::limit", barrier::limit, world).preemptions(2),
+        Model::new("condvar::passed_on", condvar::passed_on, world).preemptions(2),
+        Model::new("mutex::given_up", mutex::given_up_wait, world).preemptions(2),
+        Model::new("wait_graph::two_kinds", wait_graph::mutex_and_rwlock, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("wait_graph::readers", wait_graph::readers_that_write, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("rwlock::limit", rwlock::limit, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("rwlock::interrupt", rwlock::interrupt, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("shutdown::mutex", shutdown::mutex, gated).preemptions(2),
+        Model::new("shutdown::reservation", shutdown::mutex, gated)
+            .preemptions(2)
+            .slow(),
+        Model::new("shutdown::writer", shutdown::writer, gated)
+            .preemptions(2)
+            .barriers(),
+        Model::new("shutdown::reader", shutdown::reader, gated)
+            .preemptions(2)
+            .barriers(),
+        Model::new("shutdown::initialiser", shutdown::initialiser, gated).preemptions(2),
+        Model::new("shutdown::condvar", shutdown::condvar, gated).preemptions(2),
         Model::new("once_lock::exactly_once", once_lock::exactly_once, world).preemptions(2),
         Model::new("once_lock::failure", once_lock::failure, world).preemptions(2),
         Model::new("once_lock::waiting", once_lock::waiting, world).preemptions(2),
@@ -129,11 +199,25 @@ fn models() -> Vec<Model> {
     ];
     if build_config::FREE_THREADED {
         models.extend([
-            Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(3),
+            Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(2),
+            Model::new("rwlock::stopped_world", rwlock::stopped_world, Stopping)
+                .preemptions(2)
+                .barriers(),
+            Model::new(
+                "once_lock::stopped_world",
+                once_lock::stopped_world,
+                Stopping,
+            )
+            .preemptions(3),
         ]);
     } else {
         let body = once_lock::waiting_with_failure;
         models.push(Model::new("once_lock::waiting_with_failure", body, world).preemptions(2));
+        models.push(
+            Model::new("wait_graph::three_kinds", wait_graph::three_kinds, world)
+                .preemptions(2)
+                .barriers(),
+        );
         models.push(
             Model::new("rwlock::reader_sleeps", rwlock::reader_sleeps, world)
                 .preemptions(2)

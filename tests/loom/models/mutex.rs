@@ -1,68 +1,75 @@
 //! The mutex: nobody else is in it, nobody sleeps for ever, and what cannot end is reported.
 
-use std::{cell::Cell, panic::Location, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
-    interpreter::{attach, detach},
-    pyo3::Python,
+    interpreter::{self, attach, detach},
+    pyo3::{Python, pyclass::PyVisit},
     spawn,
 };
 
 use crate::{
-    deadlock::Cause,
-    wait::{Patience, Refusal},
+    deadlock::{Cause, DeadlockError},
+    once_lock, rwlock,
 };
 
 include!(concat!(env!("OUT_DIR"), "/mutex.rs"));
 
-use raw::RawMutex;
+pub(crate) use subject::{PyMutex, PyMutexGuard};
 
 /// A mutex with a number in it, which loom watches.
-struct Counter {
-    raw: RawMutex,
-    number: UnsafeCell<u32>,
-}
+#[derive(Default)]
+pub(crate) struct Counter(PyMutex<UnsafeCell<u32>>);
 
 impl Counter {
-    fn new() -> Rc<Self> {
-        Rc::new(Counter {
-            raw: RawMutex::new(),
-            number: UnsafeCell::new(0),
-        })
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::default()
     }
 
-    #[track_caller]
-    fn lock(&self, py: Python<'_>) -> Result<(), Refusal> {
-        self.raw.lock(py, || Patience::Forever, Location::caller())
+    pub(crate) fn lock_or_told<'a>(&'a self, py: Python<'a>) -> Result<Owned<'a>, DeadlockError> {
+        self.0.lock_checked(py).map(Owned)
     }
 
-    fn lock_surely(&self, py: Python<'_>) {
-        assert!(self.lock(py).is_ok(), "there is no deadlock");
+    pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Owned<'a> {
+        self.lock_or_told(py).expect("there is no deadlock")
     }
 
-    /// Only by the owner.
-    fn increment(&self) {
+    pub(crate) fn try_lock<'a>(&'a self, py: Python<'a>) -> Option<Owned<'a>> {
+        self.0.try_lock(py).map(Owned)
+    }
+
+    pub(crate) fn lock_in_time<'a>(&'a self, py: Python<'a>, limit: Duration) -> Option<Owned<'a>> {
+        self.0.try_lock_for(py, limit).map(Owned)
+    }
+
+    pub(crate) fn lock_interruptibly<'a>(&'a self, py: Python<'a>) -> Option<Owned<'a>> {
+        self.0.lock_interruptible(py).ok().map(Owned)
+    }
+
+    pub(crate) fn add_one(&self) {
+        attach(|py| self.lock(py).increment());
+    }
+
+    /// When all is over.
+    pub(crate) fn number(&self) -> u32 {
+        assert!(!self.0.is_locked());
+        attach(|py| self.lock(py).number())
+    }
+}
+
+/// The right to use the number.
+pub(crate) struct Owned<'a>(pub(crate) PyMutexGuard<'a, UnsafeCell<u32>>);
+
+impl Owned<'_> {
+    pub(crate) fn increment(&mut self) {
         // SAFETY: loom sees whether somebody else uses it.
-        self.number.with_mut(|number| unsafe { *number += 1 });
+        self.0.with_mut(|number| unsafe { *number += 1 });
     }
 
-    fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         // SAFETY: as above.
-        self.number.with(|number| unsafe { *number })
-    }
-
-    fn unlock(&self, py: Python<'_>) {
-        // SAFETY: the caller owns it.
-        unsafe { self.raw.unlock(py) }
-    }
-
-    fn add_one(&self) {
-        attach(|py| {
-            self.lock_surely(py);
-            self.increment();
-            self.unlock(py);
-        });
+        self.0.with(|number| unsafe { *number })
     }
 }
 
@@ -77,10 +84,9 @@ fn count(threads: u32) {
         .collect();
     counter.add_one();
     for other in others {
-        other.join().expect("it does not panic");
+        other.join();
     }
     assert_eq!(counter.number(), threads);
-    assert!(!counter.raw.is_locked());
 }
 
 pub(crate) fn exclusion() {
@@ -100,14 +106,13 @@ pub(crate) fn reservation() {
     };
     for _ in 0..2 {
         attach(|py| {
-            counter.lock_surely(py);
-            counter.increment();
+            let mut owned = counter.lock(py);
+            owned.increment();
             detach(py, || ());
-            counter.increment();
-            counter.unlock(py);
+            owned.increment();
         });
     }
-    other.join().expect("it does not panic");
+    other.join();
     assert_eq!(counter.number(), 5);
 }
 
@@ -121,30 +126,25 @@ fn deadlock(number: usize) {
         let told = Rc::clone(&told);
         move || {
             attach(|py| {
-                first.lock_surely(py);
+                let mut first = first.lock(py);
                 // So that the others have their first, with a GIL too.
                 detach(py, || ());
-                match second.lock(py) {
-                    Ok(()) => {
-                        second.increment();
-                        second.unlock(py);
-                    }
-                    Err(Refusal::Deadlock(error)) => {
+                match second.lock_or_told(py) {
+                    Ok(mut second) => second.increment(),
+                    Err(error) => {
                         assert_eq!(error.cause, Cause::Cycle);
                         assert_eq!(error.links, number);
                         told.set(told.get() + 1);
                     }
-                    Err(_) => unreachable!("it has no limit"),
                 }
                 first.increment();
-                first.unlock(py);
             });
         }
     };
     let others: Vec<_> = (1..number).map(|place| spawn(work(place))).collect();
     work(0)();
     for other in others {
-        other.join().expect("it does not panic");
+        other.join();
     }
     assert!(told.get() <= 1, "one thread of a cycle is told");
     let sum: u32 = mutexes.iter().map(|mutex| mutex.number()).sum();
@@ -165,42 +165,170 @@ pub(crate) fn no_false_deadlock() {
     let work = |[a, b]: [Rc<Counter>; 2]| {
         move || {
             attach(|py| {
-                a.lock_surely(py);
-                b.lock_surely(py);
-                a.unlock(py);
-                b.increment();
-                b.unlock(py);
-                a.lock_surely(py);
-                a.increment();
-                a.unlock(py);
+                let first = a.lock(py);
+                let mut second = b.lock(py);
+                drop(first);
+                second.increment();
+                drop(second);
+                a.lock(py).increment();
             });
         }
     };
     let other = spawn(work(mutexes.clone()));
     work(mutexes.clone())();
-    other.join().expect("it does not panic");
+    other.join();
+}
+
+/// A destructor that runs when a thread attaches after its wait takes another mutex and keeps it for a while. Whoever has the first one
+/// by then, and wants the second, waits for that thread, and not in a circle: the first wait is over.
+pub(crate) fn attaching_runs_code() {
+    let [a, b] = [Counter::new(), Counter::new()];
+    let other = {
+        let [a, b] = [Rc::clone(&a), Rc::clone(&b)];
+        spawn(move || {
+            attach(|py| {
+                interpreter::on_attach(move |py| {
+                    let mut owned = b.lock(py);
+                    detach(py, || ());
+                    owned.increment();
+                });
+                a.lock(py).increment();
+                // If it has not waited.
+                detach(py, || ());
+            });
+        })
+    };
+    attach(|py| {
+        {
+            let _first = a.lock(py);
+            detach(py, || ());
+        }
+        let _first = a.lock(py);
+        b.lock(py).increment();
+    });
+    other.join();
+    assert_eq!((a.number(), b.number()), (1, 2));
+}
+
+/// Long enough to fall asleep, and as long as nothing else takes.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// The owner is away for a while. Of those who want the mutex meanwhile, the one that `waits` may give up, and the other must get it all
+/// the same.
+fn gives_up(waits: fn(&Counter, Python<'_>) -> bool) {
+    let counter = Counter::new();
+    let gives_up = {
+        let counter = Rc::clone(&counter);
+        spawn(move || attach(|py| waits(&counter, py)))
+    };
+    let patient = {
+        let counter = Rc::clone(&counter);
+        spawn(move || counter.add_one())
+    };
+    attach(|py| {
+        let mut owned = counter.lock(py);
+        detach(py, || ());
+        owned.increment();
+    });
+    patient.join();
+    let got_it = gives_up.join();
+    assert_eq!(counter.number(), 2 + u32::from(got_it));
+}
+
+pub(crate) fn limit() {
+    gives_up(|counter, py| {
+        let owned = counter.lock_in_time(py, SHORT);
+        owned.map(|mut owned| owned.increment()).is_some()
+    });
+}
+
+pub(crate) fn interrupt() {
+    interpreter::raise_after(1);
+    gives_up(|counter, py| {
+        let owned = counter.lock_interruptibly(py);
+        owned.map(|mut owned| owned.increment()).is_some()
+    });
+}
+
+/// A thread gives up waiting in the middle of what would have become a cycle: whoever is told of it is told before.
+pub(crate) fn given_up_wait() {
+    let [a, b] = [Counter::new(), Counter::new()];
+    let given_up = Rc::new(Cell::new(false));
+    interpreter::raise_after(1);
+    let other = {
+        let ([a, b], given_up) = ([Rc::clone(&a), Rc::clone(&b)], Rc::clone(&given_up));
+        spawn(move || {
+            attach(|py| {
+                let mut second = b.lock(py);
+                if let Some(mut first) = a.lock_interruptibly(py) {
+                    first.increment();
+                } else {
+                    given_up.set(true);
+                }
+                detach(py, || ());
+                second.increment();
+            });
+        })
+    };
+    attach(|py| {
+        let _first = a.lock(py);
+        // Twice: the other thread sleeps before it looks for signals again.
+        detach(py, || ());
+        detach(py, || ());
+        let may_be_told = !given_up.get();
+        let is_told = b.lock_or_told(py).is_err();
+        assert!(may_be_told || !is_told, "the other thread does not wait");
+    });
+    other.join();
 }
 
 /// While the world is stopped a mutex is locked or it is not, and if not, its data are at rest (I3, I6).
 pub(crate) fn stopped_world() {
     let counter = Counter::new();
-    let others: Vec<_> = (0..2)
-        .map(|_| {
-            let counter = Rc::clone(&counter);
-            spawn(move || counter.add_one())
+    let is_owned = Rc::new(Cell::new(false));
+    let other = {
+        let counter = Rc::clone(&counter);
+        spawn(move || counter.add_one())
+    };
+    let is_away = {
+        let (counter, is_owned) = (Rc::clone(&counter), Rc::clone(&is_owned));
+        spawn(move || {
+            attach(|py| {
+                let mut owned = counter.lock(py);
+                is_owned.set(true);
+                detach(py, || ());
+                is_owned.set(false);
+                owned.increment();
+            });
         })
-        .collect();
-    stand_in::interpreter::stop_the_world(|| {
-        let is_locked = counter.raw.is_locked();
-        if !is_locked {
-            let _ = counter.number();
-        }
-        // The collector comes by twice.
-        loom::thread::yield_now();
-        assert_eq!(counter.raw.is_locked(), is_locked);
+    };
+    interpreter::stop_the_world(|| {
+        // The collector comes by twice, and keeps what it was given all that time.
+        let visit = PyVisit::new();
+        let passes = [(), ()].map(|()| {
+            let data = counter.0.traverse(&visit);
+            assert!(data.is_none() || !is_owned.get(), "an owner has the data");
+            loom::thread::yield_now();
+            // SAFETY: loom sees whether somebody writes.
+            data.map(|number| number.with(|number| unsafe { *number }))
+        });
+        assert_eq!(passes[0], passes[1], "I6: one answer for the whole stop");
     });
-    for other in others {
-        other.join().expect("it does not panic");
-    }
+    other.join();
+    is_away.join();
     assert_eq!(counter.number(), 2);
+}
+
+/// Where nobody is in the way, nobody detaches (I2).
+pub(crate) fn alone() {
+    let (counter, lock, cell) = (Counter::new(), rwlock::Lock::new(), once_lock::Lock::new());
+    attach(|py| {
+        counter.lock(py).increment();
+        assert!(counter.try_lock(py).is_some());
+        lock.read(py, || ());
+        lock.write(py, || ());
+        assert!(cell.init(py, || Some(1)));
+        assert!(cell.init(py, || unreachable!("it has a value")));
+        assert_eq!(interpreter::detachments(), 0, "I2: nobody has to wait");
+    });
 }

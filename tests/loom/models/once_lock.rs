@@ -2,20 +2,24 @@
 
 use std::{cell::Cell, panic::Location, rc::Rc};
 
-use loom::{cell::UnsafeCell, thread::JoinHandle};
+use loom::cell::UnsafeCell;
 use stand_in::{
-    interpreter::{attach, detach},
+    JoinHandle,
+    interpreter::{self, attach, detach},
     pyo3::Python,
     spawn,
 };
 
-use crate::{deadlock::LockKind, wait::Patience};
+use crate::{
+    deadlock::LockKind,
+    wait::{Patience, Refusal},
+};
 
 include!(concat!(env!("OUT_DIR"), "/once_lock.rs"));
 
 use raw::{Begin, RawOnce, Running};
 
-struct Lock {
+pub(crate) struct Lock {
     raw: RawOnce,
     value: UnsafeCell<u32>,
     /// How many initialisers have succeeded.
@@ -23,7 +27,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn new() -> Rc<Self> {
+    pub(crate) fn new() -> Rc<Self> {
         Rc::new(Lock {
             raw: RawOnce::new(),
             value: UnsafeCell::new(0),
@@ -32,27 +36,45 @@ impl Lock {
     }
 
     /// Initialises the cell with `make`, which fails if it gives nothing. Gives whether there is a value then.
-    fn init(&self, py: Python<'_>, make: impl FnOnce() -> Option<u32>) -> bool {
+    pub(crate) fn init(&self, py: Python<'_>, make: impl FnOnce() -> Option<u32>) -> bool {
+        self.init_or_told(py, make)
+            .unwrap_or_else(|_| panic!("there is no deadlock"))
+    }
+
+    pub(crate) fn init_or_told(
+        &self,
+        py: Python<'_>,
+        make: impl FnOnce() -> Option<u32>,
+    ) -> Result<bool, Refusal> {
         let begin = self.raw.begin(
             py,
             LockKind::OnceLock,
             Patience::Forever,
             Location::caller(),
-        );
-        let Ok(begin) = begin else {
-            panic!("there is no deadlock");
-        };
+        )?;
         match begin {
             Begin::Complete => {}
             Begin::Run(running) => match make() {
                 Some(value) => {
                     self.complete(running, value);
                 }
-                None => return false,
+                None => return Ok(false),
             },
         }
         assert!(self.get().is_some());
-        true
+        Ok(true)
+    }
+
+    pub(crate) fn wait_or_told(&self, py: Python<'_>) -> Result<(), Refusal> {
+        self.raw.wait(py, Patience::Forever, Location::caller())
+    }
+
+    /// Fills the cell, unless it has a value, whoever is about to.
+    pub(crate) fn seize(&self, py: Python<'_>, value: u32) {
+        if let Some(turn) = self.raw.seize(py) {
+            self.complete(turn, value);
+        }
+        assert!(self.get().is_some());
     }
 
     fn init_after_a_pause(&self, value: u32) {
@@ -86,7 +108,7 @@ impl Lock {
         }
     }
 
-    fn get(&self) -> Option<u32> {
+    pub(crate) fn get(&self) -> Option<u32> {
         // SAFETY: loom sees who else uses it.
         let read = || self.value.with(|value| unsafe { *value });
         self.raw.is_complete().then(read)
@@ -118,8 +140,8 @@ pub(crate) fn exactly_once() {
     };
     init(2)();
     let value = lock.get();
-    other.join().expect("it does not panic");
-    looks.join().expect("it does not panic");
+    other.join();
+    looks.join();
     assert_eq!(lock.made.get(), 1);
     assert_eq!(lock.get(), value);
 }
@@ -139,7 +161,7 @@ pub(crate) fn failure() {
         })
     };
     lock.init_after_a_pause(7);
-    fails.join().expect("it does not panic");
+    fails.join();
     assert_eq!(lock.made.get(), 1);
 }
 
@@ -154,7 +176,7 @@ pub(crate) fn waiting() {
         })
     });
     lock.init_after_a_pause(7);
-    waits.join().expect("it does not panic");
+    waits.join();
     assert_eq!(lock.made.get(), 1);
 }
 
@@ -174,8 +196,8 @@ pub(crate) fn waiting_with_failure() {
         })
     };
     lock.init_after_a_pause(7);
-    fails.join().expect("it does not panic");
-    waits.join().expect("it does not panic");
+    fails.join();
+    waits.join();
     assert_eq!(lock.made.get(), 1);
 }
 
@@ -186,10 +208,7 @@ pub(crate) fn seize() {
         let lock = Rc::clone(&lock);
         spawn(move || {
             attach(|py| {
-                if let Some(running) = lock.raw.seize(py) {
-                    lock.complete(running, 1);
-                }
-                assert!(lock.get().is_some());
+                lock.seize(py, 1);
             });
         })
     };
@@ -205,6 +224,25 @@ pub(crate) fn seize() {
             lock.complete(running, 2);
         }
     });
-    other.join().expect("it does not panic");
+    other.join();
     assert_eq!(lock.made.get(), 1);
+}
+
+/// While the world is stopped a cell has a value or it has none.
+pub(crate) fn stopped_world() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || lock.init_after_a_pause(7))
+    };
+    interpreter::stop_the_world(|| {
+        let passes = [(), ()].map(|()| {
+            let value = lock.get();
+            loom::thread::yield_now();
+            value
+        });
+        assert_eq!(passes[0], passes[1], "I6: one answer for the whole stop");
+        assert!(passes[0].is_none_or(|value| value == 7));
+    });
+    other.join();
 }

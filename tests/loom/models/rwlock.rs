@@ -1,38 +1,46 @@
 //! The read-write lock: readers and writers never meet, and nobody sleeps for ever.
 
-use std::{panic::Location, rc::Rc};
+use std::{panic::Location, rc::Rc, time::Duration};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
-    interpreter::{attach, detach},
+    interpreter::{self, attach, detach},
     pyo3::Python,
     spawn,
 };
 
-use crate::wait::Patience;
+use crate::wait::{Patience, Refusal};
 
 include!(concat!(env!("OUT_DIR"), "/rwlock.rs"));
 
 use raw::RawRwLock;
 
-struct Lock {
+pub(crate) struct Lock {
     raw: RawRwLock,
     number: UnsafeCell<u32>,
 }
 
 impl Lock {
-    fn new() -> Rc<Self> {
+    pub(crate) fn new() -> Rc<Self> {
         Rc::new(Lock {
             raw: RawRwLock::new(),
             number: UnsafeCell::new(0),
         })
     }
 
-    fn read(&self, py: Python<'_>, meanwhile: impl FnOnce()) -> u32 {
-        let entry = self.raw.read(py, || Patience::Forever, Location::caller());
-        let Ok(entry) = entry else {
-            panic!("there is no deadlock");
-        };
+    pub(crate) fn read(&self, py: Python<'_>, meanwhile: impl FnOnce()) -> u32 {
+        self.read_or_told(py, meanwhile)
+            .unwrap_or_else(|_| panic!("there is no deadlock"))
+    }
+
+    pub(crate) fn read_or_told(
+        &self,
+        py: Python<'_>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<u32, Refusal> {
+        let entry = self
+            .raw
+            .read(py, || Patience::Forever, Location::caller())?;
         // SAFETY: loom sees whether somebody writes.
         let number = self.number.with(|number| unsafe { *number });
         meanwhile();
@@ -40,17 +48,27 @@ impl Lock {
         assert_eq!(self.number.with(|number| unsafe { *number }), number);
         // SAFETY: not used any more.
         unsafe { self.raw.unlock_read(py, entry) };
-        number
+        Ok(number)
     }
 
-    fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
-        let written = self.raw.write(py, || Patience::Forever, Location::caller());
+    pub(crate) fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
+        let written = self.write_patiently(py, Patience::Forever, meanwhile);
         assert!(written.is_ok(), "there is no deadlock");
+    }
+
+    pub(crate) fn write_patiently(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), Refusal> {
+        self.raw.write(py, || patience, Location::caller())?;
         // SAFETY: loom sees whether somebody reads or writes.
         self.number.with_mut(|number| unsafe { *number += 1 });
         meanwhile();
         // SAFETY: this thread has locked it.
         unsafe { self.raw.unlock_write(py) };
+        Ok(())
     }
 }
 
@@ -62,7 +80,7 @@ pub(crate) fn exclusion() {
         spawn(move || attach(|py| lock.read(py, || ())))
     };
     attach(|py| lock.write(py, || ()));
-    let read = other.join().expect("it does not panic");
+    let read = other.join();
     assert!(read <= 1);
 }
 
@@ -79,7 +97,7 @@ pub(crate) fn second_read() {
         })
     };
     attach(|py| lock.write(py, || ()));
-    let read = other.join().expect("it does not panic");
+    let read = other.join();
     assert!(read <= 1);
 }
 
@@ -91,7 +109,7 @@ pub(crate) fn leaving() {
         spawn(move || attach(|py| lock.read(py, || detach(py, || ()))))
     };
     attach(|py| lock.write(py, || ()));
-    other.join().expect("it does not panic");
+    other.join();
 }
 
 /// A reader sleeps behind a writer, who is detached meanwhile and comes back to write once more.
@@ -104,7 +122,19 @@ pub(crate) fn writer_detaches() {
     for _ in 0..2 {
         attach(|py| lock.write(py, || detach(py, || ())));
     }
-    reader.join().expect("it does not panic");
+    reader.join();
+    assert!(!lock.raw.has_owner());
+}
+
+/// A writer sleeps behind a writer who is away.
+pub(crate) fn writer_and_writer() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.write(py, || ())))
+    };
+    attach(|py| lock.write(py, || detach(py, || ())));
+    other.join();
     assert!(!lock.raw.has_owner());
 }
 
@@ -125,7 +155,64 @@ pub(crate) fn reader_sleeps() {
         spawn(move || attach(|py| lock.write(py, || ())))
     };
     attach(|py| lock.write(py, || detach(py, || ())));
-    reader.join().expect("it does not panic");
-    writer.join().expect("it does not panic");
+    reader.join();
+    writer.join();
     assert!(!lock.raw.has_owner());
+}
+
+/// A writer waits for a reader, who is away for a while. If it gives up it leaves nothing behind.
+fn gives_up(patience: fn() -> Patience) {
+    let lock = Lock::new();
+    let hasty = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.write_patiently(py, patience(), || ()).is_ok()))
+    };
+    let read = attach(|py| {
+        let read = lock.read(py, || detach(py, || ()));
+        lock.write(py, || ());
+        read
+    });
+    let written = hasty.join();
+    let in_the_end = attach(|py| lock.read(py, || ()));
+    assert!(read <= in_the_end);
+    assert_eq!(in_the_end, 1 + u32::from(written));
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+
+pub(crate) fn limit() {
+    gives_up(|| Patience::for_duration(SHORT));
+}
+
+pub(crate) fn interrupt() {
+    interpreter::raise_after(0);
+    gives_up(|| Patience::Interruptible);
+}
+
+/// While the world is stopped nobody writes, or somebody writes all the time.
+pub(crate) fn stopped_world() {
+    let lock = Lock::new();
+    let writer = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.write(py, || ())))
+    };
+    let reader = {
+        let lock = Rc::clone(&lock);
+        spawn(move || {
+            attach(|py| {
+                lock.read(py, || ());
+            });
+        })
+    };
+    interpreter::stop_the_world(|| {
+        let passes = [(), ()].map(|()| {
+            let is_at_rest = !lock.raw.has_owner();
+            loom::thread::yield_now();
+            // SAFETY: loom sees whether somebody writes.
+            is_at_rest.then(|| lock.number.with(|number| unsafe { *number }))
+        });
+        assert_eq!(passes[0], passes[1], "I6: one answer for the whole stop");
+    });
+    writer.join();
+    reader.join();
 }

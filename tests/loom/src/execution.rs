@@ -1,6 +1,9 @@
 //! One run of a model, of the many in which loom tries every order.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 use loom::sync::atomic::AtomicU64;
 
@@ -10,6 +13,7 @@ thread_local! {
     static NUMBER: Cell<u64> = const { Cell::new(0) };
     static ATOMICS: RefCell<Vec<AtomicU64>> = const { RefCell::new(Vec::new()) };
     static NEXT_ATOMIC: Cell<usize> = const { Cell::new(0) };
+    static PLACES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How many atomics a run may use.
@@ -29,6 +33,17 @@ pub(crate) fn new_atomic() -> usize {
     assert!(next < ATOMICS_IN_ALL, "a larger pool of atomics is needed");
     NEXT_ATOMIC.set(next + 1);
     next
+}
+
+/// How many addresses this was asked for before, in this run: a number for each that does not depend on what the allocator gives.
+pub fn place_of(address: usize) -> usize {
+    PLACES.with_borrow_mut(|places| {
+        let known = places.iter().position(|other| *other == address);
+        known.unwrap_or_else(|| {
+            places.push(address);
+            places.len() - 1
+        })
+    })
 }
 
 pub(crate) fn with_atomic<R>(index: usize, f: impl FnOnce(&AtomicU64) -> R) -> R {
@@ -63,6 +78,7 @@ pub fn model(settings: Settings, body: impl Fn() + Send + Sync + 'static) -> u64
         let atomics = (0..ATOMICS_IN_ALL).map(|_| AtomicU64::new(0)).collect();
         drop(ATOMICS.replace(atomics));
         NEXT_ATOMIC.set(0);
+        PLACES.take();
         clock::start(settings.tick);
         local::start();
         sync::start();
@@ -74,13 +90,39 @@ pub fn model(settings: Settings, body: impl Fn() + Send + Sync + 'static) -> u64
     number() - before
 }
 
-/// Starts a thread of the model.
-pub fn spawn<R: 'static>(body: impl FnOnce() -> R + 'static) -> loom::thread::JoinHandle<R> {
-    loom::thread::spawn(move || {
+/// Starts a thread of the model. It gives nothing if it hangs for ever in the end.
+pub fn spawn<R: 'static>(body: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
+    JoinHandle(loom::thread::spawn(move || {
         barrier::start_thread();
-        let result = body();
-        local::end_thread();
+        match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(result) => {
+                local::end_thread();
+                barrier::fall_asleep();
+                Some(result)
+            }
+            Err(panic) if panic.is::<local::Hung>() => {
+                local::forget_thread();
+                barrier::fall_asleep();
+                None
+            }
+            Err(panic) => resume_unwind(panic),
+        }
+    }))
+}
+
+pub struct JoinHandle<R>(loom::thread::JoinHandle<Option<R>>);
+
+impl<R> JoinHandle<R> {
+    /// Waits for a thread that ends.
+    pub fn join(self) -> R {
+        self.join_or_hung().expect("the thread comes to its end")
+    }
+
+    /// Waits for a thread that ends, or hangs for ever, and then there is no result.
+    pub fn join_or_hung(self) -> Option<R> {
         barrier::fall_asleep();
+        let result = self.0.join().expect("it does not panic");
+        barrier::wake_up();
         result
-    })
+    }
 }

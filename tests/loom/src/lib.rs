@@ -14,4 +14,5 @@ pub mod pyo3;
 pub mod std;
 mod sync;
 
-pub use execution::{model, spawn};
+pub use execution::{JoinHandle, model, spawn};
+pub use sync::asleep;

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     mem,
+    panic::resume_unwind,
 };
 
 use loom::thread::{self, ThreadId};
@@ -18,11 +19,48 @@ thread_local! {
     static VALUES: RefCell<HashMap<(ThreadId, usize), Value>> = RefCell::default();
     /// The threads that have destroyed theirs.
     static ENDED: RefCell<Vec<ThreadId>> = RefCell::default();
+    /// The threads that [died](die).
+    static DEAD: RefCell<Vec<ThreadId>> = RefCell::default();
 }
 
 pub(crate) fn start() {
     drop(VALUES.take());
     ENDED.take();
+    DEAD.take();
+}
+
+/// What a thread is unwound with that hangs for ever: loom wants all threads to end.
+pub(crate) struct Hung;
+
+/// The calling thread hangs for ever, and the model is over: whatever the thread does to atomics from now on does not happen, and at the
+/// first such place that is not in a destructor it is unwound.
+pub(crate) fn die() {
+    let me = thread::current().id();
+    DEAD.with_borrow_mut(|dead| dead.push(me));
+}
+
+/// Forgets the thread-locals of this thread, which is dead: it hangs for ever, and never destroys them.
+pub(crate) fn forget_thread() {
+    let me = thread::current().id();
+    VALUES.with_borrow_mut(|values| {
+        let (forgotten, others): (Vec<_>, Vec<_>) =
+            values.drain().partition(|((thread, _), _)| *thread == me);
+        mem::forget(forgotten);
+        values.extend(others);
+    });
+}
+
+pub(crate) fn is_dead() -> bool {
+    DEAD.with_borrow(|dead| !dead.is_empty() && dead.contains(&thread::current().id()))
+}
+
+/// Unwinds the calling thread if it is dead. If it is unwinding already, this gives true.
+pub(crate) fn end_if_dead() -> bool {
+    let is_dead = is_dead();
+    if is_dead && !std::thread::panicking() {
+        resume_unwind(Box::new(Hung));
+    }
+    is_dead
 }
 
 /// Destroys the thread-locals of this thread, those that need it.

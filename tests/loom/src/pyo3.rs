@@ -5,6 +5,7 @@
 use std::marker::PhantomData;
 
 use self::ffi::PyObject;
+use crate::interpreter;
 
 #[derive(Clone, Copy)]
 pub struct Python<'py>(PhantomData<(&'py (), *mut ())>);
@@ -14,7 +15,14 @@ impl Python<'_> {
         Python(PhantomData)
     }
 
+    pub fn try_attach<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+        Some(interpreter::attach(f))
+    }
+
     pub fn check_signals(self) -> PyResult<()> {
+        if interpreter::has_signal() {
+            return Err(PyErr);
+        }
         Ok(())
     }
 }
@@ -120,6 +128,31 @@ impl<'py> Bound<'py, PyList> {
 
 pub mod prelude {
     pub use super::{Bound, PyAny, PyErr, PyModule, PyResult, Python, ffi};
+}
+
+pub mod exceptions {
+    pub struct PyRuntimeError;
+
+    impl PyRuntimeError {
+        pub fn new_err(_: String) -> super::PyErr {
+            super::PyErr
+        }
+    }
+}
+
+pub mod pyclass {
+    use std::marker::PhantomData;
+
+    /// What a collector brings along when it traverses an object.
+    pub struct PyVisit<'a>(PhantomData<&'a ()>);
+
+    impl PyVisit<'_> {
+        /// With the world stopped, or the GIL.
+        #[allow(clippy::new_without_default)]
+        pub fn new() -> Self {
+            PyVisit(PhantomData)
+        }
+    }
 }
 
 pub mod types {

@@ -9,7 +9,7 @@ pub mod time {
 }
 
 pub mod sync {
-    pub use std::sync::{Arc, PoisonError};
+    pub use std::sync::{Arc, LockResult, PoisonError};
 
     pub use crate::sync::{Mutex, MutexGuard};
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
     ops::{Deref, DerefMut},
@@ -16,7 +16,7 @@ use loom::{
     thread::ThreadId,
 };
 
-use crate::{barrier, clock, execution, interpreter};
+use crate::{barrier, clock, execution, interpreter, local};
 
 /// An atomic of 64 bits, from the pool of the run: for a static, another one in each.
 ///
@@ -52,6 +52,9 @@ impl Atomic {
     /// one between a store of this kind and a load of this kind that comes after it in the same thread; and none if only one of them
     /// is of this kind, so that it is noticed if either should be and is not.
     fn load(&self, ordering: Ordering) -> u64 {
+        if local::end_if_dead() {
+            return 0;
+        }
         if ordering == Ordering::SeqCst {
             fence_if_stored();
         }
@@ -60,12 +63,18 @@ impl Atomic {
     }
 
     fn store(&self, value: u64, ordering: Ordering) {
+        if local::end_if_dead() {
+            return;
+        }
         let distance = value.wrapping_sub(self.first);
         execution::with_atomic(self.index(), |atomic| atomic.store(distance, ordering));
         note_store(ordering);
     }
 
     fn swap(&self, value: u64, ordering: Ordering) -> u64 {
+        if local::end_if_dead() {
+            return 0;
+        }
         let distance = value.wrapping_sub(self.first);
         let old = execution::with_atomic(self.index(), |atomic| atomic.swap(distance, ordering));
         note_store(ordering);
@@ -73,6 +82,9 @@ impl Atomic {
     }
 
     fn add(&self, value: u64, ordering: Ordering) -> u64 {
+        if local::end_if_dead() {
+            return 0;
+        }
         let old = execution::with_atomic(self.index(), |atomic| atomic.fetch_add(value, ordering));
         note_store(ordering);
         old.wrapping_add(self.first)
@@ -85,6 +97,9 @@ impl Atomic {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u64, u64> {
+        if local::end_if_dead() {
+            return Ok(current);
+        }
         let (from, to) = (
             current.wrapping_sub(self.first),
             new.wrapping_sub(self.first),
@@ -252,8 +267,8 @@ pub struct Mutex<T> {
 unsafe impl<T> Sync for Mutex<T> {}
 
 pub struct MutexGuard<'a, T> {
-    mutex: &'a Mutex<T>,
-    _guard: LoomGuard<'a, ()>,
+    value: *mut T,
+    _guard: Option<LoomGuard<'a, ()>>,
 }
 
 impl<T> Mutex<T> {
@@ -267,6 +282,15 @@ impl<T> Mutex<T> {
     }
 
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, PoisonError<MutexGuard<'_, T>>> {
+        if local::end_if_dead() {
+            // It unwinds, and what it does is not to be seen: a value that nobody else has.
+            // SAFETY: a copy of what owns nothing.
+            let value = Box::new(unsafe { ptr::read(&*self.first) });
+            return Ok(MutexGuard {
+                value: Box::leak(value),
+                _guard: None,
+            });
+        }
         if self.run.get() != execution::number() {
             // SAFETY: nobody has locked it in this run. What it was left with in the one before is dropped, if there was one.
             unsafe {
@@ -280,9 +304,10 @@ impl<T> Mutex<T> {
         }
         // SAFETY: initialised just now, or earlier in this run.
         let lock = unsafe { (*self.lock.get()).assume_init_ref() };
+        let guard = lock.lock().expect("nobody panics under it");
         Ok(MutexGuard {
-            mutex: self,
-            _guard: lock.lock().expect("nobody panics under it"),
+            value: self.value.get().cast(),
+            _guard: Some(guard),
         })
     }
 }
@@ -291,15 +316,15 @@ impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: it was initialised by `lock`, and is locked.
-        unsafe { (*self.mutex.value.get()).assume_init_ref() }
+        // SAFETY: it was initialised by `lock`, and is locked, or nobody else's.
+        unsafe { &*self.value }
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above.
-        unsafe { (*self.mutex.value.get()).assume_init_mut() }
+        unsafe { &mut *self.value }
     }
 }
 
@@ -310,10 +335,12 @@ pub struct Thread(Arc<Parker>);
 struct Parker {
     token: LoomMutex<bool>,
     given: Condvar,
+    /// Whether the thread sleeps, and has no token.
+    sleeps: std::sync::atomic::AtomicBool,
 }
 
 thread_local! {
-    static THREADS: RefCell<HashMap<ThreadId, Thread>> = RefCell::default();
+    static THREADS: RefCell<Vec<(ThreadId, Thread)>> = RefCell::default();
     /// The threads that have stored something, sequentially consistent, since their last fence.
     static STORED: RefCell<HashSet<ThreadId>> = RefCell::default();
 }
@@ -323,15 +350,41 @@ pub(crate) fn start() {
     STORED.take();
 }
 
+/// How many threads sleep without a limit at this moment. loom does not know of it: only for a thread that yields until it is so many.
+pub fn asleep() -> usize {
+    THREADS.with_borrow(|threads| {
+        let asleep = threads
+            .iter()
+            .filter(|(_, Thread(parker))| parker.sleeps.load(Ordering::Relaxed));
+        asleep.count()
+    })
+}
+
 pub fn current() -> Thread {
     let new = || {
         Thread(Arc::new(Parker {
             token: LoomMutex::new(false),
             given: Condvar::new(),
+            sleeps: false.into(),
         }))
     };
     let me = loom::thread::current().id();
-    THREADS.with_borrow_mut(|threads| threads.entry(me).or_insert_with(new).clone())
+    THREADS.with_borrow_mut(|threads| {
+        let known = threads.iter().find(|(thread, _)| *thread == me);
+        if let Some((_, thread)) = known {
+            return thread.clone();
+        }
+        threads.push((me, new()));
+        threads.last().expect("it was added").1.clone()
+    })
+}
+
+/// Wakes all threads, which see then that the model is over.
+pub(crate) fn wake_all() {
+    let threads = THREADS.with_borrow(Vec::clone);
+    for (_, thread) in threads {
+        thread.unpark();
+    }
 }
 
 impl Thread {
@@ -342,6 +395,7 @@ impl Thread {
     pub fn unpark(&self) {
         let mut token = self.0.token.lock().expect("nobody panics under it");
         *token = true;
+        self.0.sleeps.store(false, Ordering::Relaxed);
         drop(token);
         self.0.given.notify_one();
     }
@@ -355,9 +409,17 @@ pub fn park() {
     let Thread(parker) = current();
     let mut token = parker.token.lock().expect("nobody panics under it");
     while !mem::take(&mut *token) {
+        if interpreter::is_over() {
+            drop(token);
+            return local::die();
+        }
         barrier::fall_asleep();
+        parker.sleeps.store(true, Ordering::Relaxed);
         token = parker.given.wait(token).expect("nobody panics under it");
         barrier::wake_up();
+        if interpreter::is_over() {
+            *token = false;
+        }
     }
 }
 
