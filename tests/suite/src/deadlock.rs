@@ -1006,7 +1006,9 @@ fn a_longer_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()>
             1 => {
                 wait_until(py, "the body runs", || RUNS.load(SeqCst) > 0);
                 let _first = FIRST.lock(py);
-                py.import(module)?;
+                // It fails as that of the other thread does, runs the body again, or, where that of the other thread has just failed, does
+                // not find in `sys.modules` what it put there (`KeyError`).
+                drop(py.import(module));
             }
             _ => {
                 let _second = SECOND.lock(py);
