@@ -67,7 +67,7 @@ fn a_thread_without_a_token_is_told(py: Python<'_>) -> PyResult<()> {
         let error = PyErr::from(error);
         assert!(error.is_instance_of::<PyRuntimeError>(py));
         let name = error.get_type(py).name()?;
-        assert_eq!(name.to_str()?, "DeadlockError");
+        assert_eq!(name.to_cow()?, "DeadlockError");
     }
     drop((guard, reading));
     let error = TryAttachedError::NotAttached;
