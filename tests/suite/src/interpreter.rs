@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::harness::{Sleeper, wait_until_detached};
+use crate::harness::{Sleeper, is_free_threaded, wait_until_detached};
 
 /// Runs the garbage collector. Without a GIL, this waits until every other thread is detached or at a safe point.
 pub(crate) fn collect(py: Python<'_>) {
@@ -43,11 +43,13 @@ pub(crate) fn without_letting_go(py: Python<'_>, body: impl FnOnce(Python<'_>)) 
     let interval = sys.call_method0("getswitchinterval")?;
     sys.call_method1("setswitchinterval", (1e-6,))?;
     let object = py.eval(c"[]", None, None)?.unbind();
+    // Asked of the interpreter: an extension for both kinds cannot tell when it is compiled.
+    let is_free_threaded = is_free_threaded(py);
     let (other, inside) = (Sleeper::default(), AtomicBool::new(false));
     let panic = thread::scope(|scope| {
         let panic = in_section(object.bind(py), || {
             scope.spawn(|| {
-                if cfg!(Py_GIL_DISABLED) {
+                if is_free_threaded {
                     Python::attach(|py| {
                         other.announce();
                         in_section(object.bind(py), || inside.store(true, SeqCst));

@@ -112,16 +112,15 @@ fn a_barrier_counts_only_threads_that_exist(py: Python<'_>) -> PyResult<()> {
     results.into_iter().collect()
 }
 
-/// Where there is a GIL, gives it to them.
-fn let_others_run(py: Python<'_>) {
-    if !cfg!(Py_GIL_DISABLED) {
-        py.detach(thread::yield_now);
-    }
-}
-
 /// A lock that is taken over from readers who are gone is poisoned, and they are forgotten, only if it is taken over.
 fn a_takeover_that_fails_changes_nothing(py: Python<'_>) -> PyResult<()> {
     const LOCKS: usize = 3000;
+    let is_free_threaded = is_free_threaded(py);
+    let let_others_run = |py: Python<'_>| {
+        if !is_free_threaded {
+            py.detach(thread::yield_now);
+        }
+    };
     let locks: Vec<PyRwLock<usize>> = (0..LOCKS).map(PyRwLock::new).collect();
     let (are_read, leave) = (AtomicBool::new(false), AtomicBool::new(false));
     let results = on_threads(py, 2, |py, number| {
