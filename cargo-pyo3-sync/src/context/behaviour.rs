@@ -243,11 +243,11 @@ pub fn of_function(index: &Index<'_>, id: FunctionId, detaching: &HashSet<Functi
     }
     // Patterns among the parameters.
     for input in &function.signature.inputs {
-        if let syn::FnArg::Typed(parameter) = input {
-            if !matches!(*parameter.pat, Pat::Ident(_)) {
-                let ty = index.ty(function.scope, &parameter.ty, function.self_type.as_deref());
-                walker.bind(&parameter.pat, &ty);
-            }
+        if let syn::FnArg::Typed(parameter) = input
+            && !matches!(*parameter.pat, Pat::Ident(_))
+        {
+            let ty = index.ty(function.scope, &parameter.ty, function.self_type.as_deref());
+            walker.bind(&parameter.pat, &ty);
         }
     }
     walker.visit_block(function.body);
@@ -485,10 +485,11 @@ impl<'i, 'a> Walker<'i, 'a> {
         let mut state = self.state;
         for (number, pattern) in closure.inputs.iter().enumerate() {
             let mut ty = parameters.get(number).cloned().unwrap_or_default();
-            if let Pat::Ident(name) = pattern {
-                if name.ident == "py" && ty.is_unknown() {
-                    ty = Ty::named("pyo3::Python");
-                }
+            if let Pat::Ident(name) = pattern
+                && name.ident == "py"
+                && ty.is_unknown()
+            {
+                ty = Ty::named("pyo3::Python");
             }
             self.bind(pattern, &ty);
             let known = match pattern {
@@ -788,12 +789,11 @@ impl<'i, 'a> Walker<'i, 'a> {
         let (owner, full) = self.inference().owner(path);
         let is = |module: &str| owner.is(module);
         if name == "drop" && call.args.len() == 1 {
-            if let Some(Expr::Path(dropped)) = call.args.first() {
-                if let Some(variable) = dropped.path.get_ident().map(ToString::to_string) {
-                    if self.release_variable(&variable) {
-                        return;
-                    }
-                }
+            if let Some(Expr::Path(dropped)) = call.args.first()
+                && let Some(variable) = dropped.path.get_ident().map(ToString::to_string)
+                && self.release_variable(&variable)
+            {
+                return;
             }
             if let Some(argument) = call.args.first() {
                 let ty = self.type_of(argument);
@@ -1044,14 +1044,14 @@ impl<'i, 'a> Walker<'i, 'a> {
         let receiver = self.type_of(&call.receiver);
         let peeled = receiver.peeled().clone();
         let span = call.method.span();
-        if let Some(lock) = self.lock_taken(call, &receiver, unwrapped) {
-            if !awaited {
-                for argument in &call.args {
-                    self.visit_expr(argument);
-                }
-                self.acquire(lock, span, address(call));
-                return;
+        if let Some(lock) = self.lock_taken(call, &receiver, unwrapped)
+            && !awaited
+        {
+            for argument in &call.args {
+                self.visit_expr(argument);
             }
+            self.acquire(lock, span, address(call));
+            return;
         }
         let has_closure = call
             .args
@@ -1170,14 +1170,12 @@ impl<'i, 'a> Walker<'i, 'a> {
                 }
             }
         }
-        if !awaited {
-            if let Some(kind) = python::waiting_method(&peeled, call, unwrapped) {
-                self.emit(Operation::Wait(kind, method.clone()), span);
-                if is_condvar_wait {
-                    if let Some(id) = call.args.first().and_then(|first| self.guard_of(first)) {
-                        self.given.insert(address(call), id);
-                    }
-                }
+        if !awaited && let Some(kind) = python::waiting_method(&peeled, call, unwrapped) {
+            self.emit(Operation::Wait(kind, method.clone()), span);
+            if is_condvar_wait
+                && let Some(id) = call.args.first().and_then(|first| self.guard_of(first))
+            {
+                self.given.insert(address(call), id);
             }
         }
         let argument = call
@@ -1605,10 +1603,10 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
     fn visit_expr_assign(&mut self, assign: &'ast syn::ExprAssign) {
         self.visit_expr(&assign.left);
         self.visit_expr(&assign.right);
-        if let (Expr::Path(variable), Some(guard)) = (&*assign.left, self.guard_of(&assign.right)) {
-            if let Some(name) = variable.path.get_ident() {
-                self.give_to_variable(guard, &name.to_string());
-            }
+        if let (Expr::Path(variable), Some(guard)) = (&*assign.left, self.guard_of(&assign.right))
+            && let Some(name) = variable.path.get_ident()
+        {
+            self.give_to_variable(guard, &name.to_string());
         }
     }
 

@@ -734,12 +734,12 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         else {
             return;
         };
-        if name == "wrap_pymodule" {
-            if let Ok(path) = mac.parse_body::<syn::Path>() {
-                self.index
-                    .exported
-                    .extend(path.segments.last().map(|last| last.ident.to_string()));
-            }
+        if name == "wrap_pymodule"
+            && let Ok(path) = mac.parse_body::<syn::Path>()
+        {
+            self.index
+                .exported
+                .extend(path.segments.last().map(|last| last.ident.to_string()));
         }
         if name != "thread_local" && name != "lazy_static" {
             return;
@@ -798,13 +798,13 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         };
         let outer = self.container.replace(container);
         for inner in &item.items {
-            if let ImplItem::Fn(function) = inner {
-                if !is_for_tests(&function.attrs) {
-                    self.add_function(&function.attrs, &function.sig, &function.block);
-                    let inside = self.container.take();
-                    visit::visit_block(self, &function.block);
-                    self.container = inside;
-                }
+            if let ImplItem::Fn(function) = inner
+                && !is_for_tests(&function.attrs)
+            {
+                self.add_function(&function.attrs, &function.sig, &function.block);
+                let inside = self.container.take();
+                visit::visit_block(self, &function.block);
+                self.container = inside;
             }
         }
         self.container = outer;
@@ -818,10 +818,10 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         };
         let outer = self.container.replace(container);
         for inner in &item.items {
-            if let syn::TraitItem::Fn(function) = inner {
-                if let Some(body) = &function.default {
-                    self.add_function(&function.attrs, &function.sig, body);
-                }
+            if let syn::TraitItem::Fn(function) = inner
+                && let Some(body) = &function.default
+            {
+                self.add_function(&function.attrs, &function.sig, body);
             }
         }
         self.container = outer;
@@ -985,14 +985,14 @@ fn class_options(attributes: &[Attribute], file: usize) -> Option<ClassOptions> 
             "set_all" => options.set_all = true,
             "subclass" => options.subclass = true,
             "extends" => {
-                if let Meta::NameValue(value) = &meta {
-                    if let Expr::Path(path) = &value.value {
-                        options.extends = path
-                            .path
-                            .segments
-                            .last()
-                            .map(|segment| segment.ident.to_string());
-                    }
+                if let Meta::NameValue(value) = &meta
+                    && let Expr::Path(path) = &value.value
+                {
+                    options.extends = path
+                        .path
+                        .segments
+                        .last()
+                        .map(|segment| segment.ident.to_string());
                 }
             }
             _ => {}

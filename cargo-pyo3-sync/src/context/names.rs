@@ -203,10 +203,10 @@ impl Imports {
             Some(full) if full.first() != Some(first) || full.len() > 1 => {
                 let mut path = full.clone();
                 // What the import starts with may be a name of another import: `use std::sync; use sync::Mutex`.
-                if let Some(again) = path.first().filter(|start| *start != first) {
-                    if let Some(prefix) = self.names.get(again).filter(|prefix| prefix.len() > 1) {
-                        path.splice(..1, prefix.iter().cloned());
-                    }
+                if let Some(again) = path.first().filter(|start| *start != first)
+                    && let Some(prefix) = self.names.get(again).filter(|prefix| prefix.len() > 1)
+                {
+                    path.splice(..1, prefix.iter().cloned());
                 }
                 path.extend(rest.iter().cloned());
                 path

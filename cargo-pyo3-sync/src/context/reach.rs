@@ -40,27 +40,25 @@ impl Reach {
         // Calls from closures that are attached, in functions that are not.
         for (id, body) in bodies.iter().enumerate() {
             for event in &body.events {
-                if let Operation::Call(callee) = event.operation {
-                    if event.state == State::Attached
-                        && !event.elsewhere
-                        && attached[callee].is_none()
-                    {
-                        attached[callee] = Some(id);
-                        queue.push_back(callee);
-                    }
+                if let Operation::Call(callee) = event.operation
+                    && event.state == State::Attached
+                    && !event.elsewhere
+                    && attached[callee].is_none()
+                {
+                    attached[callee] = Some(id);
+                    queue.push_back(callee);
                 }
             }
         }
         while let Some(id) = queue.pop_front() {
             for event in &bodies[id].events {
-                if let Operation::Call(callee) = event.operation {
-                    if event.state == State::Caller
-                        && !event.elsewhere
-                        && attached[callee].is_none()
-                    {
-                        attached[callee] = Some(id);
-                        queue.push_back(callee);
-                    }
+                if let Operation::Call(callee) = event.operation
+                    && event.state == State::Caller
+                    && !event.elsewhere
+                    && attached[callee].is_none()
+                {
+                    attached[callee] = Some(id);
+                    queue.push_back(callee);
                 }
             }
         }

@@ -167,10 +167,11 @@ pub fn borrows_mutably(function: &Function<'_>) -> bool {
 pub(super) fn mutably_borrowed(index: &Index<'_>) -> HashSet<String> {
     let mut names = HashSet::new();
     for function in &index.functions {
-        if let Some(name) = &function.self_type {
-            if function.kind == FunctionKind::PyMethod && borrows_mutably(function) {
-                names.insert(name.clone());
-            }
+        if let Some(name) = &function.self_type
+            && function.kind == FunctionKind::PyMethod
+            && borrows_mutably(function)
+        {
+            names.insert(name.clone());
         }
         let mut guards = Vec::new();
         for (_, ty) in function
