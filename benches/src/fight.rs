@@ -12,10 +12,10 @@ use std::{
 
 use pyo3::Python;
 
-use crate::harness::{Fairness, Round};
+use crate::harness::{Fairness, Outcome, Peer, Round, Subject, compare};
 
 /// For how long threads fight where only their throughput is asked for.
-pub(crate) const BOUT: Duration = Duration::from_millis(100);
+const BOUT: Duration = Duration::from_millis(100);
 
 /// How a fight goes.
 #[derive(Clone, Copy)]
@@ -24,6 +24,27 @@ pub(crate) struct Rules {
     pub(crate) duration: Duration,
     /// Whether each thread looks at the clock in each turn, which takes longer than all the rest of a short one.
     pub(crate) timed: bool,
+}
+
+impl Rules {
+    /// For what so many threads get done together.
+    pub(crate) fn throughput(threads: usize) -> Self {
+        Rules {
+            threads,
+            duration: BOUT,
+            timed: false,
+        }
+    }
+}
+
+/// Who gets most done: the medians of seven fights, in which ours shall be as good as the best. One thread alone fights nobody.
+pub(crate) fn compare_fights(subjects: Vec<Subject<'_>>, threads: usize) -> Outcome {
+    let outcome = compare(7, subjects).by_median();
+    if threads == 1 {
+        outcome
+    } else {
+        outcome.target(Peer::Best, 1.0)
+    }
 }
 
 /// One of the threads.

@@ -9,7 +9,7 @@ use pyo3::{Python, sync::MutexExt};
 
 use crate::{
     FREE_THREADED,
-    fight::{self, Rules, Work, fight},
+    fight::{Rules, Work, compare_fights, fight},
     harness::{Group, Outcome, Peer, Subject, compare},
 };
 
@@ -188,17 +188,12 @@ fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Ou
         let work = Work::lasting(nanoseconds);
         Subject::new(L::NAME, move || {
             let lock = L::new();
-            fight(py, rules(threads), |py, _| {
+            fight(py, Rules::throughput(threads), |py, _| {
                 lock.with(py, |data| work.run(data));
             })
         })
     }
-    let outcome = compare(7, for_each_lock!(subject(py, NANOSECONDS, THREADS))).by_median();
-    if THREADS == 1 {
-        outcome
-    } else {
-        outcome.target(Peer::Best, 1.0)
-    }
+    compare_fights(for_each_lock!(subject(py, NANOSECONDS, THREADS)), THREADS)
 }
 
 /// The same, while the owner leaves the interpreter with the mutex locked. With a GIL attached threads meet only so.
@@ -207,23 +202,13 @@ fn detaching<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Ou
         let work = Work::lasting(nanoseconds);
         Subject::new(L::NAME, move || {
             let lock = L::new();
-            fight(py, rules(threads), |py, _| {
+            fight(py, Rules::throughput(threads), |py, _| {
                 lock.with(py, |data| py.detach(|| work.run(data)));
             })
         })
     }
-    compare(
-        7,
+    compare_fights(
         for_each_detaching_lock!(subject(py, NANOSECONDS, THREADS)),
+        THREADS,
     )
-    .by_median()
-    .target(Peer::Best, 1.0)
-}
-
-fn rules(threads: usize) -> Rules {
-    Rules {
-        threads,
-        duration: fight::BOUT,
-        timed: false,
-    }
 }

@@ -10,7 +10,7 @@ use pyo3_sync::{
 
 use crate::{
     FREE_THREADED,
-    fight::{self, Rules, Work, fight},
+    fight::{Rules, Work, compare_fights, fight},
     harness::{EMPTY_LOOP, Group, OURS, Outcome, Peer, Subject, compare},
 };
 
@@ -250,11 +250,7 @@ fn object_section(py: Python<'_>) -> Outcome {
 /// `THREADS` threads that do nothing but enter the section, change the data for so many nanoseconds, leave.
 fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
     let work = Work::lasting(NANOSECONDS);
-    let rules = Rules {
-        threads: THREADS,
-        duration: fight::BOUT,
-        timed: false,
-    };
+    let rules = Rules::throughput(THREADS);
     #[allow(unused_mut, reason = "not in every build")]
     let mut subjects = vec![
         Subject::new(OURS, move || {
@@ -287,10 +283,5 @@ fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Ou
             })
         }));
     }
-    let outcome = compare(7, subjects).by_median();
-    if THREADS == 1 {
-        outcome
-    } else {
-        outcome.target(Peer::Best, 1.0)
-    }
+    compare_fights(subjects, THREADS)
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use pyo3::{Python, sync::RwLockExt};
 
 use crate::{
-    fight::{self, Rules, Work, fight},
+    fight::{Rules, Work, compare_fights, fight},
     harness::{Group, OURS, Outcome, Peer, Round, Subject, compare},
 };
 
@@ -194,7 +194,7 @@ fn mixed<const WRITES: u64, const THREADS: usize>(py: Python<'_>) -> Outcome {
 
 fn read_and_write<L: Lock>(py: Python<'_>, threads: usize, writes: u64) -> Round {
     let lock = L::new();
-    fight(py, rules(threads), |py, fighter| {
+    fight(py, Rules::throughput(threads), |py, fighter| {
         if fighter.turns * writes % 100 < writes {
             lock.write(py, |data| *data += 1);
         } else {
@@ -209,23 +209,10 @@ fn contended<const NANOSECONDS: u64, const THREADS: usize>(py: Python<'_>) -> Ou
         let work = Work::lasting(nanoseconds);
         Subject::new(L::NAME, move || {
             let lock = L::new();
-            fight(py, rules(threads), |py, _| {
+            fight(py, Rules::throughput(threads), |py, _| {
                 lock.write(py, |data| work.run(data));
             })
         })
     }
-    let outcome = compare(7, for_each_lock!(subject(py, NANOSECONDS, THREADS))).by_median();
-    if THREADS == 1 {
-        outcome
-    } else {
-        outcome.target(Peer::Best, 1.0)
-    }
-}
-
-fn rules(threads: usize) -> Rules {
-    Rules {
-        threads,
-        duration: fight::BOUT,
-        timed: false,
-    }
+    compare_fights(for_each_lock!(subject(py, NANOSECONDS, THREADS)), THREADS)
 }
