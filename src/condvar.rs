@@ -374,7 +374,7 @@ impl PyCondvar {
             waiter.wait_for(Holders::Anybody);
             // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
             while self.sequence.load(Ordering::Relaxed) == before {
-                waiter.sleep(py, self.sequence.address(), None, |now| now == before)?;
+                waiter.sleep_unmarked(py, self.sequence.address(), None, |now| now == before)?;
             }
             Ok(())
         });

@@ -1,32 +1,16 @@
 //! The state machine of the mutex, without the data that it guards.
 
-use std::{
-    panic::Location,
-    sync::atomic::Ordering,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{panic::Location, sync::atomic::Ordering, thread};
 
 use pyo3::Python;
 
 use crate::{
-    build_config::FREE_THREADED,
     deadlock::LockKind,
     wait::{self, FLAG, PARKED, Patience, RESERVATION, Refusal, ThreadId, UNOWNED, Waiter, Word},
 };
 
 /// A thread panicked while it owned the mutex.
 const POISONED: u64 = FLAG;
-
-/// How often a thread that finds the mutex owned looks again before it sleeps. Between two looks it gives its processor
-/// away: to pause for less makes the word go to and fro between processors, while the owner could lock and unlock
-/// many times. CPython does the same, as often (`MAX_SPIN_COUNT` in `Python/lock.c`). Only before the first sleep: a thread
-/// that spins is in no queue, so no mutex can be reserved for it.
-const SPINS: u32 = 40;
-
-/// For how long at most, because it is attached meanwhile, and the world cannot be stopped: where processors are few, each
-/// yield can take a time slice of somebody else's.
-const SPIN_TIME: Duration = Duration::from_micros(100);
 
 pub(super) struct RawMutex {
     /// | id | `UNOWNED` | meaning | who moves it there |
@@ -42,7 +26,7 @@ pub(super) struct RawMutex {
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
-    /// | `PARKED` | look for sleepers when unlocking | by a thread about to sleep | by the owner, when it takes the last sleeper off the queue |
+    /// | `PARKED` | look for sleepers when unlocking | by a thread that enters the queue, under its lock | by the owner, when it takes the last sleeper off the queue |
     /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
     word: Word,
 }
@@ -95,7 +79,6 @@ impl RawMutex {
     ) -> Result<(), Refusal> {
         let mut waiter = Waiter::new(&self.word, LockKind::Mutex, patience, asked_at);
         let me = waiter.thread;
-        let (mut spins, start) = (0, Instant::now());
         // The id in a reservation that this thread has watched for its whole length.
         let mut expired = None;
         loop {
@@ -107,23 +90,15 @@ impl RawMutex {
                 }
                 continue;
             }
-            // With a GIL the owner cannot run while this thread spins. Where others sleep already, spinning would
-            // only delay them.
-            let may_spin = FREE_THREADED && bits & PARKED == 0 && spins < SPINS;
-            if may_spin && start.elapsed() < SPIN_TIME {
-                spins += 1;
-                thread::yield_now();
-                continue;
-            }
-            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+            // Where others sleep already, spinning would only delay them.
+            if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
             let pause_is_over = waiter.sleep(py, self.word.address(), pause, |now| {
                 // A reservation made, or dropped, in between changes how long to sleep: look again.
-                now & PARKED != 0
-                    && !matches!(self::look(now, me, expired), Look::Available)
+                !matches!(self::look(now, me, expired), Look::Available)
                     && (now & UNOWNED != 0) == reserved
             })?;
             expired = pause_is_over.then(|| ThreadId::from_bits(bits)).flatten();
@@ -164,7 +139,7 @@ impl RawMutex {
             if !Word::owner(bits).is_some_and(ThreadId::is_gone) {
                 return false;
             }
-            // Fails if another thread marks the word on its way to being told that the owner is gone.
+            // Fails if another thread marks the word before it sleeps: those with a time limit do.
             if self.take(py, bits, ThreadId::current(), asked_at) {
                 self.poison(py);
                 return true;
@@ -211,8 +186,7 @@ impl RawMutex {
             return;
         }
         wait::unpark_one(self.word.address(), |first| {
-            // Which sleepers there are cannot change while the queue is locked. A thread that sets `PARKED` now
-            // will find it cleared, or see that the mutex is not owned, when it has the queue's lock in turn.
+            // Which sleepers there are cannot change while the queue is locked, and nobody sets `PARKED` meanwhile.
             let next = first.map_or(0, |first| {
                 let more = if first.others { PARKED } else { 0 };
                 if first.is_due {

@@ -31,7 +31,7 @@ pub(super) struct RawOnce {
     ///
     /// A cell whose owner was left behind by a fork counts as empty, whatever was moved into it.
     ///
-    /// `PARKED` is set by threads about to sleep, survives failures, and goes away on completion. Threads that would
+    /// `PARKED` is set by threads that enter the queue, survives failures, and goes away on completion. Threads that would
     /// run an initialiser themselves sleep at the address of the word, and those that only [`wait`](Self::wait) one
     /// byte behind it, so that a failing initialiser wakes one that takes over.
     word: Word,
@@ -110,11 +110,9 @@ impl RawOnce {
                 }
                 continue;
             }
-            if bits & PARKED != 0 || self.word.flag(py, bits, PARKED).is_ok() {
-                waiter.sleep(py, self.turn_address(), None, |now| {
-                    now & PARKED != 0 && now & WRITING == 0 && is_running(now)
-                })?;
-            }
+            waiter.sleep(py, self.turn_address(), None, |now| {
+                now & WRITING == 0 && is_running(now)
+            })?;
         }
     }
 
@@ -126,13 +124,11 @@ impl RawOnce {
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
         let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, asked_at);
-        while let Some(bits) = self.settle() {
-            if bits & PARKED != 0 || self.word.flag(py, bits, PARKED).is_ok() {
-                waiter.sleep(py, self.completion_address(), None, |now| {
-                    let is_written = now & WRITING != 0 && is_running(now);
-                    now & PARKED != 0 && now & COMPLETE == 0 && !is_written
-                })?;
-            }
+        while self.settle().is_some() {
+            waiter.sleep(py, self.completion_address(), None, |now| {
+                let is_written = now & WRITING != 0 && is_running(now);
+                now & COMPLETE == 0 && !is_written
+            })?;
         }
         Ok(())
     }

@@ -9,13 +9,12 @@ use std::{
     panic::Location,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pyo3::Python;
 
 use crate::{
-    build_config::FREE_THREADED,
     deadlock::LockKind,
     wait::{
         self, Crowd, FLAG, Front, Holders, PARKED, Patience, Pending, RESERVATION, Refusal,
@@ -29,10 +28,6 @@ const POISONED: u64 = FLAG;
 
 /// The bits that say who may become the owner.
 const RIGHT: u64 = !(POISONED | PARKED);
-
-/// For how long a thread looks again before it sleeps, giving its processor away in between. It is attached meanwhile, and the
-/// world cannot be stopped.
-const SPIN_TIME: Duration = Duration::from_micros(100);
 
 /// How long a writer that waits for readers sleeps at first. The reason is told in [`readers`]; any time is enough in which a
 /// processor writes back what it has stored.
@@ -63,7 +58,7 @@ pub(super) struct RawRwLock {
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
-    /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread about to sleep | by whoever takes the last one off the queue |
+    /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread that enters the queue, under its lock | by whoever takes the last one off the queue |
     /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
     word: Word,
     /// Whether the owner only waits until those who read have left. If it never comes back, because a fork left it behind or the interpreter
@@ -191,7 +186,6 @@ impl RawRwLock {
     ) -> Result<Entry, Refusal> {
         self.leave(entry);
         let mut waiter = self.waiter(patience, asked_at);
-        let start = Instant::now();
         let mut has_slept = false;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
@@ -211,15 +205,11 @@ impl RawRwLock {
                 self.leave(entry);
                 continue;
             }
-            if FREE_THREADED && bits & PARKED == 0 && start.elapsed() < SPIN_TIME {
-                thread::yield_now();
-                continue;
-            }
-            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+            if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
             let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, |now| {
-                now & PARKED != 0 && self.owner(now).is_some()
+                self.owner(now).is_some()
             });
             if let Err(refusal) = slept {
                 // Perhaps it was woken at the same time, and is waited for.
@@ -336,7 +326,6 @@ impl RawRwLock {
     ) -> Result<(), Refusal> {
         let mut waiter = self.waiter(patience, asked_at);
         let me = waiter.thread;
-        let start = Instant::now();
         // The right that this thread has watched for the whole length of a reservation.
         let mut expired = None;
         loop {
@@ -351,19 +340,14 @@ impl RawRwLock {
                 }
                 continue;
             }
-            if FREE_THREADED && bits & PARKED == 0 && start.elapsed() < SPIN_TIME {
-                thread::yield_now();
-                continue;
-            }
-            if bits & PARKED == 0 && self.word.flag(py, bits, PARKED).is_err() {
+            if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
             let pause_is_over =
                 waiter.sleep(py, self.address(Sleepers::Writers), pause, |now| {
-                    now & PARKED != 0
-                        && !matches!(self.look(now, me, expired), Look::Available)
+                    !matches!(self.look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
                 })?;
             expired = pause_is_over.then_some(bits & RIGHT);
@@ -377,16 +361,15 @@ impl RawRwLock {
         let not_yet = WaitsToWrite { raw: self, py };
         let id = self.id();
         waiter.wait_for(Holders::Readers(id));
-        let start = Instant::now();
         let mut pause = Some(FIRST_SLEEP);
         while readers::is_read(id) {
-            if FREE_THREADED && start.elapsed() < SPIN_TIME {
-                thread::yield_now();
+            if waiter.spin(py) {
                 continue;
             }
-            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Owner), pause, |_| {
-                readers::is_read(id)
-            })?;
+            let pause_is_over =
+                waiter.sleep_unmarked(py, self.address(Sleepers::Owner), pause, |_| {
+                    readers::is_read(id)
+                })?;
             // Not after a shorter sleep: what is told in `readers` needs the time.
             if pause_is_over {
                 pause = None;
@@ -543,7 +526,7 @@ impl RawRwLock {
             if others || !is_abandoned {
                 return false;
             }
-            // Fails if another thread marks the word on its way to being told.
+            // Fails if another thread marks the word before it sleeps: those with a time limit do.
             if self.take(py, bits, ThreadId::current(), asked_at) {
                 break owner.is_some();
             }

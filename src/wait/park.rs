@@ -10,10 +10,10 @@
 //!
 //! # Rules
 //!
-//! - A thread parks while it is detached. It may unpark others while it is attached: whoever holds the lock of a
-//!   queue runs only the few lines below and the short closures given to them, never waits, attaches, allocates
+//! - A thread parks while it is detached. It enters a queue, and unparks others, while it is attached: whoever holds the lock of a
+//!   queue runs only the few lines below and the short closures given to them, never waits, attaches, detaches, allocates
 //!   Python objects or panics, so taking that lock is no wait in the sense of invariant I1.
-//! - The closure `validate` given to [`park`] runs under the lock of the queue. Whoever wants to wake a thread
+//! - The closure `validate` given to [`enter`] runs under the lock of the queue. Whoever wants to wake a thread
 //!   changes the word first, or in the closure given to [`unpark_one`], and looks into the queue under the same
 //!   lock. So a thread is either in the queue by then, or it sees the changed word and does not fall asleep.
 
@@ -38,8 +38,6 @@ pub(crate) enum Parked {
     Woken,
     /// The time limit passed first. The thread is no longer in the queue.
     TimedOut,
-    /// `validate` said that there is nothing to wait for.
-    Refused,
 }
 
 /// The thread at the front of a queue, as [`unpark_one`] shows it.
@@ -198,37 +196,41 @@ pub(super) fn lock_all_queues() -> Vec<MutexGuard<'static, Queue>> {
     TABLE.iter().map(|shard| lock_shard(shard)).collect()
 }
 
-/// Puts the calling thread, which is detached, to sleep at `address` until it is unparked or the `deadline` has
-/// passed, unless `validate` refuses.
+/// Enters the calling thread in the queue of `address`, unless `validate` says that there is nothing to wait for. Gives whether it did; then
+/// the thread has to [`park`].
 ///
 /// `sleeper` is this thread's own, for this sleep. `since` is the time at which this thread began to wait, which decides about its place
 /// in the queue.
-pub(super) fn park(
-    sleeper: Arc<Sleeper>,
+#[must_use]
+pub(super) fn enter(
+    sleeper: &Arc<Sleeper>,
     address: usize,
     thread: ThreadId,
     since: Instant,
-    deadline: Option<Instant>,
     validate: impl FnOnce() -> bool,
-) -> Parked {
-    {
-        let mut queue = lock_queue(address);
-        if !validate() {
-            return Parked::Refused;
-        }
+) -> bool {
+    let mut queue = lock_queue(address);
+    let enters = validate();
+    if enters {
         queue.insert(Entry {
             address,
             thread,
             since,
-            sleeper: Arc::clone(&sleeper),
+            sleeper: Arc::clone(sleeper),
         });
     }
+    enters
+}
+
+/// Puts the calling thread, which is detached and has [entered](enter) the queue of `address`, to sleep until it is unparked or
+/// the `deadline` has passed.
+pub(super) fn park(sleeper: &Arc<Sleeper>, address: usize, deadline: Option<Instant>) -> Parked {
     // `thread::park` may return for no reason, or for somebody else's; only the flag counts.
     while !sleeper.is_woken() {
         match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             None => thread::park(),
             Some(Duration::ZERO) => {
-                if lock_queue(address).withdraw(&sleeper) {
+                if lock_queue(address).withdraw(sleeper) {
                     return Parked::TimedOut;
                 }
                 // Another thread has just taken this one off the queue: that counts, or the wake-up would be lost.

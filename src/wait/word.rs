@@ -24,8 +24,8 @@
 //! 2. One interpreter uses the word. Two legacy sub-interpreters share the statics of an extension but stop their
 //!    worlds separately, and two with a GIL each would store at once; see
 //!    [`ensure_single_interpreter`](crate::ensure_single_interpreter).
-//! 3. Detached threads only read: the flag `PARKED` is set before a thread detaches and cleared by the attached
-//!    thread that unlocks, and the check that a thread makes on the point of falling asleep is a load.
+//! 3. Detached threads do nothing to a word: the flag `PARKED` is set before a thread detaches, as it enters the queue, and cleared by the
+//!    attached thread that unlocks.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::AtomicPtr;
@@ -154,12 +154,20 @@ impl Word {
         self.compare_exchange(py, current, new, Ordering::Release)
     }
 
-    /// Sets flags on `current` without passing anything on.
-    ///
-    /// Relaxed: a flag guards no data. The queue's own lock orders `PARKED` against its readers.
-    #[inline]
-    pub(crate) fn flag(&self, py: Python<'_>, current: u64, flags: u64) -> Result<u64, u64> {
-        self.compare_exchange(py, current, current | flags, Ordering::Relaxed)
+    /// Sets `PARKED`, unless the word is not `blocked`. Gives whether it is set. For a thread that holds the lock of the queue that it enters.
+    pub(crate) fn park(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
+        // Relaxed, all of it: a flag guards no data, and the queue's lock orders it against those who look there for sleepers.
+        let mut bits = self.load(Ordering::Relaxed);
+        while blocked(bits) {
+            if bits & PARKED != 0 {
+                return true;
+            }
+            match self.compare_exchange(py, bits, bits | PARKED, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => bits = now,
+            }
+        }
+        false
     }
 
     /// Changes the word to whatever `change` makes of it, passing on what this thread wrote. Gives the old bits.

@@ -35,9 +35,14 @@ const FILES: [&str; 20] = [
 /// What the copies take from elsewhere.
 const CRATES: [&str; 4] = ["std", "pyo3", "libc", "crossbeam_utils"];
 
-/// Smaller numbers, so that there is less to explore, and queues that do not depend on addresses, so that loom can repeat a run. The
+/// Smaller numbers, so that there is less to explore (and threads sleep, instead of spinning until there is no need to), and queues that do not depend on addresses, so that loom can repeat a run. The
 /// algorithms do not depend on either.
-const REDUCTIONS: [(&str, &str, &str); 3] = [
+const REDUCTIONS: [(&str, &str, &str); 4] = [
+    (
+        "wait/mod.rs",
+        "const SPINS: u32 = 60;",
+        "const SPINS: u32 = 0;",
+    ),
     (
         "wait/readers.rs",
         "const SLOTS: usize = 6;",

@@ -61,7 +61,7 @@ pub(crate) struct Model {
     body: fn(),
 }
 
-/// Time goes on so fast that nobody spins.
+/// Time goes on fast, but no sleeper is due.
 const TICK: Duration = Duration::from_micros(150);
 /// Time goes on so fast that whoever sleeps is due.
 const SLOW: Duration = Duration::from_millis(2);
