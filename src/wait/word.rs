@@ -41,7 +41,8 @@ use super::ThreadId;
 use crate::build_config::FREE_THREADED;
 
 /// Threads may be asleep in the queue of this word. Whoever finds it set when giving the word up must look there.
-/// It may outlive the last sleeper (one whose time was up leaves it set), never the other way round.
+/// It may outlive the last sleeper (one whose time was up leaves it set). Where it is not set nobody sleeps, or, if the primitive says
+/// so, somebody was woken who will set it again.
 pub(crate) const PARKED: u64 = 0b001;
 /// The word has no owner, whatever id it shows.
 pub(crate) const UNOWNED: u64 = 0b010;

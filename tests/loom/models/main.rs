@@ -136,6 +136,12 @@ fn models() -> Vec<Model> {
         Model::new("mutex::attaching", mutex::attaching_runs_code, world).preemptions(2),
         Model::new("mutex::limit", mutex::limit, world).preemptions(2),
         Model::new("mutex::interrupt", mutex::interrupt, world).preemptions(2),
+        Model::new(
+            "mutex::woken_and_interrupted",
+            mutex::woken_and_interrupted,
+            world,
+        )
+        .preemptions(1),
         Model::new("condvar::notification", condvar::notification, world).preemptions(3),
         Model::new("condvar::detached", condvar::notified_by_detached, world).preemptions(3),
         Model::new("condvar::for_two", condvar::notifications_for_two, world).preemptions(2),

@@ -213,9 +213,9 @@ pub(crate) fn attaching_runs_code() {
 /// Long enough to fall asleep, and as long as nothing else takes.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// The owner is away for a while. Of those who want the mutex meanwhile, the one that `waits` may give up, and the other must get it all
+/// The owner is away for a while, so many times. Of those who want the mutex meanwhile, the one that `waits` may give up, and the other must get it all
 /// the same.
-fn gives_up(waits: fn(&Counter, Python<'_>) -> bool) {
+fn gives_up(turns: u32, waits: fn(&Counter, Python<'_>) -> bool) {
     let counter = Counter::new();
     let gives_up = {
         let counter = Rc::clone(&counter);
@@ -226,28 +226,39 @@ fn gives_up(waits: fn(&Counter, Python<'_>) -> bool) {
         spawn(move || counter.add_one())
     };
     attach(|py| {
-        let mut owned = counter.lock(py);
-        detach(py, || ());
-        owned.increment();
+        for _ in 0..turns {
+            let mut owned = counter.lock(py);
+            detach(py, || ());
+            owned.increment();
+        }
     });
     patient.join();
     let got_it = gives_up.join();
-    assert_eq!(counter.number(), 2 + u32::from(got_it));
+    assert_eq!(counter.number(), turns + 1 + u32::from(got_it));
 }
 
 pub(crate) fn limit() {
-    gives_up(|counter, py| {
+    gives_up(1, |counter, py| {
         let owned = counter.lock_in_time(py, SHORT);
         owned.map(|mut owned| owned.increment()).is_some()
     });
 }
 
-pub(crate) fn interrupt() {
+fn is_interrupted(turns: u32) {
     interpreter::raise_after(1);
-    gives_up(|counter, py| {
+    gives_up(turns, |counter, py| {
         let owned = counter.lock_interruptibly(py);
         owned.map(|mut owned| owned.increment()).is_some()
     });
+}
+
+pub(crate) fn interrupt() {
+    is_interrupted(1);
+}
+
+/// The owner comes back before the one that it woke, who gives up then: others still sleep.
+pub(crate) fn woken_and_interrupted() {
+    is_interrupted(2);
 }
 
 /// A thread gives up waiting in the middle of what would have become a cycle: whoever is told of it is told before.
