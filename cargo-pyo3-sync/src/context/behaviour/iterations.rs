@@ -1,0 +1,67 @@
+//! Iterations over a `PyDict`, `PySet` or `PyList`: how long they go on, and whether somebody else can have the collection.
+
+use proc_macro2::Span;
+use syn::Expr;
+
+use super::{Iteration, Origin, Walker};
+use crate::context::names::Ty;
+
+impl Walker<'_, '_> {
+    pub(super) fn iterates(&mut self, collection: &Expr, ty: &Ty, span: Span) {
+        if !ty.is("pyo3::Bound") {
+            return;
+        }
+        let name = ty.argument(0).name;
+        if !matches!(
+            name.as_str(),
+            "pyo3::PyDict" | "pyo3::PySet" | "pyo3::PyList"
+        ) {
+            return;
+        }
+        let iteration = Iteration {
+            class: name.trim_start_matches("pyo3::").to_owned(),
+            origin: self.origin(collection),
+            place: self.place(span),
+            in_critical_section: self.critical > 0,
+            events: self.body.events.len()..usize::MAX,
+        };
+        self.body.iterations.push(iteration);
+    }
+
+    /// Iterations that were begun in a statement go on to the end of it.
+    pub(super) fn end_iterations(&mut self, first: usize) {
+        let end = self.body.events.len();
+        for iteration in &mut self.body.iterations[first..] {
+            if iteration.events.end == usize::MAX {
+                iteration.events.end = end;
+            }
+        }
+    }
+
+    /// Where a collection comes from, as far as the expression tells.
+    pub(super) fn origin(&self, expression: &Expr) -> Origin {
+        match expression {
+            Expr::Path(path) => match path.path.get_ident().map(ToString::to_string) {
+                Some(name) if self.locals.get(&name).is_some() => {
+                    self.origins.get(&name).copied().unwrap_or(Origin::Unknown)
+                }
+                _ => Origin::Shared,
+            },
+            Expr::Field(field) => match self.type_of(&field.base).peeled().local() {
+                Some(_) => Origin::Shared,
+                None => Origin::Unknown,
+            },
+            Expr::Reference(inner) => self.origin(&inner.expr),
+            Expr::Paren(inner) => self.origin(&inner.expr),
+            Expr::Unary(inner) => self.origin(&inner.expr),
+            Expr::Try(inner) => self.origin(&inner.expr),
+            Expr::MethodCall(call) => match call.method.to_string().as_str() {
+                "copy" | "items" | "keys" | "values" | "call0" | "call1" | "call" => Origin::Fresh,
+                "getattr" | "__dict__" | "dict" => Origin::Shared,
+                _ => self.origin(&call.receiver),
+            },
+            Expr::Call(_) => Origin::Fresh,
+            _ => Origin::Unknown,
+        }
+    }
+}
