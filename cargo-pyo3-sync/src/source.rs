@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
 
 /// `// pyo3-sync: allow(rule) reason`.
 #[derive(Debug)]
@@ -60,11 +60,10 @@ impl SourceFile {
     pub fn parse(path: &Path, text: String) -> Result<Self, (usize, usize, String)> {
         let skipped = before_the_code(&text);
         let code = &text[skipped..];
-        let stream: proc_macro2::TokenStream =
-            code.parse().map_err(|error: proc_macro2::LexError| {
-                let start = error.span().start();
-                (start.line, start.column + 1, error.to_string())
-            })?;
+        let stream: TokenStream = code.parse().map_err(|error: proc_macro2::LexError| {
+            let start = error.span().start();
+            (start.line, start.column + 1, error.to_string())
+        })?;
         let tree: syn::File = syn::parse2(stream).map_err(|error| {
             let start = error.span().start();
             (start.line, start.column + 1, error.to_string())
@@ -82,6 +81,11 @@ impl SourceFile {
         };
         file.allows = file.find_allows();
         Ok(file)
+    }
+
+    /// All tokens. They are parsed anew: their spans have nothing to do with those of the tree, but `range` knows both.
+    pub fn tokens(&self) -> TokenStream {
+        self.text[self.skipped..].parse().unwrap_or_default()
     }
 
     /// The bytes of the text that a span stands for.

@@ -161,10 +161,10 @@ fn load_workspace(manifest: &Path, metadata: &cargo_metadata::Metadata) -> Resul
             Some(config) => config,
             None => for_all.clone().unwrap_or_default(),
         };
-        let has_pyo3_sync = package
-            .dependencies
-            .iter()
-            .any(|dependency| dependency.name == "pyo3-sync");
+        let has_pyo3_sync = package.dependencies.iter().any(|dependency| {
+            dependency.name == "pyo3-sync"
+                && dependency.kind == cargo_metadata::DependencyKind::Normal
+        });
         for target in &package.targets {
             let library = target.kind.iter().any(|kind| {
                 matches!(

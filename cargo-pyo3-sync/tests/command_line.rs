@@ -2,12 +2,15 @@
 //!
 //! Outputs are compared with the files in `tests/snapshots`; `UPDATE_SNAPSHOTS=1 cargo test` writes them anew.
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
 };
 
+use support::{checker, commit_all, errors, git, text};
 use tempfile::TempDir;
 
 /// A copy of `tests/package`, which a test may change.
@@ -49,41 +52,16 @@ impl Package {
 
     /// Runs the command in the package.
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_cargo-pyo3-sync"))
-            .current_dir(self.folder.path())
-            .arg("pyo3-sync")
-            .args(arguments)
-            .output()
-            .unwrap()
+        checker(self.folder.path(), arguments)
     }
 
     fn git(&self, arguments: &[&str]) {
-        let status = Command::new("git")
-            .current_dir(self.folder.path())
-            .args(["-c", "user.name=test", "-c", "user.email=test@example.org"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(
-            status.status.success(),
-            "git {arguments:?}: {}",
-            String::from_utf8_lossy(&status.stderr)
-        );
+        git(self.folder.path(), arguments);
     }
 
     fn commit(&self) {
-        self.git(&["init", "-q"]);
-        self.git(&["add", "."]);
-        self.git(&["commit", "-q", "-m", "as it was"]);
+        commit_all(self.folder.path());
     }
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn errors(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn compare(name: &str, found: &str) {
@@ -358,6 +336,7 @@ fn what_fix_writes_is_found_no_more() {
 #[test]
 fn fix_changes_names_wherever_they_stand() {
     let package = Package::new();
+    fs::create_dir_all(package.path("vendor/pyo3-sync")).unwrap();
     package.commit();
     package.write(
         "src/cache.rs",
@@ -375,12 +354,12 @@ fn fix_changes_names_wherever_they_stand() {
         "--apply",
         "--allow-dirty",
         "--pyo3-sync-path",
-        "../pyo3-sync",
+        "vendor/pyo3-sync",
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
     assert_eq!(
         package.read("src/cache.rs"),
-        "use pyo3::sync::{MutexExt};\nuse pyo3_sync::PyOnceLock;\nuse pyo3_sync::compat::GILProtected;\n\
+        "use pyo3::sync::{MutexExt};\nuse pyo3_sync::{PyOnceLock, compat::GILProtected};\n\
          mod inner {\n    pub(crate) use pyo3_sync::PyOnceLock;\n}\n\
          // GILOnceCell in a comment stays.\n\
          static A: PyOnceLock<u8> = PyOnceLock::new();\n\
@@ -392,7 +371,27 @@ fn fix_changes_names_wherever_they_stand() {
     assert!(
         package
             .read("Cargo.toml")
-            .contains("pyo3-sync = { path = \"../pyo3-sync\" }")
+            .contains("pyo3-sync = { path = \"vendor/pyo3-sync\" }")
+    );
+}
+
+#[test]
+fn fix_leaves_paths_through_variables_of_macros_to_their_authors() {
+    let package = Package::new();
+    package.append(
+        "src/cache.rs",
+        "\n#[macro_export]\nmacro_rules! cell {\n    () => { $crate::pyo3::sync::GILOnceCell::new() };\n}\n",
+    );
+    let output = package.run(&["fix"]);
+    assert!(
+        text(&output).contains("left alone: src/cache.rs:22: `$crate::pyo3::sync::GILOnceCell`"),
+        "{}",
+        text(&output)
+    );
+    assert!(
+        !text(&output).contains("+++ src/cache.rs"),
+        "{}",
+        text(&output)
     );
 }
 

@@ -51,7 +51,7 @@ impl<'a> Context<'a> {
             .collect();
         let reach = Reach::new(&index, &bodies);
         let shared = sharing::shared_types(&index);
-        let mutably_borrowed = sharing::mutably_borrowed(&index);
+        let mutably_borrowed = sharing::mutably_borrowed(&index, &source.files, &bodies);
         Context {
             source,
             files: &source.files,

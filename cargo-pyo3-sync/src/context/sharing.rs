@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 use super::{
-    index::{Function, FunctionKind, Index, TypeItem},
-    infer::{Inference, Locals},
+    behaviour::Body,
+    index::{Function, FunctionKind, Index, TypeItem, is_for_tests},
     names::Ty,
 };
+use crate::source::SourceFile;
 
 /// The types whose values several threads can be at at once: reached, through fields, from a static, an `Arc`, or a class with a method
 /// that takes `&self`. What is only ever a local variable, or only reached through `&mut self`, is not among them.
@@ -163,10 +165,17 @@ pub fn borrows_mutably(function: &Function<'_>) -> bool {
             .is_some_and(|(_, ty)| ty.is("pyo3::PyRefMut"))
 }
 
-/// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`.
-pub(super) fn mutably_borrowed(index: &Index<'_>) -> HashSet<String> {
+/// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`. Its tests are part of it: they must compile too.
+pub(super) fn mutably_borrowed(
+    index: &Index<'_>,
+    files: &[SourceFile],
+    bodies: &[Body],
+) -> HashSet<String> {
     let mut names = HashSet::new();
-    for function in &index.functions {
+    for file in files {
+        Tests(index, &mut names).visit_file(&file.tree);
+    }
+    for (function, body) in index.functions.iter().zip(bodies) {
         if let Some(name) = &function.self_type
             && function.kind == FunctionKind::PyMethod
             && borrows_mutably(function)
@@ -205,57 +214,26 @@ pub(super) fn mutably_borrowed(index: &Index<'_>) -> HashSet<String> {
                 }
             }
         }
-        let mut borrows = Borrows {
-            index,
-            function,
-            names: &mut names,
-        };
-        borrows.visit_block(function.body);
+        for object in &body.mutable_borrows {
+            match object.argument(0).local() {
+                Some(name) => drop(names.insert(name.to_owned())),
+                None => any_of(index, function, &mut names),
+            }
+        }
+        Guards(index, function, &mut names).visit_block(function.body);
     }
     names
 }
 
-/// `object.borrow_mut()`, `extract::<PyRefMut<Class>>()`.
-struct Borrows<'i, 'a> {
-    index: &'i Index<'a>,
-    function: &'i Function<'a>,
-    names: &'i mut HashSet<String>,
-}
+/// `extract::<PyRefMut<Class>>()`.
+struct Guards<'n, 'i, 'a>(&'i Index<'a>, &'i Function<'a>, &'n mut HashSet<String>);
 
-impl<'ast> Visit<'ast> for Borrows<'_, '_> {
-    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-        if matches!(
-            call.method.to_string().as_str(),
-            "borrow_mut" | "try_borrow_mut"
-        ) {
-            let mut locals = Locals::default();
-            for (name, ty) in &self.function.parameters {
-                locals.set(name, ty.clone());
-            }
-            let inference = Inference {
-                index: self.index,
-                scope: self.function.scope,
-                self_type: self.function.self_type.as_deref(),
-                locals: &locals,
-            };
-            let ty = inference.type_of(&call.receiver);
-            if ty.is_unknown() || matches!(ty.name.as_str(), "pyo3::Bound" | "pyo3::Py") {
-                match ty.argument(0).local() {
-                    Some(name) => drop(self.names.insert(name.to_owned())),
-                    None => self.borrows_something(),
-                }
-            }
-        }
-        visit::visit_expr_method_call(self, call);
-    }
-
+impl<'ast> Visit<'ast> for Guards<'_, '_, '_> {
     fn visit_type(&mut self, ty: &'ast syn::Type) {
-        let resolved = self
-            .index
-            .ty(self.function.scope, ty, self.function.self_type.as_deref());
-        resolved.clone().walk(&mut |part| {
+        let resolved = self.0.ty(self.1.scope, ty, self.1.self_type.as_deref());
+        resolved.walk(&mut |part| {
             if part.is("pyo3::PyRefMut") {
-                self.names
+                self.2
                     .extend(part.argument(0).local().map(ToOwned::to_owned));
             }
         });
@@ -263,24 +241,71 @@ impl<'ast> Visit<'ast> for Borrows<'_, '_> {
     }
 }
 
-impl Borrows<'_, '_> {
-    /// The class is not known; every class that the function names may be it.
-    fn borrows_something(&mut self) {
-        struct Names<'n, 'i, 'a>(&'n mut HashSet<String>, &'i Index<'a>, Option<&'i str>);
-        impl<'ast> Visit<'ast> for Names<'_, '_, '_> {
-            fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
-                let mut name = segment.ident.to_string();
-                if name == "Self" {
-                    name = self.2.unwrap_or_default().to_owned();
-                }
-                if self.1.is_local(&name) {
-                    self.0.insert(name);
-                }
-                visit::visit_path_segment(self, segment);
+/// The class of what is borrowed is not known; every class that the function names, or that fields of its object hold, may be it.
+fn any_of(index: &Index<'_>, function: &Function<'_>, names: &mut HashSet<String>) {
+    let mut mentioned = Identifiers::default();
+    mentioned.visit_signature(function.signature);
+    mentioned.visit_block(function.body);
+    let own = function.self_type.as_ref();
+    names.extend(
+        own.filter(|_| function.kind == FunctionKind::PyMethod)
+            .cloned(),
+    );
+    let local = mentioned.0.into_iter();
+    names.extend(local.filter(|name| index.is_local(name)));
+    for item in index.types.iter().filter(|item| Some(&item.name) == own) {
+        for field in &item.fields {
+            field
+                .ty
+                .walk(&mut |part| names.extend(part.local().map(ToOwned::to_owned)));
+        }
+    }
+}
+
+/// In tests nothing is resolved: where they borrow something, every class that they name may be it.
+struct Tests<'n, 'i, 'a>(&'i Index<'a>, &'n mut HashSet<String>);
+
+impl<'ast> Visit<'ast> for Tests<'_, '_, '_> {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_for_tests(&module.attrs) {
+            visit::visit_item_mod(self, module);
+            return;
+        }
+        let mut mentioned = Identifiers::default();
+        mentioned.visit_item_mod(module);
+        let borrows = ["borrow_mut", "try_borrow_mut", "PyRefMut"]
+            .iter()
+            .any(|name| mentioned.0.contains(*name));
+        if borrows {
+            let local = mentioned.0.into_iter();
+            self.1.extend(local.filter(|name| self.0.is_local(name)));
+        }
+    }
+}
+
+/// All identifiers, those in the arguments of macros too.
+#[derive(Default)]
+struct Identifiers(HashSet<String>);
+
+impl<'ast> Visit<'ast> for Identifiers {
+    fn visit_ident(&mut self, ident: &'ast proc_macro2::Ident) {
+        self.0.insert(ident.to_string());
+    }
+
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        self.tokens(mac.tokens.clone());
+        visit::visit_macro(self, mac);
+    }
+}
+
+impl Identifiers {
+    fn tokens(&mut self, stream: TokenStream) {
+        for token in stream {
+            match token {
+                TokenTree::Group(group) => self.tokens(group.stream()),
+                TokenTree::Ident(ident) => drop(self.0.insert(ident.to_string())),
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
         }
-        let mut names = Names(self.names, self.index, self.function.self_type.as_deref());
-        names.visit_signature(self.function.signature);
-        names.visit_block(self.function.body);
     }
 }

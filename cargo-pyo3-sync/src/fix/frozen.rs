@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proc_macro2::{TokenStream, TokenTree};
+
 use super::{Edit, Plan};
 use crate::{context::Context, rules::pyclass_not_frozen::could_be_frozen};
 
@@ -29,11 +31,10 @@ pub(super) fn plan(context: &Context<'_>, edits: &mut BTreeMap<usize, Vec<Edit>>
             continue;
         }
         let attribute = &file.text[range.clone()];
-        // The name may stand in a `cfg_attr`, behind `pyo3::`.
-        let Some(name) = attribute.find("pyclass") else {
+        let Some(name) = attribute.parse().ok().and_then(end_of_name) else {
             continue;
         };
-        let end = range.start + name + "pyclass".len();
+        let end = range.start + name;
         let edit = match file.text[end..].chars().next() {
             Some('(') if file.text[end + 1..].trim_start().starts_with(')') => Edit {
                 range: end + 1..end + 1,
@@ -51,4 +52,13 @@ pub(super) fn plan(context: &Context<'_>, edits: &mut BTreeMap<usize, Vec<Edit>>
         edits.entry(place.file).or_default().push(edit);
         plan.done.push(format!("`frozen` for `{}`", item.name));
     }
+}
+
+/// Where the word `pyclass` ends in the attribute: it may stand in a `cfg_attr`, and behind `pyo3::`.
+fn end_of_name(attribute: TokenStream) -> Option<usize> {
+    attribute.into_iter().find_map(|token| match token {
+        TokenTree::Group(group) => end_of_name(group.stream()),
+        TokenTree::Ident(ident) if ident == "pyclass" => Some(ident.span().byte_range().end),
+        _ => None,
+    })
 }

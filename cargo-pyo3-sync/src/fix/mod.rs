@@ -60,17 +60,16 @@ pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
         frozen::plan(&context, &mut edits, &mut plan);
         let renames = rename::plan(&context);
         match unsupported(source) {
-            Some(why) if !renames.is_empty() => plan.left.push(why),
+            Some(why) if !renames.edits.is_empty() => plan.left.push(why),
             _ => {
-                if !renames.is_empty() && !source.has_pyo3_sync {
+                if !renames.edits.is_empty() && !source.has_pyo3_sync {
                     manifests.push(source);
                 }
-                for (file, name, edit) in renames {
-                    if !plan.done.contains(&name) {
-                        plan.done.push(name);
-                    }
+                for (file, edit) in renames.edits {
                     edits.entry(file).or_default().push(edit);
                 }
+                add_new(&mut plan.done, renames.done);
+                add_new(&mut plan.left, renames.left);
             }
         }
         for (number, edits) in edits {
@@ -102,7 +101,8 @@ pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
         }
         let before = std::fs::read_to_string(manifest)
             .with_context(|| format!("reading {}", manifest.display()))?;
-        let after = dependency::add(&before, local)?;
+        let seen_from_here = local.map(|local| seen_from(manifest, local)).transpose()?;
+        let after = dependency::add(&before, seen_from_here.as_deref())?;
         plan.done.push(format!(
             "`pyo3-sync` among the dependencies of {}",
             source.name
@@ -119,6 +119,29 @@ pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
         })
         .collect();
     Ok(plan)
+}
+
+/// A path that is relative to the current folder, relative to the folder of a manifest.
+fn seen_from(manifest: &Path, path: &Path) -> Result<PathBuf> {
+    let full = |path: &Path| {
+        path.canonicalize()
+            .with_context(|| format!("there is no {}", path.display()))
+    };
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let (manifest, path) = (full(manifest)?, full(path)?);
+    let folder = manifest.parent().unwrap_or(&manifest);
+    Ok(pathdiff::diff_paths(&path, folder).unwrap_or(path))
+}
+
+/// What several crates have in common is said once.
+fn add_new(words: &mut Vec<String>, more: Vec<String>) {
+    for word in more {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
 }
 
 /// Why the crate cannot depend on pyo3-sync.

@@ -141,4 +141,6 @@ pub struct Body {
     pub guards: Vec<Guard>,
     pub initialisers: Vec<Initialiser>,
     pub parallels: Vec<Parallel>,
+    /// The type of each object, a `Py` or `Bound` or unknown, on which `borrow_mut` is called.
+    pub mutable_borrows: Vec<Ty>,
 }

@@ -28,6 +28,11 @@ impl Walker<'_, '_> {
         let receiver = self.type_of(&call.receiver);
         let peeled = receiver.peeled();
         let span = call.method.span();
+        if (method == "borrow_mut" || method == "try_borrow_mut")
+            && (peeled.is_unknown() || peeled.is("pyo3::Bound") || peeled.is("pyo3::Py"))
+        {
+            self.body.mutable_borrows.push(peeled.clone());
+        }
         let has_closure = call
             .args
             .iter()

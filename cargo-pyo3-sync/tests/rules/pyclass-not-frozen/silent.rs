@@ -46,3 +46,46 @@ impl Derived {
         self.value = value;
     }
 }
+
+#[pyclass]
+struct InAVariable {
+    value: u64,
+}
+
+#[pyclass]
+struct InAMacro {
+    value: u64,
+}
+
+#[pyclass(frozen)]
+struct Holder {
+    variable: Py<InAVariable>,
+    mentioned: Py<InAMacro>,
+}
+
+#[pymethods]
+impl Holder {
+    fn variable(&self, py: Python<'_>) {
+        let object = self.variable.bind(py);
+        object.borrow_mut().value = 1;
+    }
+
+    fn mentioned(&self, py: Python<'_>) -> String {
+        format!("{}", self.mentioned.borrow_mut(py).value)
+    }
+}
+
+#[pyclass]
+struct InATest {
+    value: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(object: &Bound<'_, PyAny>) {
+        let object = object.cast::<InATest>().unwrap();
+        assert!(object.borrow_mut().value == 1);
+    }
+}
