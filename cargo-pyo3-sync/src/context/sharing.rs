@@ -165,7 +165,8 @@ pub fn borrows_mutably(function: &Function<'_>) -> bool {
             .is_some_and(|(_, ty)| ty.is("pyo3::PyRefMut"))
 }
 
-/// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`. Its tests are part of it: they must compile too.
+/// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`. Its tests are part of it: they must
+/// compile too.
 pub(super) fn mutably_borrowed(
     index: &Index<'_>,
     files: &[SourceFile],
