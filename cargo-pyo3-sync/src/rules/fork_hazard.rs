@@ -33,9 +33,9 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         return;
     }
     for item in &context.index.statics {
-        let mut what = None;
-        item.ty.walk(&mut |ty| what = what.or(has_threads(ty)));
-        let Some(what) = what else { continue };
+        let Some(what) = threads_in(context, &item.ty, item.place.file, 0) else {
+            continue;
+        };
         found.push(
             Finding::new(item.place, format!("in the child of a fork `{}` is there and its threads are not: what waits for them waits for ever", item.name))
                 .label(what)
@@ -47,6 +47,27 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         );
     }
 }
+
+/// The threads that a value of this type has, itself or in a field of a type of the crate: `struct Global(Runtime)`.
+fn threads_in(context: &Context<'_>, ty: &Ty, file: usize, depth: usize) -> Option<&'static str> {
+    let mut found = None;
+    ty.walk(&mut |part| {
+        let in_fields = || {
+            let item = context.index.type_named(part.local()?, file)?;
+            item.fields
+                .iter()
+                .find_map(|field| threads_in(context, &field.ty, item.place.file, depth + 1))
+        };
+        found = found.or_else(|| has_threads(part));
+        if depth < DEPTH {
+            found = found.or_else(in_fields);
+        }
+    });
+    found
+}
+
+/// Types within types that are looked into; they may hold each other.
+const DEPTH: usize = 4;
 
 fn has_threads(ty: &Ty) -> Option<&'static str> {
     Some(match ty.name.as_str() {
