@@ -1,9 +1,14 @@
 //! Sleeping, waiting for a process or for the network while attached: everybody else waits too.
 
+use syn::visit::{self, Visit};
+
 use super::{Rule, guide};
 use crate::{
-    context::{Context, Operation, behaviour::WaitKind},
-    finding::{Finding, Severity},
+    context::{
+        Context, FunctionId, Operation,
+        behaviour::{WaitKind, text},
+    },
+    finding::{Finding, Place, Severity},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -30,6 +35,9 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         if !context.is_attached(id, event) {
             continue;
         }
+        if *kind == WaitKind::Process && is_killed_before(context, id, event.place) {
+            continue;
+        }
         found.push(
             Finding::new(event.place, format!("{what_for} and stays attached: no other thread runs Python meanwhile, or none can collect garbage"))
                 .label(format!("`{what}` while attached"))
@@ -37,4 +45,31 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 .help("`py.detach(|| ..)` around it"),
         );
     }
+}
+
+/// `child.kill(); child.wait()`: a process that was killed ends at once.
+fn is_killed_before(context: &Context<'_>, function: FunctionId, wait: Place) -> bool {
+    struct Finder {
+        wait: proc_macro2::LineColumn,
+        killed: Vec<String>,
+        found: bool,
+    }
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+            visit::visit_expr_method_call(self, call);
+            let receiver = text(&call.receiver);
+            if call.method.span().start() == self.wait {
+                self.found = self.killed.contains(&receiver);
+            } else if call.method == "kill" {
+                self.killed.push(receiver);
+            }
+        }
+    }
+    let mut finder = Finder {
+        wait: wait.span.start(),
+        killed: Vec::new(),
+        found: false,
+    };
+    finder.visit_block(context.index.functions[function].body);
+    finder.found
 }

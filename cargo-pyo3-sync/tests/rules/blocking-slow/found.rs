@@ -11,3 +11,9 @@ fn pause() {
 fn run() -> bool {
     Command::new("true").status().is_ok() //~ blocking-slow
 }
+
+#[pyfunction]
+fn finish(mut child: std::process::Child) -> std::io::Result<()> {
+    child.wait()?; //~ blocking-slow
+    child.kill()
+}

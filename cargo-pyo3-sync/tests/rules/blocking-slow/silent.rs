@@ -17,3 +17,10 @@ fn nap() {
 fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(work)
 }
+
+#[pyfunction]
+fn stop(mut child: std::process::Child) -> std::io::Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
