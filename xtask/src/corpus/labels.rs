@@ -16,8 +16,11 @@ pub(super) struct Package {
     /// Not looked at while the rules were written.
     #[serde(default)]
     pub(super) held_out: bool,
-    #[serde(rename = "port")]
+    #[serde(default, rename = "port")]
     pub(super) ports: Vec<Port>,
+    /// Versions that no port is known of: what is found in them counts, and nothing could be missed.
+    #[serde(default, rename = "versions")]
+    without_port: Vec<String>,
     #[serde(default, rename = "change")]
     changes: Vec<Change>,
     #[serde(default, rename = "finding")]
@@ -95,6 +98,7 @@ impl Package {
 
     /// Versions are known, changes are of a version before a port, and no place has two labels.
     fn check_labels(&self) -> anyhow::Result<()> {
+        ensure!(!self.versions().is_empty(), "there is no version");
         let mut places = Vec::new();
         for label in &self.labels {
             let version = &*label.version;
@@ -120,11 +124,11 @@ impl Package {
 
     pub(super) fn versions(&self) -> Vec<&str> {
         let mut versions = Vec::new();
-        for version in self
+        let of_ports = self
             .ports
             .iter()
-            .flat_map(|port| [&*port.before, &*port.after])
-        {
+            .flat_map(|port| [&*port.before, &*port.after]);
+        for version in of_ports.chain(self.without_port.iter().map(String::as_str)) {
             if !versions.contains(&version) {
                 versions.push(version);
             }
@@ -262,5 +266,20 @@ mod tests {
         assert!(package(&label.replace("'1'", "'3'")).is_err());
         let change = "[[change]]\nversion = '2'\nrule = 'r'\npath = 'p'\nlines = [3]\nwhat = ''\n";
         assert!(package(change).is_err());
+    }
+
+    #[test]
+    fn a_version_needs_no_port() {
+        let read = |versions: &str| -> anyhow::Result<Package> {
+            let package: Package =
+                toml::from_str(&format!("name = 'a'\nregistry = 'rust'\n{versions}"))?;
+            package.check_labels()?;
+            Ok(package)
+        };
+        assert_eq!(
+            read("versions = ['1', '2']").unwrap().versions(),
+            ["1", "2"]
+        );
+        assert!(read("").is_err());
     }
 }
