@@ -16,7 +16,7 @@ pub mod python;
 pub mod reach;
 pub mod sharing;
 
-pub use behaviour::{Body, Event, Operation, State};
+pub use behaviour::{Body, Event, Lock, Mode, Operation, State};
 pub use index::{Function, FunctionId, FunctionKind, Index};
 pub use names::Ty;
 
@@ -80,6 +80,56 @@ impl<'a> Context<'a> {
                 State::Detached => false,
                 State::Caller => self.reach.attached(function),
             }
+    }
+
+    /// Whether nobody else can be at the lock: the method that takes it has borrowed its object mutably, and the lock is in that object and
+    /// in no other.
+    pub fn has_exclusively(&self, function: FunctionId, lock: &Lock) -> bool {
+        let function = &self.index.functions[function];
+        let (Some(identity), Some(instance), Some((first, _))) =
+            (&lock.identity, &lock.instance, function.parameters.first())
+        else {
+            return false;
+        };
+        function.kind == FunctionKind::PyMethod
+            && sharing::borrows_mutably(function)
+            && instance == first
+            && self.is_within_class(identity, function.place.file)
+    }
+
+    /// Whether a lock, by its identity, is a field of a class itself: not behind an `Arc`, which others may have as well.
+    pub fn is_within_class(&self, identity: &str, file: usize) -> bool {
+        let Some((class, field)) = identity.split_once('.') else {
+            return false;
+        };
+        let Some(item) = self.index.type_named(class, file) else {
+            return false;
+        };
+        item.class.is_some()
+            && item.fields.iter().any(|known| {
+                known.name == field && matches!(known.ty.last(), "Mutex" | "RwLock" | "FairMutex")
+            })
+    }
+
+    /// Where a lock is taken, by its identity.
+    pub fn acquisitions<'s>(
+        &'s self,
+        identity: &'s str,
+    ) -> impl Iterator<Item = (FunctionId, usize, &'s Lock)> {
+        self.events()
+            .filter_map(move |(id, event)| match event.operation {
+                Operation::Acquire(number) => {
+                    let lock = &self.bodies[id].guards[number].lock;
+                    (lock.identity.as_deref() == Some(identity)).then_some((id, number, lock))
+                }
+                _ => None,
+            })
+    }
+
+    /// Whether some thread can make readers of a lock wait, where the lock is in a class: a method that only borrows its object, and writes.
+    pub fn has_shared_writer(&self, identity: &str) -> bool {
+        self.acquisitions(identity)
+            .any(|(id, _, lock)| lock.mode != Mode::Read && !self.has_exclusively(id, lock))
     }
 
     /// How it is known that a function runs attached, as a sentence.

@@ -152,6 +152,17 @@ fn somebody_waits_attached(
     if owner.is_some_and(|(owner, _)| !context.shared.contains(owner)) {
         return false;
     }
+    if context.has_exclusively(id, &guard.lock) {
+        return false;
+    }
+    // Readers wait for writers only.
+    if let Some(identity) = &guard.lock.identity
+        && guard.lock.mode == Mode::Read
+        && context.is_within_class(identity, guard.place.file)
+        && !context.has_shared_writer(identity)
+    {
+        return false;
+    }
     let waits_here = body.events.iter().any(|event| {
         matches!(event.operation, Operation::Acquire(taken) if taken == number)
             && !guard.lock.never_waits_attached

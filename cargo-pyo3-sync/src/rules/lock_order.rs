@@ -1,8 +1,13 @@
 //! The same lock of two objects, held at once: whoever comes from the other end waits for ever.
 
+use syn::{
+    Expr,
+    visit::{self, Visit},
+};
+
 use super::{Rule, guide};
 use crate::{
-    context::{Context, Operation},
+    context::{Context, Function, Mode, Operation},
     finding::{Finding, Severity},
 };
 
@@ -46,9 +51,19 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                     && !held.lock.never_waits_attached
             });
         let Some(other) = other else { continue };
+        // Whoever comes from the other end is refused its object, or reads as well.
+        let (one, another) = (lock, &other.lock);
+        let both_read = one.mode == Mode::Read && another.mode == Mode::Read;
+        if context.has_exclusively(id, one)
+            || context.has_exclusively(id, another)
+            || both_read
+                && context.is_within_class(identity, event.place.file)
+                && !context.has_shared_writer(identity)
+        {
+            continue;
+        }
         // Somebody has thought of it.
-        let text = context.index.functions[id].body;
-        if compares_addresses(text) {
+        if compares_parameters(&context.index.functions[id]) {
             continue;
         }
         found.push(
@@ -71,22 +86,64 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-fn compares_addresses(block: &syn::Block) -> bool {
-    use syn::visit::Visit;
-    struct Finder(bool);
-    impl<'ast> Visit<'ast> for Finder {
-        fn visit_path(&mut self, path: &'ast syn::Path) {
-            self.0 |= path
-                .segments
-                .iter()
-                .any(|segment| segment.ident == "ptr" || segment.ident == "ptr_eq");
-        }
-        fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-            self.0 |= matches!(call.method.to_string().as_str(), "as_ptr" | "is" | "cmp");
-            syn::visit::visit_expr_method_call(self, call);
+/// Whether it compares two of its parameters, by address or by a key: `ptr::eq(self, other)`, `Arc::ptr_eq(&self.lock, &other.lock)`,
+/// `self.id.cmp(&other.id)`. Addresses of what lies within the locked data say nothing about the locks.
+fn compares_parameters(function: &Function<'_>) -> bool {
+    struct Finder<'f> {
+        parameters: Vec<&'f str>,
+        found: bool,
+    }
+    impl Finder<'_> {
+        fn is_parameter(&self, expression: &Expr) -> bool {
+            match expression {
+                Expr::Path(path) => path
+                    .path
+                    .get_ident()
+                    .is_some_and(|name| self.parameters.iter().any(|known| name == known)),
+                Expr::Field(field) => self.is_parameter(&field.base),
+                Expr::Reference(inner) => self.is_parameter(&inner.expr),
+                Expr::Paren(inner) => self.is_parameter(&inner.expr),
+                Expr::Unary(inner) => self.is_parameter(&inner.expr),
+                Expr::Cast(inner) => self.is_parameter(&inner.expr),
+                _ => false,
+            }
         }
     }
-    let mut finder = Finder(false);
-    finder.visit_block(block);
-    finder.0
+    impl<'ast> Visit<'ast> for Finder<'_> {
+        fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+            if let Expr::Path(path) = &*call.func {
+                let of_pointers = path
+                    .path
+                    .segments
+                    .iter()
+                    .any(|segment| segment.ident == "ptr" || segment.ident == "ptr_eq");
+                self.found |=
+                    of_pointers && call.args.iter().any(|argument| self.is_parameter(argument));
+            }
+            visit::visit_expr_call(self, call);
+        }
+        fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+            let compares = matches!(
+                call.method.to_string().as_str(),
+                "as_ptr" | "is" | "cmp" | "ptr_eq"
+            );
+            self.found |= compares && self.is_parameter(&call.receiver);
+            visit::visit_expr_method_call(self, call);
+        }
+        /// `self as *const _`.
+        fn visit_expr_cast(&mut self, cast: &'ast syn::ExprCast) {
+            self.found |= matches!(*cast.ty, syn::Type::Ptr(_)) && self.is_parameter(&cast.expr);
+            visit::visit_expr_cast(self, cast);
+        }
+    }
+    let mut finder = Finder {
+        parameters: function
+            .parameters
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect(),
+        found: false,
+    };
+    finder.visit_block(function.body);
+    finder.found
 }

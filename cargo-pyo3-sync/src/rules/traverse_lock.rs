@@ -1,9 +1,11 @@
 //! What `__traverse__` must not do: wait, attach, try a lock whose answer may change.
 
+use std::collections::HashSet;
+
 use super::{Rule, guide};
 use crate::{
-    context::{Context, FunctionKind, Operation},
-    finding::{Finding, Severity},
+    context::{Context, FunctionId, FunctionKind, Lock, Mode, Operation},
+    finding::{Finding, Place, Severity},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -17,19 +19,39 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
+    let mut traversal = Traversal {
+        context,
+        seen: HashSet::new(),
+        found,
+    };
     for (id, function) in context.index.functions.iter().enumerate() {
-        if function.name != "__traverse__" || function.kind != FunctionKind::PyMethod {
-            continue;
+        if function.name == "__traverse__" && function.kind == FunctionKind::PyMethod {
+            traversal.function(id, None);
         }
-        for event in context.bodies[id]
-            .events
-            .iter()
-            .filter(|event| !event.elsewhere)
-        {
+    }
+}
+
+/// What `__traverse__` does, and the functions of the crate that it calls.
+struct Traversal<'c, 'a> {
+    context: &'c Context<'a>,
+    /// Functions that are told already: several classes may call the same.
+    seen: HashSet<FunctionId>,
+    found: &'c mut Vec<Finding>,
+}
+
+impl Traversal<'_, '_> {
+    /// The call is that in `__traverse__` which leads here, if it is another function.
+    fn function(&mut self, id: FunctionId, call: Option<Place>) {
+        if !self.seen.insert(id) {
+            return;
+        }
+        let body = &self.context.bodies[id];
+        for event in body.events.iter().filter(|event| !event.elsewhere) {
             let message = match &event.operation {
-                Operation::Acquire(number)
-                    if !context.bodies[id].guards[*number].lock.never_waits_attached =>
-                {
+                Operation::Acquire(number) if !self.meets_owner(id, &body.guards[*number].lock) => {
+                    continue;
+                }
+                Operation::Acquire(number) if !body.guards[*number].lock.never_waits_attached => {
                     "the collector waits for the lock, and its owner for the collector"
                 }
                 Operation::Acquire(_) => {
@@ -39,13 +61,46 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                     "`__traverse__` must not attach: the collector has stopped the interpreter"
                 }
                 Operation::Python(_) => "`__traverse__` must not run Python code",
+                Operation::Call(callee) => {
+                    self.function(*callee, call.or(Some(event.place)));
+                    continue;
+                }
                 _ => continue,
             };
-            found.push(
-                Finding::new(event.place, message)
-                    .label("in `__traverse__`")
-                    .help("`pyo3_sync::PyMutex`, `PyRwLock`, `PyProtected` and `PyOnceLock` have `traverse(&visit)`, which waits for nobody and gives one answer for each collection"),
-            );
+            let mut finding = Finding::new(event.place, message)
+                .label("in `__traverse__`")
+                .help("`pyo3_sync::PyMutex`, `PyRwLock`, `PyProtected` and `PyOnceLock` have `traverse(&visit)`, which waits for nobody and gives one answer for each collection");
+            if let Some(call) = call {
+                finding = finding.related(call, "`__traverse__` calls it");
+            }
+            self.found.push(finding);
         }
+    }
+
+    /// Whether a collection can find the lock taken, as far as is known where it is taken: by a method that does not have the object to
+    /// itself (of one that is borrowed mutably `__traverse__` is not called), and that may come to a place where threads are stopped.
+    fn meets_owner(&self, traversal: FunctionId, lock: &Lock) -> bool {
+        let Some(identity) = &lock.identity else {
+            return true;
+        };
+        let mut others = self
+            .context
+            .acquisitions(identity)
+            .filter(|(id, _, _)| *id != traversal)
+            .peekable();
+        others.peek().is_none()
+            || others.any(|(id, number, other)| {
+                let conflicts = lock.mode != Mode::Read || other.mode != Mode::Read;
+                conflicts
+                    && !self.context.has_exclusively(id, other)
+                    && (self.context.index.functions[id].has_token
+                        || self.does_something_under(id, number))
+            })
+    }
+
+    fn does_something_under(&self, id: FunctionId, guard: usize) -> bool {
+        self.context.bodies[id].events.iter().any(|event| {
+            event.held.contains(&guard) && !matches!(event.operation, Operation::Acquire(_))
+        })
     }
 }

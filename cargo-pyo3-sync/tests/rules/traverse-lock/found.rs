@@ -28,3 +28,40 @@ impl Other {
         Ok(())
     }
 }
+
+struct Slots(Vec<Mutex<Option<Py<PyAny>>>>);
+
+impl Slots {
+    fn visit_all(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for slot in &self.0 {
+            if let Some(object) = slot.lock().unwrap().as_ref() { //~ traverse-lock
+                visit.call(object)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[pyclass(frozen)]
+struct Table {
+    slots: Slots,
+}
+
+#[pymethods]
+impl Table {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.slots.visit_all(&visit)
+    }
+}
+
+#[pyclass(frozen)]
+struct View {
+    slots: Slots,
+}
+
+#[pymethods]
+impl View {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.slots.visit_all(&visit)
+    }
+}

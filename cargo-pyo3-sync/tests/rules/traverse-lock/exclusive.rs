@@ -1,0 +1,58 @@
+// `__traverse__` is not called while the object is borrowed mutably; and a thread is not stopped where it runs no Python code.
+
+use std::sync::{Mutex, RwLock};
+
+use pyo3::{PyTraverseError, PyVisit, prelude::*};
+
+#[pyclass]
+struct Exclusive { //~ pyclass-mut-self
+    entries: Mutex<Vec<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Exclusive {
+    fn push(&mut self, object: Py<PyAny>) {
+        self.entries.lock().unwrap().push(object);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entries.lock().unwrap().iter().try_for_each(|object| visit.call(object))
+    }
+}
+
+#[pyclass(frozen)]
+struct Brief {
+    entries: RwLock<Vec<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Brief {
+    fn shrink(&self) {
+        self.entries.write().unwrap().shrink_to_fit();
+    }
+
+    fn first(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.entries.read().unwrap().first().map(|object| object.clone_ref(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entries.read().unwrap().iter().try_for_each(|object| visit.call(object))
+    }
+}
+
+#[pyclass(frozen)]
+struct Cleared {
+    entries: RwLock<Vec<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Cleared {
+    // What is dropped may run `__del__`.
+    fn clear(&self) {
+        self.entries.write().unwrap().clear();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entries.read().unwrap().iter().try_for_each(|object| visit.call(object)) //~ traverse-lock
+    }
+}
