@@ -82,19 +82,21 @@ impl<'a> Context<'a> {
             }
     }
 
-    /// Whether nobody else can be at the lock: the method that takes it has borrowed its object mutably, and the lock is in that object and
-    /// in no other.
+    /// Whether nobody else can be at the lock: the method that takes it has made the object, or borrowed it mutably, and the lock is in that
+    /// object and in no other.
     pub fn has_exclusively(&self, function: FunctionId, lock: &Lock) -> bool {
         let function = &self.index.functions[function];
-        let (Some(identity), Some(instance), Some((first, _))) =
-            (&lock.identity, &lock.instance, function.parameters.first())
-        else {
+        let (Some(identity), Some(instance)) = (&lock.identity, &lock.instance) else {
             return false;
         };
-        function.kind == FunctionKind::PyMethod
-            && sharing::borrows_mutably(function)
-            && instance == first
-            && self.is_within_class(identity, function.place.file)
+        let is_own = || {
+            let first = function.parameters.first();
+            function.kind == FunctionKind::PyMethod
+                && sharing::borrows_mutably(function)
+                && first.is_some_and(|(first, _)| first == instance)
+        };
+        self.is_within_class(identity, function.place.file)
+            && (is_own() || sharing::makes(function, instance))
     }
 
     /// Whether a lock, by its identity, is a field of a class itself: not behind an `Arc`, which others may have as well.

@@ -165,6 +165,22 @@ pub fn borrows_mutably(function: &Function<'_>) -> bool {
             .is_some_and(|(_, ty)| ty.is("pyo3::PyRefMut"))
 }
 
+/// `let object = Self { .. };`: the function has made what is in this variable.
+pub(super) fn makes(function: &Function<'_>, variable: &str) -> bool {
+    struct Finder<'v>(&'v str, bool);
+    impl<'ast> Visit<'ast> for Finder<'_> {
+        fn visit_local(&mut self, local: &'ast syn::Local) {
+            if let (syn::Pat::Ident(name), Some(init)) = (&local.pat, &local.init) {
+                self.1 |= name.ident == self.0 && matches!(*init.expr, syn::Expr::Struct(_));
+            }
+            visit::visit_local(self, local);
+        }
+    }
+    let mut finder = Finder(variable, false);
+    finder.visit_block(function.body);
+    finder.1
+}
+
 /// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`. Its tests are part of it: they must
 /// compile too.
 pub(super) fn mutably_borrowed(

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Rule, guide};
 use crate::{
-    context::{Context, FunctionId, FunctionKind, Lock, Mode, Operation},
+    context::{Context, Event, FunctionId, FunctionKind, Lock, Mode, Operation},
     finding::{Finding, Place, Severity},
 };
 
@@ -99,8 +99,15 @@ impl Traversal<'_, '_> {
     }
 
     fn does_something_under(&self, id: FunctionId, guard: usize) -> bool {
-        self.context.bodies[id].events.iter().any(|event| {
-            event.held.contains(&guard) && !matches!(event.operation, Operation::Acquire(_))
+        let reach = &self.context.reach;
+        let under = |event: &&Event| event.held.contains(&guard);
+        let mut events = self.context.bodies[id].events.iter().filter(under);
+        events.any(|event| match event.operation {
+            Operation::Acquire(_) => false,
+            Operation::Call(callee) => {
+                reach.python(callee).is_some() || reach.attaches(callee).is_some()
+            }
+            _ => true,
         })
     }
 }

@@ -12,6 +12,13 @@ struct Cache { //~ pyclass-mut-self
 
 #[pymethods]
 impl Cache {
+    #[new]
+    fn new(made: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let cache = Cache { entries: RwLock::default(), shared: Arc::default() };
+        cache.entries.write().unwrap().push(made.call0()?.extract()?);
+        Ok(cache)
+    }
+
     fn update(slf: PyRefMut<'_, Self>, made: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut entries = slf.entries.write().unwrap();
         entries.push(made.call0()?.extract()?);

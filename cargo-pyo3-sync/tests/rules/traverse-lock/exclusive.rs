@@ -20,6 +20,10 @@ impl Exclusive {
     }
 }
 
+fn shrink(entries: &mut Vec<Py<PyAny>>) {
+    entries.shrink_to_fit();
+}
+
 #[pyclass(frozen)]
 struct Brief {
     entries: RwLock<Vec<Py<PyAny>>>,
@@ -28,7 +32,7 @@ struct Brief {
 #[pymethods]
 impl Brief {
     fn shrink(&self) {
-        self.entries.write().unwrap().shrink_to_fit();
+        shrink(&mut self.entries.write().unwrap());
     }
 
     fn first(&self, py: Python<'_>) -> Option<Py<PyAny>> {
