@@ -133,6 +133,8 @@ impl Walker<'_, '_> {
         };
         let root = output.name.split("::").next().unwrap_or_default();
         let identity = match receiver {
+            // A lock of the crate's own, in a field or a static.
+            Some(receiver) if self.identity(receiver).lock.is_some() => self.identity(receiver),
             Some(receiver) => {
                 let owner = function.self_type.clone().unwrap_or_default();
                 Identity {
