@@ -39,6 +39,14 @@ pub struct Context<'a> {
     pub mutably_borrowed: HashSet<String>,
 }
 
+/// A place where a lock is taken.
+pub struct Acquisition<'c> {
+    pub function: FunctionId,
+    pub guard: usize,
+    pub lock: &'c Lock,
+    pub is_attached: bool,
+}
+
 impl<'a> Context<'a> {
     pub fn new(source: &'a Crate) -> Self {
         let index = Index::new(&source.files, &source.module_paths);
@@ -114,24 +122,27 @@ impl<'a> Context<'a> {
     }
 
     /// Where a lock is taken, by its identity.
-    pub fn acquisitions<'s>(
-        &'s self,
-        identity: &'s str,
-    ) -> impl Iterator<Item = (FunctionId, usize, &'s Lock)> {
-        self.events()
-            .filter_map(move |(id, event)| match event.operation {
-                Operation::Acquire(number) => {
-                    let lock = &self.bodies[id].guards[number].lock;
-                    (lock.identity.as_deref() == Some(identity)).then_some((id, number, lock))
-                }
-                _ => None,
-            })
+    pub fn acquisitions<'s>(&'s self, identity: &'s str) -> impl Iterator<Item = Acquisition<'s>> {
+        self.events().filter_map(move |(function, event)| {
+            let Operation::Acquire(guard) = event.operation else {
+                return None;
+            };
+            let lock = &self.bodies[function].guards[guard].lock;
+            let acquisition = Acquisition {
+                function,
+                guard,
+                lock,
+                is_attached: self.is_attached(function, event),
+            };
+            (lock.identity.as_deref() == Some(identity)).then_some(acquisition)
+        })
     }
 
     /// Whether some thread can make readers of a lock wait, where the lock is in a class: a method that only borrows its object, and writes.
     pub fn has_shared_writer(&self, identity: &str) -> bool {
-        self.acquisitions(identity)
-            .any(|(id, _, lock)| lock.mode != Mode::Read && !self.has_exclusively(id, lock))
+        self.acquisitions(identity).any(|taken| {
+            taken.lock.mode != Mode::Read && !self.has_exclusively(taken.function, taken.lock)
+        })
     }
 
     /// How it is known that a function runs attached, as a sentence.

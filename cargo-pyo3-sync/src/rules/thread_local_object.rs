@@ -58,31 +58,68 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// One function fills it where it is empty, and nothing else reads it: no thread misses what another has set.
+/// One function fills it where it is empty, and the others only empty it: no thread misses what another has set.
 fn is_cache_of_one_function(context: &Context<'_>, item: &StaticItem<'_>) -> bool {
-    let users = context.index.functions.iter().filter(|function| {
-        let mut mentions = Mentions {
+    let uses = context.index.functions.iter().filter_map(|function| {
+        let mut uses = Uses {
             name: &item.name,
-            found: false,
+            is_named: false,
+            methods: Vec::new(),
         };
-        mentions.visit_block(function.body);
-        mentions.found
+        uses.visit_block(function.body);
+        uses.is_named.then_some(uses.methods)
     });
-    users.count() == 1
+    uses.filter(|methods| !only_empties(methods)).count() == 1
 }
 
-struct Mentions<'n> {
+/// `CACHE.with(|cache| cache.borrow_mut().clear())`.
+fn only_empties(methods: &[String]) -> bool {
+    methods.iter().any(|method| method == "clear")
+        && methods.iter().all(|method| {
+            matches!(
+                method.as_str(),
+                "with" | "try_with" | "with_borrow_mut" | "borrow_mut" | "try_borrow_mut" | "clear"
+            )
+        })
+}
+
+/// What a function calls where it names the variable.
+struct Uses<'n> {
     name: &'n str,
-    found: bool,
+    is_named: bool,
+    methods: Vec<String>,
 }
 
-impl<'ast> Visit<'ast> for Mentions<'_> {
+impl Uses<'_> {
+    fn is_it(&self, expression: &syn::Expr) -> bool {
+        let syn::Expr::Path(path) = expression else {
+            return false;
+        };
+        let last = path.path.segments.last();
+        last.is_some_and(|last| last.ident == self.name)
+    }
+}
+
+impl<'ast> Visit<'ast> for Uses<'_> {
     /// Functions within functions are looked at by themselves.
     fn visit_item(&mut self, _: &'ast syn::Item) {}
 
-    fn visit_expr_path(&mut self, path: &'ast syn::ExprPath) {
-        let last = path.path.segments.last();
-        self.found |= last.is_some_and(|last| last.ident == self.name);
-        visit::visit_expr_path(self, path);
+    fn visit_expr(&mut self, expression: &'ast syn::Expr) {
+        self.is_named |= self.is_it(expression);
+        visit::visit_expr(self, expression);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        struct Methods<'m>(&'m mut Vec<String>);
+        impl<'ast> Visit<'ast> for Methods<'_> {
+            fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+                self.0.push(call.method.to_string());
+                visit::visit_expr_method_call(self, call);
+            }
+        }
+        if self.is_it(&call.receiver) {
+            Methods(&mut self.methods).visit_expr_method_call(call);
+        }
+        visit::visit_expr_method_call(self, call);
     }
 }

@@ -78,7 +78,8 @@ impl Traversal<'_, '_> {
     }
 
     /// Whether a collection can find the lock taken, as far as is known where it is taken: by a method that does not have the object to
-    /// itself (of one that is borrowed mutably `__traverse__` is not called), and that may come to a place where threads are stopped.
+    /// itself (of one that is borrowed mutably `__traverse__` is not called), and that may come to a place where threads are stopped. One
+    /// that is tried is in the same state in all passes, unless a thread takes it that is not attached and so is not stopped.
     fn meets_owner(&self, traversal: FunctionId, lock: &Lock) -> bool {
         let Some(identity) = &lock.identity else {
             return true;
@@ -86,15 +87,19 @@ impl Traversal<'_, '_> {
         let mut others = self
             .context
             .acquisitions(identity)
-            .filter(|(id, _, _)| *id != traversal)
+            .filter(|other| other.function != traversal)
             .peekable();
         others.peek().is_none()
-            || others.any(|(id, number, other)| {
-                let conflicts = lock.mode != Mode::Read || other.mode != Mode::Read;
+            || others.any(|other| {
+                let conflicts = lock.mode != Mode::Read || other.lock.mode != Mode::Read;
                 conflicts
-                    && !self.context.has_exclusively(id, other)
-                    && (self.context.index.functions[id].has_token
-                        || self.does_something_under(id, number))
+                    && !self.context.has_exclusively(other.function, other.lock)
+                    && if lock.never_waits_attached {
+                        !other.is_attached
+                    } else {
+                        self.context.index.functions[other.function].has_token
+                            || self.does_something_under(other.function, other.guard)
+                    }
             })
     }
 

@@ -18,3 +18,8 @@ fn set_current(object: Py<PyAny>) {
 fn current(py: Python<'_>) -> Option<Py<PyAny>> {
     CURRENT.with(|current| current.borrow().as_ref().map(|object| object.clone_ref(py)))
 }
+
+fn forget() {
+    CURRENT.with(|current| current.borrow_mut().take());
+    ENTRIES.with(|entries| entries.borrow_mut().clear());
+}

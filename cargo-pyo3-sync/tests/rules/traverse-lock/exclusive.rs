@@ -60,3 +60,42 @@ impl Cleared {
         self.entries.read().unwrap().iter().try_for_each(|object| visit.call(object)) //~ traverse-lock
     }
 }
+
+// All threads that take it are stopped with it: it is taken in all passes, or in none.
+#[pyclass(frozen)]
+struct Tried {
+    entries: Mutex<Vec<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Tried {
+    fn push(&self, py: Python<'_>, object: Py<PyAny>) {
+        self.entries.lock().unwrap().push(object.clone_ref(py));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.entries.try_lock() {
+            Ok(entries) => entries.iter().try_for_each(|object| visit.call(object)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[pyclass(frozen)]
+struct Detached {
+    entries: Mutex<Vec<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Detached {
+    fn push(&self, py: Python<'_>, object: Py<PyAny>) {
+        py.detach(|| self.entries.lock().unwrap().push(object));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.entries.try_lock() { //~ traverse-lock
+            Ok(entries) => entries.iter().try_for_each(|object| visit.call(object)),
+            Err(_) => Ok(()),
+        }
+    }
+}
