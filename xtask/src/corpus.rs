@@ -1,8 +1,9 @@
 //! `cargo xtask corpus`: how often the checker is right about published extensions, and how much of what their ports changed it tells.
 //!
 //! Each file `cargo-pyo3-sync/corpus/NAME.toml` is about one package. It names versions before and after a port to free-threaded
-//! Python, [what the ports changed](labels::Change), and [what was thought of each finding](labels::Label) by somebody who read the
-//! code. The sources are fetched by name and version and lie under `target/corpus`; nothing of them is committed.
+//! Python, or versions without one, [what the ports changed](labels::Change), and [what was thought of each finding](labels::Label)
+//! by somebody who read the code. The sources are fetched by name and version and lie under `target/corpus`; nothing of them is
+//! committed.
 //!
 //! The task fails if a finding has no label, or a figure is below what is [promised](report). `--write` puts the tables into
 //! `cargo-pyo3-sync/corpus/README.md`.
