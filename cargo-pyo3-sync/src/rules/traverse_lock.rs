@@ -84,6 +84,11 @@ impl Traversal<'_, '_> {
         let Some(identity) = &lock.identity else {
             return true;
         };
+        // Behind an `Arc`, it may be taken where nobody sees which one it is.
+        let file = self.context.index.functions[traversal].place.file;
+        if !self.context.is_within_class(identity, file) {
+            return true;
+        }
         let mut others = self
             .context
             .acquisitions(identity)

@@ -1,6 +1,6 @@
 // `__traverse__` is not called while the object is borrowed mutably; and a thread is not stopped where it runs no Python code.
 
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
@@ -97,5 +97,22 @@ impl Detached {
             Ok(entries) => entries.iter().try_for_each(|object| visit.call(object)),
             Err(_) => Ok(()),
         }
+    }
+}
+
+// Others have the `Arc`.
+#[pyclass]
+struct Node { //~ pyclass-mut-self
+    entries: Arc<Mutex<Vec<Py<PyAny>>>>,
+}
+
+#[pymethods]
+impl Node {
+    fn push(&mut self, object: Py<PyAny>) {
+        self.entries.lock().unwrap().push(object);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entries.lock().unwrap().iter().try_for_each(|object| visit.call(object)) //~ traverse-lock
     }
 }
