@@ -46,6 +46,7 @@ pub use events::{
     Body, Event, Guard, Initialiser, Iteration, Lock, Mode, Operation, Origin, Parallel, State,
     WaitKind,
 };
+pub use text::text;
 
 use guards::Live;
 use locks::Identity;

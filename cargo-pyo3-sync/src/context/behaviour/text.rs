@@ -3,7 +3,7 @@
 use syn::Expr;
 
 /// Source text of a short expression, as far as it matters which one it is.
-pub(super) fn text(expression: &Expr) -> String {
+pub fn text(expression: &Expr) -> String {
     match expression {
         Expr::Path(path) => {
             let names: Vec<String> = path
