@@ -2,7 +2,7 @@
 
 use super::{Rule, guide};
 use crate::{
-    context::{Context, Operation},
+    context::{Context, Operation, behaviour::Origin},
     finding::{Finding, Severity},
 };
 
@@ -72,13 +72,18 @@ const LENDERS: [(&str, &str); 14] = [
 
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     for (_, event) in context.events() {
-        let Operation::Ffi(name) = &event.operation else {
+        let Operation::Ffi {
+            function: name,
+            first,
+        } = &event.operation
+        else {
             continue;
         };
         let Some((_, instead)) = LENDERS.iter().find(|(lender, _)| lender == name) else {
             continue;
         };
-        if event.in_critical_section {
+        // What an attribute gives may be made for whoever asks, and then nobody else has it: which it is, the source does not say.
+        if event.in_critical_section || *first == Origin::Attribute {
             continue;
         }
         let message = match name.as_str() {

@@ -66,7 +66,11 @@ pub enum Operation {
     Wait(WaitKind, String),
     Call(FunctionId),
     /// Calls, or mentions, a function of the C interface.
-    Ffi(String),
+    Ffi {
+        function: String,
+        /// Where its first argument comes from.
+        first: Origin,
+    },
     /// Drops a reference to an object, which may run its `__del__`.
     DropsObject(String),
     /// Iterates over a `PyDict`, `PySet` or `PyList`.
@@ -85,6 +89,8 @@ pub enum Origin {
     Parameter,
     /// A field, a static, an attribute of another object: others can get at it as well.
     Shared,
+    /// Given by `PyObject_GetAttr`: an attribute that the object keeps, or one that is made for whoever asks.
+    Attribute,
     Unknown,
 }
 

@@ -4,7 +4,7 @@
 use syn::{Expr, Token, punctuated::Punctuated, spanned::Spanned, visit::Visit};
 
 use super::{
-    Operation, State, Walker, closures::is_spawn, crate_calls::CrateCall, guards::address,
+    Operation, Origin, State, Walker, closures::is_spawn, crate_calls::CrateCall, guards::address,
     text::text,
 };
 use crate::context::{names::Ty, python};
@@ -42,7 +42,12 @@ impl Walker<'_, '_> {
             if let Some(what) = python::ffi_that_runs_python(ffi) {
                 self.emit(Operation::Python(what.to_owned()), call.span());
             }
-            self.emit(Operation::Ffi(ffi.to_owned()), span);
+            let first = call.args.first();
+            let operation = Operation::Ffi {
+                function: ffi.to_owned(),
+                first: first.map_or(Origin::Unknown, |first| self.origin(first)),
+            };
+            self.emit(operation, span);
         } else if let Some(function) = self.callee(path) {
             let call = CrateCall {
                 function,

@@ -1,9 +1,9 @@
 //! Iterations over a `PyDict`, `PySet` or `PyList`: how long they go on, and whether somebody else can have the collection.
 
 use proc_macro2::Span;
-use syn::Expr;
+use syn::{Expr, Stmt};
 
-use super::{Iteration, Origin, Walker};
+use super::{Iteration, Origin, Walker, text::text};
 use crate::context::names::Ty;
 
 impl Walker<'_, '_> {
@@ -60,8 +60,35 @@ impl Walker<'_, '_> {
                 "getattr" | "__dict__" | "dict" => Origin::Shared,
                 _ => self.origin(&call.receiver),
             },
-            Expr::Call(_) => Origin::Fresh,
+            Expr::Call(call) => attribute(call).unwrap_or(Origin::Fresh),
+            Expr::Unsafe(inner) => match inner.block.stmts.as_slice() {
+                [Stmt::Expr(expression, None)] => self.origin(expression),
+                _ => Origin::Unknown,
+            },
+            // `ffi!(PyObject_GetAttr(..))`, as some crates write their calls.
+            Expr::Macro(inner) => match inner.mac.parse_body() {
+                Ok(Expr::Call(call)) => attribute(&call).unwrap_or(Origin::Unknown),
+                _ => Origin::Unknown,
+            },
             _ => Origin::Unknown,
         }
     }
+}
+
+/// Of a call of `PyObject_GetAttr`, what it gives. A `__dict__` is known to be the object's own, by that name or by the constant that it is in.
+fn attribute(call: &syn::ExprCall) -> Option<Origin> {
+    let Expr::Path(function) = &*call.func else {
+        return None;
+    };
+    let name = function.path.segments.last()?.ident.to_string();
+    if !name.starts_with("PyObject_GetAttr") {
+        return None;
+    }
+    let is_dict = |name: &Expr| text(name).to_lowercase().contains("dict");
+    let is_own = call.args.iter().nth(1).is_none_or(is_dict);
+    Some(if is_own {
+        Origin::Shared
+    } else {
+        Origin::Attribute
+    })
 }

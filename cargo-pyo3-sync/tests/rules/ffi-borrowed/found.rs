@@ -12,3 +12,8 @@ unsafe fn walk(dict: *mut ffi::PyObject) {
     let (mut position, mut value) = (0, std::ptr::null_mut());
     while unsafe { pyo3_ffi::PyDict_Next(dict, &mut position, std::ptr::null_mut(), &mut value) } != 0 {} //~ ffi-borrowed
 }
+
+unsafe fn first_of_attributes(object: *mut ffi::PyObject, name: *mut ffi::PyObject, __dict__: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let attributes = unsafe { ffi::PyObject_GetAttr(object, __dict__) };
+    unsafe { ffi::PyDict_GetItem(attributes, name) } //~ ffi-borrowed
+}

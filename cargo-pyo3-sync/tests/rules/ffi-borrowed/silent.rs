@@ -15,3 +15,9 @@ fn count(dict: &Bound<'_, PyDict>) -> usize {
 unsafe fn first(tuple: *mut ffi::PyObject) -> *mut ffi::PyObject {
     unsafe { ffi::PyTuple_GET_ITEM(tuple, 0) }
 }
+
+/// The list is made for whoever asks, or is it?
+unsafe fn unit(dtype: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let description = unsafe { ffi::PyObject_GetAttr(dtype, name) };
+    unsafe { ffi::PyList_GET_ITEM(description, 0) }
+}
