@@ -1,6 +1,6 @@
 //! The state machine of the mutex, without the data that it guards.
 
-use std::{panic::Location, sync::atomic::Ordering, thread};
+use std::{mem, panic::Location, sync::atomic::Ordering, thread};
 
 use pyo3::Python;
 
@@ -24,16 +24,33 @@ pub(super) struct RawMutex {
     /// cannot attach any more. A mutex whose owner a fork left behind stays owned, which is reported to whoever would wait for it, until
     /// [`take_abandoned`](Self::take_abandoned).
     ///
-    /// Where threads sleep, `PARKED` is set, or one that was woken is on its way. That one looks after the others: it
-    /// sets the flag again when it takes the mutex, goes back to sleep or [gives up](Self::pass_on). Until then owners
-    /// unlock as if nobody slept. Otherwise each of them would wake one thread more, and all of those would want the GIL, or a processor,
+    /// Where threads sleep, `PARKED` is set, or one that was [woken](Woken) is on its way. That one answers for the others: it
+    /// sets the flag again when it takes the mutex or goes back to sleep, and passes the duty on when it gives up, or is about to run code
+    /// of others. Until then owners unlock as if nobody slept. Otherwise each of them would wake one thread more, and all of those would want the GIL, or a processor,
     /// before they could find out that the mutex is taken. (The same is done by the mutex of `std` on Linux.)
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
-    /// | `PARKED` | look for sleepers when unlocking | by a thread that enters the queue, under its lock, and by one that takes the mutex having slept | by the owner, when it takes a sleeper off the queue |
+    /// | `PARKED` | look for sleepers when unlocking | by a thread that enters the queue, under its lock; by one that takes the mutex having slept; by one that was woken and passes that on | by the owner, who looks into the queue |
     /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
     word: Word,
+}
+
+/// That a thread was woken, and has to see to it that somebody looks for those who still sleep. Dropped, on an error or a panic too, it
+/// passes that on: to the owner, or to the next sleeper.
+struct Woken<'a> {
+    raw: &'a RawMutex,
+    py: Python<'a>,
+}
+
+impl Drop for Woken<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        let word = &self.raw.word;
+        if !word.park(self.py, |bits| Word::owner(bits).is_some()) {
+            wait::unpark_one(word.address(), |_| {});
+        }
+    }
 }
 
 /// What a word says to a thread that wants the mutex.
@@ -86,13 +103,14 @@ impl RawMutex {
         let me = waiter.thread;
         // The id in a reservation that this thread has watched for its whole length.
         let mut expired = None;
-        // Once this thread has slept it may have been woken, and then the word says nothing of others who sleep.
-        let mut others = 0;
+        let mut woken: Option<Woken<'_>> = None;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
             let look = look(bits, me, expired);
             if let Look::Available = look {
-                if self.take(py, bits, others, me, asked_at) {
+                let flags = if woken.is_some() { PARKED } else { 0 };
+                if self.take(py, bits, flags, me, asked_at) {
+                    mem::forget(woken);
                     return Ok(());
                 }
                 continue;
@@ -103,26 +121,18 @@ impl RawMutex {
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
-            let slept = waiter.sleep(py, self.word.address(), pause, |now| {
+            if waiter.may_run_other_code() {
+                // That may take long, or even need what one of the others has who sleep here.
+                drop(woken.take());
+            }
+            let pause_is_over = waiter.sleep(py, self.word.address(), pause, |now| {
                 // A reservation made, or dropped, in between changes how long to sleep: look again.
                 !matches!(self::look(now, me, expired), Look::Available)
                     && (now & UNOWNED != 0) == reserved
-            });
-            let pause_is_over = slept.inspect_err(|_| {
-                if others != 0 {
-                    self.pass_on(py);
-                }
             })?;
-            others = PARKED;
+            // The word was marked when this thread entered the queue. If it did not, it still answers for others, or does no harm.
+            mem::forget(woken.replace(Woken { raw: self, py }));
             expired = pause_is_over.then(|| ThreadId::from_bits(bits)).flatten();
-        }
-    }
-
-    /// Sees to it that somebody looks for those who still sleep, when this thread was woken and gives up.
-    #[cold]
-    fn pass_on(&self, py: Python<'_>) {
-        if !self.word.park(py, |bits| Word::owner(bits).is_some()) {
-            wait::unpark_one(self.word.address(), |_| {});
         }
     }
 
@@ -208,7 +218,8 @@ impl RawMutex {
             return;
         }
         wait::unpark_one(self.word.address(), |first| {
-            // Which sleepers there are cannot change while the queue is locked, and nobody sets `PARKED` meanwhile.
+            // Which sleepers there are cannot change while the queue is locked. `PARKED` may be set meanwhile by a thread that passes on
+            // that it was woken, and is lost: whoever is taken off the queue here answers for the others, or there are none.
             let due = first.filter(|first| first.is_due);
             let next = due.map_or(0, |first| first.thread.bits() | UNOWNED);
             self.word.update(py, |bits| next | bits & POISONED);

@@ -17,7 +17,8 @@
 //! moment: its thread has been woken and not withdrawn it yet. That is harmless, because the walk goes on
 //! to the present owner of the word. If the word was given up, it has none, or is reserved for the sleeper, which is no
 //! owner either, and the walk ends; if a third thread has taken it meanwhile, the woken thread will have to wait for that
-//! one, as the edge says.
+//! one, as the edge says. The same holds for a thread that has entered its edge and is refused by the queue: it is awake, and looks at
+//! the word again.
 //!
 //! A wait may be for more than one thread: who wants to write to a lock waits for all its readers. It never ends if *one* of them
 //! waits, over however many others, for the thread itself; so the walk goes to each of them. That they read is known from the

@@ -32,7 +32,8 @@
 //! # What a primitive owes
 //!
 //! It changes its word only while attached, wakes sleepers when it has given the word up, and never gives up waiting
-//! after having been woken without looking at the word once more: the wake-up may have been the only one.
+//! after having been woken without looking at the word once more: the wake-up may have been the only one. If it wakes a sleeper and then
+//! says in the word that there are none, as the mutex does, that sleeper answers for the others, and runs nobody's code before it has.
 //!
 //! # What a sleeper costs
 //!
@@ -88,7 +89,7 @@ use crate::{
 /// lets a thread keep the GIL by default, times the threads that want it.
 pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
 
-/// How often a thread that cannot have a lock looks again before it sleeps. Only before the first sleep: a thread
+/// How often a thread that cannot have a lock looks again before it sleeps, in all: a thread
 /// that spins is in no queue, so no lock can be reserved for it.
 ///
 /// CPython looks 40 times (`MAX_SPIN_COUNT` in `Python/lock.c`). These numbers are the best of a dozen pairs in fights of 2, 4 and 8 threads on
@@ -172,7 +173,7 @@ pub(crate) struct Waiter<'word> {
     /// How often this thread has [spun](Self::spin), and when it began to.
     spins: u32,
     spins_since: Option<Instant>,
-    /// When this thread first fell asleep, which is its place in the queue.
+    /// When this thread first tried to fall asleep, which is its place in the queue.
     since: Option<Instant>,
     /// Whether this is the thread that runs signal handlers; found out before the first sleep.
     handles_signals: Option<bool>,
@@ -222,9 +223,14 @@ impl<'word> Waiter<'word> {
 
     /// Lets others run for a moment, instead of going to sleep at once. Gives false when it is time to sleep.
     ///
-    /// With a GIL nothing is won: where this thread could give way to the owner, that would have to attach as well.
+    /// With a GIL nothing is won: where this thread could give way to the owner, that would have to attach as well. Nor does a thread
+    /// spin, and so detach, that is going to be told at once that it waits for itself, or for nobody.
     pub(crate) fn spin(&mut self, py: Python<'_>) -> bool {
         if !FREE_THREADED || self.spins >= SPINS {
+            return false;
+        }
+        let is_first = self.spins == 0;
+        if is_first && (self.waits_for_itself() || self.cause_of_refusal(py).is_some()) {
             return false;
         }
         let now = Instant::now();
@@ -240,6 +246,15 @@ impl<'word> Waiter<'word> {
             (0..PAUSES).for_each(|_| hint::spin_loop());
         });
         true
+    }
+
+    /// Whether a sleep may begin with code of others: with a signal handler, or with what a look for imports sets off.
+    pub(crate) fn may_run_other_code(&self) -> bool {
+        match self.patience {
+            Patience::Until(_) => false,
+            Patience::Interruptible => true,
+            Patience::Forever => self.since.is_some_and(|since| since.elapsed() >= IMPORTS),
+        }
     }
 
     /// Steps 2 to 7 of the protocol: sleeps at `address` as long as the word is `blocked`, but no longer than the patience
@@ -372,21 +387,35 @@ impl<'word> Waiter<'word> {
 
     /// Whether those that the thread waits for can run again.
     fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
-        let (mut someone_is_gone, mut it_is_me) = (false, false);
+        self.cause_of_refusal(py).map_or(Ok(()), |cause| {
+            let link = self.wanted.link(self.thread);
+            Err(DeadlockError::new(py, cause, vec![link]))
+        })
+    }
+
+    fn waits_for_itself(&self) -> bool {
+        let mut it_is_me = false;
         self.wanted.for_each_holder(|holder| {
-            someone_is_gone |= self.wanted.is_abandoned_by(holder);
             it_is_me |= holder == self.thread;
             true
         });
+        it_is_me
+    }
+
+    /// Why this thread would wait in vain for those that have what it wants, whoever they wait for themselves.
+    fn cause_of_refusal(&self, py: Python<'_>) -> Option<Cause> {
+        let mut someone_is_gone = false;
+        self.wanted.for_each_holder(|holder| {
+            someone_is_gone |= self.wanted.is_abandoned_by(holder);
+            true
+        });
         // A cell whose owner is gone counts as empty, and somebody else may fill it.
-        let cause = if someone_is_gone && !self.wanted.kind.is_cell() {
-            Cause::Abandoned
-        } else if !it_is_me && is_finalizing(py) {
-            Cause::Finalizing
+        if someone_is_gone && !self.wanted.kind.is_cell() {
+            Some(Cause::Abandoned)
+        } else if !self.waits_for_itself() && is_finalizing(py) {
+            Some(Cause::Finalizing)
         } else {
-            return Ok(());
-        };
-        let link = self.wanted.link(self.thread);
-        Err(DeadlockError::new(py, cause, vec![link]))
+            None
+        }
     }
 }

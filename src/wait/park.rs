@@ -10,7 +10,7 @@
 //!
 //! # Rules
 //!
-//! - A thread parks while it is detached. It enters a queue, and unparks others, while it is attached: whoever holds the lock of a
+//! - A thread parks while it is detached. It enters a queue while it is attached, and may unpark others so: whoever holds the lock of a
 //!   queue runs only the few lines below and the short closures given to them, never waits, attaches, detaches, allocates
 //!   Python objects or panics, so taking that lock is no wait in the sense of invariant I1.
 //! - The closure `validate` given to [`enter`] runs under the lock of the queue. Whoever wants to wake a thread

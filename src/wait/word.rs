@@ -42,7 +42,7 @@ use crate::build_config::FREE_THREADED;
 
 /// Threads may be asleep in the queue of this word. Whoever finds it set when giving the word up must look there.
 /// It may outlive the last sleeper (one whose time was up leaves it set). Where it is not set nobody sleeps, or, if the primitive says
-/// so, somebody was woken who will set it again.
+/// so, somebody was woken who answers for the others.
 pub(crate) const PARKED: u64 = 0b001;
 /// The word has no owner, whatever id it shows.
 pub(crate) const UNOWNED: u64 = 0b010;
@@ -155,7 +155,8 @@ impl Word {
         self.compare_exchange(py, current, new, Ordering::Release)
     }
 
-    /// Sets `PARKED`, unless the word is not `blocked`. Gives whether it is set. For a thread that holds the lock of the queue that it enters.
+    /// Sets `PARKED`, unless the word is not `blocked`. Gives whether it is set. For a thread that holds the lock of the queue that it
+    /// enters, or knows that others are in it.
     pub(crate) fn park(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
         // Relaxed, all of it: a flag guards no data, and the queue's lock orders it against those who look there for sleepers.
         let mut bits = self.load(Ordering::Relaxed);

@@ -343,3 +343,42 @@ pub(crate) fn alone() {
         assert_eq!(interpreter::detachments(), 0, "I2: nobody has to wait");
     });
 }
+
+/// A woken thread finds the mutex taken again, and runs a signal handler before it sleeps again. The handler needs what another sleeper has.
+pub(crate) fn woken_runs_a_handler() {
+    let [m, k] = [Counter::new(), Counter::new()];
+    {
+        let k = Rc::clone(&k);
+        interpreter::handle_after(1, move |py| k.lock(py).increment());
+    }
+    let interruptible = {
+        let m = Rc::clone(&m);
+        spawn(move || {
+            attach(|py| {
+                m.lock_interruptibly(py)
+                    .expect("nothing is raised")
+                    .increment();
+            });
+        })
+    };
+    let patient = {
+        let [m, k] = [Rc::clone(&m), Rc::clone(&k)];
+        spawn(move || {
+            attach(|py| {
+                let mut first = k.lock(py);
+                m.lock(py).increment();
+                first.increment();
+            });
+        })
+    };
+    attach(|py| {
+        for _ in 0..2 {
+            let mut owned = m.lock(py);
+            detach(py, || ());
+            owned.increment();
+        }
+    });
+    interruptible.join();
+    patient.join();
+    assert_eq!(m.number(), 4);
+}

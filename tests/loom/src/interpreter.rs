@@ -66,6 +66,8 @@ thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
     /// After how many looks for signals a handler raises an exception; `None` if never.
     static SIGNAL: Cell<Option<u32>> = const { Cell::new(None) };
+    /// What it does instead.
+    static HANDLER: RefCell<Option<Box<dyn FnOnce(Python<'static>)>>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn start(kind: Kind, process_fence: bool) {
@@ -81,6 +83,7 @@ pub(crate) fn start(kind: Kind, process_fence: bool) {
     };
     drop(WORLD.replace(Some(world)));
     SIGNAL.set(None);
+    drop(HANDLER.take());
 }
 
 fn with<R>(f: impl FnOnce(&mut World) -> R) -> R {
@@ -251,7 +254,14 @@ pub(crate) fn has_signal() -> bool {
     match SIGNAL.get() {
         Some(0) => {
             SIGNAL.set(None);
-            true
+            match HANDLER.take() {
+                Some(handler) => {
+                    // SAFETY: who looks for signals is attached.
+                    handler(unsafe { Python::assume_attached() });
+                    false
+                }
+                None => true,
+            }
         }
         Some(looks) => {
             SIGNAL.set(Some(looks - 1));
@@ -259,4 +269,10 @@ pub(crate) fn has_signal() -> bool {
         }
         None => false,
     }
+}
+
+/// Lets a signal handler run code, once, when threads have looked for signals that often.
+pub fn handle_after(looks: u32, f: impl FnOnce(Python<'static>) + 'static) {
+    HANDLER.set(Some(Box::new(f)));
+    SIGNAL.set(Some(looks));
 }
