@@ -731,6 +731,13 @@ signal.signal(signal.SIGALRM, handler)
     })
 }
 
+fn without_fork_or_gil(py: Python<'_>) -> Option<String> {
+    let reason = || ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING.to_owned();
+    is_free_threaded(py)
+        .then(reason)
+        .or_else(|| without_fork(py))
+}
+
 const ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING: &str =
     "without a GIL the thread that a lock is reserved for attaches and takes it at once";
 
@@ -741,8 +748,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_takeover_that_fails_changes_nothing)
             .limit(30)
             .unless(without_fork),
-        test!(a_reservation_for_readers_ends_with_a_fork)
-            .only_with_gil(ONLY_A_GIL_KEEPS_THEM_FROM_ATTACHING),
+        test!(a_reservation_for_readers_ends_with_a_fork).unless(without_fork_or_gil),
         test!(a_mutex_that_was_named_by_mistake_is_not_poisoned),
         test!(a_cycle_through_the_imports_of_a_stranger_is_seen).limit(20),
         test!(a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen).limit(20),
