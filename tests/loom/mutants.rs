@@ -68,7 +68,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "wait/park.rs",
         from: "    release(front);\n    drop(queue);",
         to: "    drop(queue);\n    release(front);",
-        models: "mutex::exclusion",
+        models: "mutex::three_threads",
         gil: false,
     },
     Mutant {
