@@ -58,16 +58,19 @@ struct World {
     /// How often a thread has detached.
     detachments: usize,
     /// What runs on a thread when it has attached next, as destructors may.
-    on_attach: HashMap<ThreadId, Box<dyn FnOnce(Python<'static>)>>,
+    on_attach: HashMap<ThreadId, OtherCode>,
     gate: Arc<Gate>,
 }
+
+/// Code that the interpreter runs on a thread that did not ask for it.
+type OtherCode = Box<dyn FnOnce(Python<'static>)>;
 
 thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
     /// After how many looks for signals a handler raises an exception; `None` if never.
     static SIGNAL: Cell<Option<u32>> = const { Cell::new(None) };
     /// What it does instead.
-    static HANDLER: RefCell<Option<Box<dyn FnOnce(Python<'static>)>>> = const { RefCell::new(None) };
+    static HANDLER: RefCell<Option<OtherCode>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn start(kind: Kind, process_fence: bool) {
