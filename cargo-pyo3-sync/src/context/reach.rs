@@ -39,24 +39,16 @@ impl Reach {
         }
         // Calls from closures that are attached, in functions that are not.
         for (id, body) in bodies.iter().enumerate() {
-            for event in &body.events {
-                if let Operation::Call(callee) = event.operation
-                    && event.state == State::Attached
-                    && !event.elsewhere
-                    && attached[callee].is_none()
-                {
+            for callee in calls(body, State::Attached) {
+                if attached[callee].is_none() {
                     attached[callee] = Some(id);
                     queue.push_back(callee);
                 }
             }
         }
         while let Some(id) = queue.pop_front() {
-            for event in &bodies[id].events {
-                if let Operation::Call(callee) = event.operation
-                    && event.state == State::Caller
-                    && !event.elsewhere
-                    && attached[callee].is_none()
-                {
+            for callee in calls(&bodies[id], State::Caller) {
+                if attached[callee].is_none() {
                     attached[callee] = Some(id);
                     queue.push_back(callee);
                 }
@@ -201,4 +193,14 @@ fn summarise(
             return summary;
         }
     }
+}
+
+/// The functions that a body calls in this state, on its own thread.
+fn calls(body: &Body, state: State) -> impl Iterator<Item = FunctionId> {
+    body.events
+        .iter()
+        .filter_map(move |event| match event.operation {
+            Operation::Call(callee) if event.state == state && !event.elsewhere => Some(callee),
+            _ => None,
+        })
 }
