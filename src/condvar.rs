@@ -373,8 +373,10 @@ impl PyCondvar {
             let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
             waiter.wait_for(Holders::Anybody);
             // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
-            while self.sequence.load(Ordering::Relaxed) == before {
-                waiter.sleep_unmarked(py, self.sequence.address(), None, |now| now == before)?;
+            // Relaxed: what matters is that it is read again under the lock of the queue. No mark is needed: whoever notifies looks there.
+            let has_not_changed = || self.sequence.load(Ordering::Relaxed) == before;
+            while has_not_changed() {
+                waiter.sleep(py, self.sequence.address(), None, has_not_changed)?;
             }
             Ok(())
         });

@@ -26,8 +26,8 @@ pub(super) struct RawMutex {
     ///
     /// Where threads sleep, `PARKED` is set, or one that was [woken](Woken) is on its way. That one answers for the others: it
     /// sets the flag again when it takes the mutex or goes back to sleep, and passes the duty on when it gives up, or is about to run code
-    /// of others. Until then owners unlock as if nobody slept. Otherwise each of them would wake one thread more, and all of those would want the GIL, or a processor,
-    /// before they could find out that the mutex is taken. (The same is done by the mutex of `std` on Linux.)
+    /// of others. Until then owners unlock as if nobody slept. Otherwise each of them would wake one thread more, and all of those would
+    /// want the GIL, or a processor, before they could find out that the mutex is taken. (The mutex of `std` on Linux does the same.)
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
@@ -47,7 +47,7 @@ impl Drop for Woken<'_> {
     #[cold]
     fn drop(&mut self) {
         let word = &self.raw.word;
-        if !word.park(self.py, |bits| Word::owner(bits).is_some()) {
+        if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {
             wait::unpark_one(word.address(), |_| {});
         }
     }
@@ -125,10 +125,12 @@ impl RawMutex {
                 // That may take long, or even need what one of the others has who sleep here.
                 drop(woken.take());
             }
-            let pause_is_over = waiter.sleep(py, self.word.address(), pause, |now| {
+            let pause_is_over = waiter.sleep(py, self.word.address(), pause, || {
                 // A reservation made, or dropped, in between changes how long to sleep: look again.
-                !matches!(self::look(now, me, expired), Look::Available)
-                    && (now & UNOWNED != 0) == reserved
+                self.word.mark(py, |now| {
+                    !matches!(self::look(now, me, expired), Look::Available)
+                        && (now & UNOWNED != 0) == reserved
+                })
             })?;
             // The word was marked when this thread entered the queue. If it did not, it still answers for others, or does no harm.
             mem::forget(woken.replace(Woken { raw: self, py }));

@@ -110,8 +110,9 @@ impl RawOnce {
                 }
                 continue;
             }
-            waiter.sleep(py, self.turn_address(), None, |now| {
-                now & WRITING == 0 && is_running(now)
+            waiter.sleep(py, self.turn_address(), None, || {
+                self.word
+                    .mark(py, |now| now & WRITING == 0 && is_running(now))
             })?;
         }
     }
@@ -125,9 +126,11 @@ impl RawOnce {
     ) -> Result<(), Refusal> {
         let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, asked_at);
         while self.settle().is_some() {
-            waiter.sleep(py, self.completion_address(), None, |now| {
-                let is_written = now & WRITING != 0 && is_running(now);
-                now & COMPLETE == 0 && !is_written
+            waiter.sleep(py, self.completion_address(), None, || {
+                self.word.mark(py, |now| {
+                    let is_written = now & WRITING != 0 && is_running(now);
+                    now & COMPLETE == 0 && !is_written
+                })
             })?;
         }
         Ok(())

@@ -208,8 +208,8 @@ impl RawRwLock {
             if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
-            let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, |now| {
-                self.owner(now).is_some()
+            let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, || {
+                self.word.mark(py, |now| self.owner(now).is_some())
             });
             if let Err(refusal) = slept {
                 // Perhaps it was woken at the same time, and is waited for.
@@ -345,11 +345,12 @@ impl RawRwLock {
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
-            let pause_is_over =
-                waiter.sleep(py, self.address(Sleepers::Writers), pause, |now| {
+            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Writers), pause, || {
+                self.word.mark(py, |now| {
                     !matches!(self.look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
-                })?;
+                })
+            })?;
             expired = pause_is_over.then_some(bits & RIGHT);
         }
         self.wait_for_readers(py, &mut waiter)
@@ -366,10 +367,10 @@ impl RawRwLock {
             if waiter.spin(py) {
                 continue;
             }
-            let pause_is_over =
-                waiter.sleep_unmarked(py, self.address(Sleepers::Owner), pause, |_| {
-                    readers::is_read(id)
-                })?;
+            // Without a mark: a reader that leaves looks at the owner instead.
+            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Owner), pause, || {
+                readers::is_read(id)
+            })?;
             // Not after a shorter sleep: what is told in `readers` needs the time.
             if pause_is_over {
                 pause = None;

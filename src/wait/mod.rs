@@ -59,7 +59,6 @@ use std::{
     any::Any,
     hint,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
-    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -229,8 +228,7 @@ impl<'word> Waiter<'word> {
         if !FREE_THREADED || self.spins >= SPINS {
             return false;
         }
-        let is_first = self.spins == 0;
-        if is_first && (self.waits_for_itself() || self.cause_of_refusal(py).is_some()) {
+        if self.spins == 0 && self.futility(py).is_some() {
             return false;
         }
         let now = Instant::now();
@@ -248,42 +246,12 @@ impl<'word> Waiter<'word> {
         true
     }
 
-    /// Whether a sleep may begin with code of others: with a signal handler, or with what a look for imports sets off.
-    pub(crate) fn may_run_other_code(&self) -> bool {
-        match self.patience {
-            Patience::Until(_) => false,
-            Patience::Interruptible => true,
-            Patience::Forever => self.since.is_some_and(|since| since.elapsed() >= IMPORTS),
-        }
-    }
-
-    /// Steps 2 to 7 of the protocol: sleeps at `address` as long as the word is `blocked`, but no longer than the patience
+    /// Steps 2 to 7 of the protocol: sleeps at `address`, if `validate` agrees, until it is woken, but no longer than the patience
     /// of the thread, or `pause` if that is shorter. Gives whether the pause is over.
+    ///
+    /// `validate` runs under the lock of the queue, says whether there still is something to wait for, and [marks](Word::mark) the word, if
+    /// its owner needs that to look for sleepers.
     pub(crate) fn sleep(
-        &mut self,
-        py: Python<'_>,
-        address: usize,
-        pause: Option<Duration>,
-        blocked: impl Fn(u64) -> bool,
-    ) -> Result<bool, Refusal> {
-        let word = self.wanted.word;
-        self.sleep_if(py, address, pause, || word.park(py, blocked))
-    }
-
-    /// [`sleep`](Self::sleep) for sleepers that are looked for whether the word is marked or not.
-    pub(crate) fn sleep_unmarked(
-        &mut self,
-        py: Python<'_>,
-        address: usize,
-        pause: Option<Duration>,
-        blocked: impl Fn(u64) -> bool,
-    ) -> Result<bool, Refusal> {
-        let word = self.wanted.word;
-        // Relaxed: what matters is that the word is read under the lock of the queue.
-        self.sleep_if(py, address, pause, || blocked(word.load(Ordering::Relaxed)))
-    }
-
-    fn sleep_if(
         &mut self,
         py: Python<'_>,
         address: usize,
@@ -325,6 +293,20 @@ impl<'word> Waiter<'word> {
         Ok(parked == Parked::TimedOut && pause_is_over)
     }
 
+    fn waited(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether [`make_rounds`](Self::make_rounds), with which a sleep begins, may run code of others: a signal handler, or what a look for
+    /// imports sets off.
+    pub(crate) fn may_run_other_code(&self) -> bool {
+        match self.patience {
+            Patience::Until(_) => false,
+            Patience::Interruptible => true,
+            Patience::Forever => self.waited() >= IMPORTS,
+        }
+    }
+
     /// Attends to what nobody wakes this thread for, and gives the time after which to do so again.
     fn make_rounds(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
         if let Patience::Until(_) = self.patience {
@@ -353,7 +335,7 @@ impl<'word> Waiter<'word> {
 
     /// Most waits are over before this asks the interpreter for anything.
     fn look_for_imports(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
-        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = self.waited();
         if waited < IMPORTS {
             return Ok(Some(IMPORTS - waited));
         }
@@ -387,32 +369,30 @@ impl<'word> Waiter<'word> {
 
     /// Whether those that the thread waits for can run again.
     fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
-        self.cause_of_refusal(py).map_or(Ok(()), |cause| {
-            let link = self.wanted.link(self.thread);
-            Err(DeadlockError::new(py, cause, vec![link]))
-        })
+        match self.futility(py) {
+            // Of cycles, those of one thread too, `publish` tells.
+            None | Some(Cause::Cycle) => Ok(()),
+            Some(cause) => {
+                let link = self.wanted.link(self.thread);
+                Err(DeadlockError::new(py, cause, vec![link]))
+            }
+        }
     }
 
-    fn waits_for_itself(&self) -> bool {
-        let mut it_is_me = false;
-        self.wanted.for_each_holder(|holder| {
-            it_is_me |= holder == self.thread;
-            true
-        });
-        it_is_me
-    }
-
-    /// Why this thread would wait in vain for those that have what it wants, whoever they wait for themselves.
-    fn cause_of_refusal(&self, py: Python<'_>) -> Option<Cause> {
-        let mut someone_is_gone = false;
+    /// Why this thread would wait in vain, as far as that is seen without asking whom others wait for.
+    fn futility(&self, py: Python<'_>) -> Option<Cause> {
+        let (mut someone_is_gone, mut it_is_me) = (false, false);
         self.wanted.for_each_holder(|holder| {
             someone_is_gone |= self.wanted.is_abandoned_by(holder);
+            it_is_me |= holder == self.thread;
             true
         });
         // A cell whose owner is gone counts as empty, and somebody else may fill it.
         if someone_is_gone && !self.wanted.kind.is_cell() {
             Some(Cause::Abandoned)
-        } else if !self.waits_for_itself() && is_finalizing(py) {
+        } else if it_is_me {
+            Some(Cause::Cycle)
+        } else if is_finalizing(py) {
             Some(Cause::Finalizing)
         } else {
             None

@@ -157,7 +157,7 @@ impl Word {
 
     /// Sets `PARKED`, unless the word is not `blocked`. Gives whether it is set. For a thread that holds the lock of the queue that it
     /// enters, or knows that others are in it.
-    pub(crate) fn park(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
+    pub(crate) fn mark(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
         // Relaxed, all of it: a flag guards no data, and the queue's lock orders it against those who look there for sleepers.
         let mut bits = self.load(Ordering::Relaxed);
         while blocked(bits) {

@@ -130,7 +130,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "woken_gives_up_silently",
         file: "mutex/raw.rs",
-        from: "        if !word.park(self.py, |bits| Word::owner(bits).is_some()) {",
+        from: "        if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {",
         to: "        if false {",
         models: "mutex::woken_and_interrupted",
         gil: false,
@@ -138,8 +138,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "woken_marks_a_free_mutex",
         file: "mutex/raw.rs",
-        from: "if !word.park(self.py, |bits| Word::owner(bits).is_some()) {",
-        to: "if !word.park(self.py, |_| true) {",
+        from: "if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {",
+        to: "if !word.mark(self.py, |_| true) {",
         models: "mutex::woken_and_interrupted",
         gil: false,
     },
@@ -163,7 +163,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "write_while_detached",
         file: "wait/mod.rs",
         from: "            let parked = park::park(&sleeper, address, deadline);\n",
-        to: "            let parked = park::park(&sleeper, address, deadline);\n            self.wanted.word.park(py, |_| true);\n",
+        to: "            let parked = park::park(&sleeper, address, deadline);\n            self.wanted.word.mark(py, |_| true);\n",
         models: "mutex::exclusion",
         gil: false,
     },
@@ -314,8 +314,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "sleep_whatever_the_sequence",
         file: "condvar.rs",
-        from: "|now| now == before)?;",
-        to: "|_| true)?;",
+        from: "None, has_not_changed)?;",
+        to: "None, || true)?;",
         models: "condvar::notification",
         gil: false,
     },
@@ -466,7 +466,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no_refusal_at_exit",
         file: "wait/mod.rs",
-        from: "} else if !self.waits_for_itself() && is_finalizing(py) {",
+        from: "} else if is_finalizing(py) {",
         to: "} else if false && is_finalizing(py) {",
         models: "shutdown::mutex",
         gil: false,

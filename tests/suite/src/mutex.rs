@@ -215,6 +215,17 @@ fn the_owner_may_collect_while_others_wait(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Who is told does not wait: not even for the moment that others are given before a sleep.
+fn who_locks_twice_is_told_without_detaching(py: Python<'_>) -> PyResult<()> {
+    let mutex = PyMutex::new(0);
+    without_letting_go(py, |py| {
+        let _guard = mutex.lock(py);
+        for _ in 0..10 {
+            assert!(mutex.lock_checked(py).is_err());
+        }
+    })
+}
+
 fn an_uncontended_lock_does_not_detach(py: Python<'_>) -> PyResult<()> {
     let mutex = Arc::new(PyMutex::new(0));
     let far = Instant::now() + Duration::from_secs(60);
@@ -1297,6 +1308,7 @@ pub(crate) const MODULE: Module = Module {
         test!(waits_detached),
         test!(the_owner_may_collect_while_others_wait),
         test!(an_uncontended_lock_does_not_detach),
+        test!(who_locks_twice_is_told_without_detaching),
         test!(a_thread_that_locks_twice_is_told),
         test!(another_thread_is_not_mistaken_for_one_that_is_gone),
         test!(a_finaliser_that_comes_back_is_told),
