@@ -57,6 +57,30 @@ unsafe extern "C-unwind" {
 #[cfg(not(unix))]
 pub(crate) use ffi::PyEval_RestoreThread;
 
+/// The type of `_PyOS_IsMainThread`, which returns whether the calling thread, which is attached,
+/// runs signal handlers.
+pub(crate) type IsMainThread = unsafe extern "C" fn() -> std::ffi::c_int;
+
+/// Set where [`look_up_is_main_thread`] may find the function.
+pub(crate) const CAN_LOOK_UP_SYMBOLS: bool = cfg!(all(unix, not(PyPy)));
+
+/// Looks up `_PyOS_IsMainThread`, which CPython 3.9 to 3.15 export.
+///
+/// At run time, because the function is not part of the stable ABI: an `abi3` extension that links
+/// it could not be loaded by an interpreter without it.
+#[cfg(unix)]
+pub(crate) fn look_up_is_main_thread() -> Option<IsMainThread> {
+    // SAFETY: the name ends with a null byte.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_PyOS_IsMainThread".as_ptr()) };
+    // SAFETY: every version that exports this name declares it with this type, and null is `None`.
+    unsafe { std::mem::transmute::<*mut std::ffi::c_void, Option<IsMainThread>>(symbol) }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn look_up_is_main_thread() -> Option<IsMainThread> {
+    None
+}
+
 // Critical sections, as the free-threaded build has them.
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) use ffi::{

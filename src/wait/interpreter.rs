@@ -1,9 +1,19 @@
 //! Leaving the interpreter for the length of a wait, and coming back.
 
+use core::ffi::{c_int, c_void};
+use std::{
+    mem, ptr,
+    sync::atomic::{AtomicPtr, Ordering},
+    thread,
+    time::Duration,
+};
+
 use pyo3::{ffi, prelude::*};
 
-use super::{ThreadId, threads};
-use crate::build_config::{Py_IsFinalizing, PyEval_RestoreThread};
+use crate::build_config::{
+    CAN_LOOK_UP_SYMBOLS, IsMainThread, Py_IsFinalizing, PyEval_RestoreThread,
+    look_up_is_main_thread,
+};
 
 /// Runs `sleep` while this thread is detached from the interpreter.
 ///
@@ -32,6 +42,11 @@ pub(super) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
     sleep()
 }
 
+/// Sleeps, detached.
+pub(crate) fn sleep_detached(py: Python<'_>, duration: Duration) {
+    detached(py, || thread::sleep(duration));
+}
+
 /// Keeps a thread for ever when it is dropped, that is, when attaching unwinds instead of returning.
 ///
 /// The frames below may hold anything; unwinding them would run destructors that believe to be attached.
@@ -40,7 +55,7 @@ struct Hang;
 impl Drop for Hang {
     fn drop(&mut self) {
         loop {
-            std::thread::park();
+            thread::park();
         }
     }
 }
@@ -56,15 +71,30 @@ pub(crate) fn is_finalizing(py: Python<'_>) -> bool {
 
 /// Whether this may be the thread that runs Python's signal handlers: the main one.
 pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
-    // Attributes only: to call Python code would run signal handlers, whose exceptions would be lost here.
-    let is_main = || -> PyResult<bool> {
-        let main = loaded_module(py, "threading")?.getattr("_main_thread")?;
-        let main: u64 = main.getattr("_ident")?.extract()?;
-        let current = threads::known(ThreadId::current()).and_then(|known| known.ident);
-        Ok(current.is_none_or(|current| current == main))
-    };
-    // Without the module `threading` nobody has said which thread is the main one; to look in vain costs little.
-    exception_aside(py, || is_main().unwrap_or(true))
+    /// An [`IsMainThread`]; null before the first call.
+    static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+    if !CAN_LOOK_UP_SYMBOLS {
+        return true;
+    }
+    // Relaxed: nothing else is published, and threads that look it up at once store the same.
+    let mut function = FUNCTION.load(Ordering::Relaxed);
+    if function.is_null() {
+        // Detached, because the dynamic linker holds its lock while it runs the initializers of
+        // libraries, which may attach.
+        let found = detached(py, || look_up_is_main_thread().unwrap_or(unknown));
+        function = found as *mut c_void;
+        FUNCTION.store(function, Ordering::Relaxed);
+    }
+    // SAFETY: the pointer was made from a function of this type, above.
+    let is_main_thread = unsafe { mem::transmute::<*mut c_void, IsMainThread>(function) };
+    // SAFETY: the calling thread is attached, by the token.
+    unsafe { is_main_thread() != 0 }
+}
+
+/// The answer of an interpreter that cannot be asked.
+unsafe extern "C" fn unknown() -> c_int {
+    1
 }
 
 /// A module that is imported already. To import one would call whatever `__import__` is in `builtins`, that is, in the worst

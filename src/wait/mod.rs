@@ -35,13 +35,14 @@
 //! after having been woken without looking at the word once more: the wake-up may have been the only one. If it wakes a sleeper and then
 //! says in the word that there are none, as the mutex does, that sleeper answers for the others, and runs nobody's code before it has.
 //!
-//! # What a sleeper costs
+//! # What a parked thread costs
 //!
-//! Nothing: nobody polls, with four exceptions. A sleeper behind a reservation looks again after [`RESERVATION`]. Who waits for
-//! readers to leave looks again once, after a millisecond ([`readers`]). A main
-//! thread that can be interrupted looks for signals every [`SIGNALS`]. A thread that has waited for [`IMPORTS`] looks whether
-//! it is importing a module, and if so looks again, as often, whether its wait is part of a cycle that runs through the lock
-//! of that module ([`import_lock`]).
+//! Nothing: a parked thread does not poll, with four exceptions. A thread behind a reservation
+//! tries again after [`RESERVATION`]. A writer that waits for readers looks again once, after a
+//! millisecond ([`readers`]). In an interruptible wait, the thread that handles signals polls for
+//! them every [`SIGNALS`]. A thread that has waited for [`IMPORTS`] checks whether it is importing
+//! a module, and if so checks for a cycle through the lock of that module at the same interval
+//! ([`import_lock`]).
 
 pub(crate) mod fork;
 mod graph;
@@ -67,7 +68,7 @@ use pyo3::{PyErr, Python};
 
 pub(crate) use self::{
     graph::{Awaited, Holders, Link, Party},
-    interpreter::{exception_aside, is_finalizing, loaded_module},
+    interpreter::{exception_aside, is_finalizing, loaded_module, sleep_detached},
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
     thread_id::ThreadId,
     threads::{known, with_ident},
@@ -103,7 +104,7 @@ const PAUSES: u32 = 50;
 /// For how long at most: as long as a sleeper has to wait until it is let in before others.
 const SPIN_TIME: Duration = Duration::from_millis(1);
 
-/// How often a main thread that waits and can be interrupted looks for signals.
+/// Interval at which the thread that handles signals polls for them in an interruptible wait.
 const SIGNALS: Duration = Duration::from_millis(50);
 
 /// How long a thread waits before it looks whether it does so in the middle of an import, and how often it then looks for a

@@ -40,6 +40,11 @@ fn handlers_that_do_not_raise_do_not_end_the_wait(py: Python<'_>) -> PyResult<()
     run_child(py, "signals::handles_signals_in_a_mutex")
 }
 
+/// Up to Python 3.12 `threading` takes the thread that imports it first for the main one.
+fn ctrl_c_ends_the_wait_if_another_thread_imported_threading(py: Python<'_>) -> PyResult<()> {
+    run_child(py, "signals::is_interrupted_with_foreign_threading")
+}
+
 fn only_the_main_thread_is_interrupted(py: Python<'_>) -> PyResult<()> {
     run_child(py, "signals::is_not_interrupted_in_another_thread")
 }
@@ -191,6 +196,17 @@ fn is_interrupted_while_nobody_comes(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+fn is_interrupted_with_foreign_threading(py: Python<'_>) -> PyResult<()> {
+    expect_ctrl_c(py)?;
+    let modules = py.import("sys")?.getattr("modules")?;
+    let threading = modules.call_method1("pop", ("threading",))?;
+    on_threads(py, 1, |py, _| py.import("threading").map(drop)).remove(0)?;
+    let barrier = PyBarrier::new(2);
+    expect_interruptions(py, || barrier.wait_interruptible(py).map(drop));
+    // For the end of the interpreter, which calls the module.
+    modules.set_item("threading", threading)
+}
+
 fn handles_signals_in_a_mutex(py: Python<'_>) -> PyResult<()> {
     static HANDLED: AtomicUsize = AtomicUsize::new(0);
     static MUTEX: PyMutex<i32> = PyMutex::new(0);
@@ -264,6 +280,7 @@ pub(crate) const MODULE: Module = Module {
         test!(ctrl_c_ends_the_wait_for_a_read_write_lock).unless(without_signals),
         test!(ctrl_c_ends_the_wait_for_other_threads).unless(without_signals),
         test!(handlers_that_do_not_raise_do_not_end_the_wait).unless(without_signals),
+        test!(ctrl_c_ends_the_wait_if_another_thread_imported_threading).unless(without_signals),
         test!(only_the_main_thread_is_interrupted).unless(without_signals),
     ],
     scenarios: &[
@@ -271,6 +288,7 @@ pub(crate) const MODULE: Module = Module {
         scenario!(is_interrupted_in_a_cell),
         scenario!(is_interrupted_in_a_read_write_lock),
         scenario!(is_interrupted_while_nobody_comes),
+        scenario!(is_interrupted_with_foreign_threading),
         scenario!(handles_signals_in_a_mutex),
         scenario!(is_not_interrupted_in_another_thread),
     ],
