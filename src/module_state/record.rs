@@ -127,7 +127,7 @@ impl<T: ModuleData> Records<T> {
 
     /// A record for a new state, which belongs to `module`.
     pub(super) fn take(&self, module: &Bound<'_, PyModule>) -> Place<T> {
-        process_fence::prepare();
+        process_fence::prepare(module.py());
         let id = LockId::new();
         let is_taken = |record: &&'static Record<T>| {
             // Acquire: what was done with the record before.

@@ -46,6 +46,11 @@ impl<T> Bound<'_, T> {
     pub fn as_ptr(&self) -> *mut PyObject {
         self.0
     }
+
+    pub fn py(&self) -> Python<'_> {
+        // SAFETY: the thread that has a `Bound` is attached.
+        unsafe { Python::assume_attached() }
+    }
 }
 
 /// There is no object to be had.

@@ -32,6 +32,7 @@ mod fork;
 mod forms;
 mod ground;
 mod interpreter;
+mod membarrier;
 mod model;
 mod module_state;
 mod mutex;
@@ -71,6 +72,7 @@ const MODULES: &[Module] = &[
     condvar::MODULE,
     ext::MODULE,
     module_state::MODULE,
+    membarrier::MODULE,
     collector::MODULE,
     deadlock::MODULE,
     fork::MODULE,
