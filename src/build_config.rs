@@ -44,9 +44,9 @@ pub(crate) unsafe fn Py_IsFinalizing() -> std::ffi::c_int {
     }
 }
 
-// Before Python 3.14, a thread that attaches while the interpreter is finalising is ended by `pthread_exit`,
-// which unwinds its stack. PyO3 declares the function as one that unwinds only from 0.29 on; with an older PyO3
-// the process would abort here.
+// Up to CPython 3.13.7, a thread that attaches during finalization is ended by `pthread_exit`,
+// which unwinds its stack with glibc. PyO3 declares the function as one that unwinds only from 0.29
+// on; with an older PyO3 the process would abort here.
 #[cfg(unix)]
 unsafe extern "C-unwind" {
     #[cfg_attr(PyPy, link_name = "PyPyEval_RestoreThread")]

@@ -21,9 +21,9 @@ use crate::build_config::{
 /// that were given up by detached threads, which runs finalisers, that is arbitrary code, in the middle of our
 /// protocol. Nothing of PyO3 runs between the two calls, so its own count of attachments can stay as it is.
 ///
-/// While the interpreter shuts down this function does not return on any thread but the one that finalises:
-/// from Python 3.14 on attaching hangs, before it would end the thread by unwinding it, and then [`Hang`] keeps
-/// it.
+/// During finalization this function returns on the finalizing thread only. On the others attaching
+/// blocks until the process ends, in CPython 3.13.8, 3.14 and later. Earlier versions end the
+/// thread. With glibc that unwinds the stack, and [`Hang`] blocks it. Elsewhere no destructor runs.
 pub(super) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
     struct Attach(*mut ffi::PyThreadState);
     impl Drop for Attach {
@@ -69,7 +69,10 @@ pub(crate) fn is_finalizing(py: Python<'_>) -> bool {
     exception_aside(py, || unsafe { Py_IsFinalizing() != 0 })
 }
 
-/// Whether this may be the thread that runs Python's signal handlers: the main one.
+/// Returns whether the calling thread runs signal handlers, as the main thread does.
+///
+/// Asks the C API, because up to Python 3.12 `threading` takes the thread that imports it first for
+/// the main one. Returns `true` if the C API does not answer: unneeded polling costs little.
 pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
     /// An [`IsMainThread`]; null before the first call.
     static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
