@@ -140,8 +140,27 @@ impl DeadlockError {
     #[cold]
     #[track_caller]
     pub(crate) fn panic(self) -> ! {
-        panic!("{self}")
+        panic_with(
+            &self,
+            "use a `try_` or `_checked` form in destructors (`try_lock`, `lock_checked`)",
+        )
     }
+}
+
+/// Panics with `message`.
+///
+/// A panic that leaves a destructor which runs during unwinding aborts the process. A function
+/// without a `Result` cannot avoid that, so the message ends with `cure` then.
+#[cold]
+#[track_caller]
+pub(crate) fn panic_with(message: &dyn fmt::Display, cure: &str) -> ! {
+    if std::thread::panicking() {
+        panic!(
+            "{message}; this thread is already panicking, and a panic that leaves a destructor \
+             aborts the process: {cure}"
+        )
+    }
+    panic!("{message}")
 }
 
 impl fmt::Display for DeadlockError {

@@ -282,6 +282,10 @@ impl<T: ?Sized> PyMutex<T> {
     /// A wait could never end if the thread holds the mutex already; if it is part of a cycle of threads each of which
     /// waits for a lock that the next one holds; if the interpreter is shutting down and another thread holds the mutex;
     /// and if its holder was left behind by a fork. [`lock_checked`](Self::lock_checked) gives an error for these.
+    ///
+    /// Do not call `lock` in a destructor. A destructor that runs while its thread unwinds with the
+    /// mutex held aborts the process, because a panic must not leave it. Use `lock_checked` or
+    /// [`try_lock`](Self::try_lock), and skip the clean-up if the mutex is not available.
     #[inline]
     #[track_caller]
     pub fn lock<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {

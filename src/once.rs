@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::{
     DeadlockError, PyOnceLock,
-    deadlock::LockKind,
+    deadlock::{LockKind, panic_with},
     wait::{Patience, Refusal},
 };
 
@@ -143,10 +143,12 @@ impl PyOnce {
     ) -> Result<(), Refusal> {
         let run = || {
             // Relaxed: the cell orders the closures.
-            assert!(
-                !self.poisoned.load(Ordering::Relaxed),
-                "a closure of this PyOnce has panicked: it is poisoned"
-            );
+            if self.poisoned.load(Ordering::Relaxed) {
+                panic_with(
+                    &"a closure of this PyOnce has panicked: it is poisoned",
+                    "use `call_once_force` in destructors",
+                );
+            }
             self.poisoned_by(f);
         };
         self.done

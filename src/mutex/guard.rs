@@ -16,7 +16,10 @@ use std::{
 use pyo3::Python;
 
 use super::{PyMutex, raw::RawMutex};
-use crate::wait::{Patience, Refusal};
+use crate::{
+    deadlock::panic_with,
+    wait::{Patience, Refusal},
+};
 
 /// A lock that is held, without what it guards.
 struct Held<'a> {
@@ -60,8 +63,10 @@ impl<'a> Held<'a> {
 #[cold]
 #[track_caller]
 fn disarmed() -> ! {
-    panic!(
-        "this guard holds nothing: its mutex was unlocked for a while, and locking it again would have been a deadlock"
+    panic_with(
+        &"this guard holds nothing: its mutex was unlocked for a while, \
+          and locking it again would have been a deadlock",
+        "do not use such a guard in destructors",
     )
 }
 

@@ -5,6 +5,7 @@ use std::{any::type_name, cell::Cell, error, fmt, panic::Location};
 use pyo3::{PyErr, exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
+    deadlock::panic_with,
     thread_label::ThreadLabel,
     wait::{exception_aside, ident},
 };
@@ -246,7 +247,7 @@ impl ProtectedBorrowError {
     #[cold]
     #[track_caller]
     pub(crate) fn panic(self) -> ! {
-        panic!("{self}")
+        panic_with(&self, "use a `try_` form in destructors")
     }
 }
 

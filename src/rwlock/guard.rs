@@ -17,7 +17,10 @@ use std::{
 use pyo3::Python;
 
 use super::{PyRwLock, raw::RawRwLock};
-use crate::wait::{Patience, Refusal, readers::Entry};
+use crate::{
+    deadlock::panic_with,
+    wait::{Patience, Refusal, readers::Entry},
+};
 
 /// A lock that is read, without what it guards.
 struct Reading<'a> {
@@ -111,8 +114,10 @@ impl Drop for Writing<'_> {
 #[cold]
 #[track_caller]
 fn disarmed() -> ! {
-    panic!(
-        "this guard holds nothing: its lock was unlocked for a while, and locking it again would have been a deadlock"
+    panic_with(
+        &"this guard holds nothing: its lock was unlocked for a while, \
+          and locking it again would have been a deadlock",
+        "do not use such a guard in destructors",
     )
 }
 

@@ -31,6 +31,10 @@ pub(crate) enum Cause {
     Abandoned,
 }
 
+pub(crate) fn panic_with(message: &dyn fmt::Display, _cure: &str) -> ! {
+    panic!("{message}")
+}
+
 #[derive(Debug)]
 pub struct DeadlockError {
     pub(crate) cause: Cause,

@@ -1,18 +1,21 @@
-//! Signal handlers that panic while the main thread waits: PyO3 lets such a panic go on in whoever looks for signals.
+//! Panics during a wait: of signal handlers while the main thread waits, which PyO3 resumes where
+//! signals are polled, and of the wait itself, in a destructor that runs during unwinding.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, PyRwLock};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock};
 
 use crate::callback::Callback;
-use crate::harness::{on_threads, wait_until, without_signals};
+use crate::harness::{child, finish, on_threads, wait_until, without_signals};
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
-use crate::test;
+use crate::{scenario, test};
 
 /// Waits on this thread, which is the main one, until a signal comes whose handler panics, and checks that it is this panic
 /// that ends the wait.
@@ -163,6 +166,97 @@ fn an_exception_on_its_way_outlives_the_panic_of_a_handler(py: Python<'_>) -> Py
     })
 }
 
+/// The message of the panic of `body` in a destructor that runs while its thread unwinds.
+fn panic_in_destructor(body: &dyn Fn()) -> String {
+    let message = RefCell::new(String::new());
+    let first = panic_of(|| {
+        let _in_destructor = OnDrop(|| *message.borrow_mut() = panic_of(body));
+        panic!("unwinds");
+    });
+    assert_eq!(first, "unwinds");
+    message.into_inner()
+}
+
+/// Each form that has no other way to report panics, and names the form that a destructor uses.
+fn panics_in_destructors_name_the_cure(py: Python<'_>) -> PyResult<()> {
+    let mutex = PyMutex::new(0);
+    let lock = PyRwLock::new(0);
+    let cell = PyOnceLock::new();
+    let protected = PyProtected::new(0);
+    let poisoned = PyOnce::new();
+    panic_of(|| poisoned.call_once(py, || panic!("poisons")));
+
+    let _locked = mutex.lock(py);
+    let _written = lock.write(py);
+    let forms: &[(&dyn Fn(), &str)] = &[
+        (&|| drop(mutex.lock(py)), "lock_checked"),
+        (&|| mutex.with(py, |_| ()), "lock_checked"),
+        (&|| drop(lock.read(py)), "_checked"),
+        (&|| drop(lock.write(py)), "_checked"),
+        (&|| poisoned.call_once(py, || ()), "call_once_force"),
+        (
+            &|| {
+                cell.get_or_init(py, || *cell.get_or_init(py, || 1));
+            },
+            "_checked",
+        ),
+        (
+            &|| {
+                // One of its own, because the panic poisons it.
+                let once = PyOnce::new();
+                once.call_once(py, || once.call_once(py, || ()));
+            },
+            "_checked",
+        ),
+        (
+            &|| protected.with_mut(py, |_| protected.with_mut(py, |_| ())),
+            "`try_` form",
+        ),
+    ];
+    for (form, cure) in forms {
+        let clause = "this thread is already panicking";
+        let message = panic_of(form);
+        assert!(!message.contains(clause), "{message}");
+        let message = panic_in_destructor(form);
+        assert!(
+            message.contains(clause) && message.contains(cure),
+            "{message}"
+        );
+    }
+    Ok(())
+}
+
+fn checked_forms_in_destructors_return_the_error(py: Python<'_>) -> PyResult<()> {
+    let mutex = PyMutex::new(0);
+    let message = panic_of(|| {
+        let _guard = mutex.lock(py);
+        let _first = OnDrop(|| assert!(mutex.try_lock(py).is_none()));
+        let _second = OnDrop(|| assert!(mutex.lock_checked(py).is_err()));
+        panic!("unwinds");
+    });
+    assert_eq!(message, "unwinds");
+    assert!(!mutex.is_locked());
+    Ok(())
+}
+
+fn the_message_before_an_abort_names_the_cure(py: Python<'_>) -> PyResult<()> {
+    let command = child(py, "unwinding::locks_in_a_destructor_during_unwinding")?;
+    let finished = finish(py, command, Duration::from_secs(8))?;
+    assert!(
+        finished.status.is_some_and(|status| !status.success()),
+        "{finished:?}"
+    );
+    assert!(finished.output.contains("lock_checked"), "{finished:?}");
+    Ok(())
+}
+
+fn locks_in_a_destructor_during_unwinding(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: PyMutex<i32> = PyMutex::new(0);
+    let _guard = MUTEX.lock(py);
+    let _in_destructor = OnDrop(|| *MUTEX.lock(py) += 1);
+    panic!("unwinds");
+}
+
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_mutex_outlives_the_panic_of_a_handler).unless(without_signals),
@@ -171,6 +265,9 @@ pub(crate) const MODULE: Module = Module {
         test!(a_condition_variable_outlives_the_panic_of_a_handler).unless(without_signals),
         test!(a_barrier_outlives_the_panic_of_a_handler).unless(without_signals),
         test!(an_exception_on_its_way_outlives_the_panic_of_a_handler).unless(without_signals),
+        test!(panics_in_destructors_name_the_cure),
+        test!(checked_forms_in_destructors_return_the_error),
+        test!(the_message_before_an_abort_names_the_cure),
     ],
-    scenarios: &[],
+    scenarios: &[scenario!(locks_in_a_destructor_during_unwinding)],
 };
