@@ -23,6 +23,8 @@ use pyo3::{
     types::{PyAnyMethods, PyType},
 };
 
+use crate::import::retry_import;
+
 /// PyO3's `GILOnceCell`: a cell that is filled once, by whichever thread comes first.
 ///
 /// Unlike [`PyOnceLock`](crate::PyOnceLock) it never waits. Threads that find it empty each run their own initialiser, and an
@@ -196,7 +198,7 @@ impl<T: PyTypeCheck> GILOnceCell<Py<T>> {
         attr_name: &str,
     ) -> PyResult<&Bound<'py, T>> {
         let object = self.get_or_try_init(py, || {
-            let attribute = py.import(module_name)?.getattr(attr_name)?;
+            let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
             Ok::<_, PyErr>(attribute.cast_into::<T>()?.unbind())
         })?;
         Ok(object.bind(py))

@@ -1,10 +1,42 @@
 //! [`PyImport`]: a module, or something in it, imported when it is first needed.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use pyo3::{PyTypeCheck, exceptions::PyTypeError, prelude::*, pyclass::PyVisit};
 
-use crate::PyOnceLock;
+use crate::{PyOnceLock, wait::sleep_detached};
+
+/// Number of repetitions of an import that the interpreter refused.
+const RETRIES: u32 = 7;
+
+/// Runs `import`, again if the interpreter refused it because threads import each other's modules.
+///
+/// If each of two threads imports the module that the other one is importing, CPython raises
+/// `_DeadlockError` in one of them. That import has failed and released its import locks, so the
+/// other thread completes both modules, and the import succeeds if it is repeated. A repetition
+/// fails again if the calling thread is itself importing the module that the other thread waits
+/// for. The exception must reach that import, so the number of repetitions is bounded.
+pub(crate) fn retry_import<R>(py: Python<'_>, import: impl Fn() -> PyResult<R>) -> PyResult<R> {
+    for retry in 0..RETRIES {
+        match import() {
+            Err(error) if is_import_deadlock(py, &error) => drop(error),
+            result => return result,
+        }
+        // Detached, because the other thread needs the interpreter to complete the modules.
+        sleep_detached(py, Duration::from_millis(1 << retry));
+    }
+    import()
+}
+
+/// Returns whether the exception is importlib's `_DeadlockError`, itself and not a subclass.
+fn is_import_deadlock(py: Python<'_>, error: &PyErr) -> bool {
+    let class = error.get_type(py);
+    let (Ok(name), Ok(module)) = (class.name(), class.module()) else {
+        return false;
+    };
+    // The module has two names: CPython freezes it, and `importlib` renames it.
+    name == "_DeadlockError" && (module == "_frozen_importlib" || module == "importlib._bootstrap")
+}
 
 /// A Python module, or an object in one, which is imported when it is first asked for, and kept.
 ///
@@ -34,6 +66,9 @@ use crate::PyOnceLock;
 /// Nothing is held while it imports, so that it cannot get into a deadlock with the interpreter's own import locks, even if the
 /// module asks for the same import while it is being imported. Threads that ask at the same time all import, which the interpreter
 /// makes them do one after the other and once in effect; the first to come back decides what is kept.
+///
+/// An import that the interpreter refuses, with `_DeadlockError`, because two threads import each
+/// other's modules is repeated a few times, for up to 130 ms.
 pub struct PyImport<T = PyAny> {
     cell: PyOnceLock<Py<T>>,
     module: &'static str,
@@ -98,10 +133,14 @@ impl<T: PyTypeCheck> PyImport<T> {
 
     #[cold]
     fn import<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, T>> {
-        let mut object = py.import(self.module)?.into_any();
-        for attribute in self.path.split('.').filter(|name| !name.is_empty()) {
-            object = object.getattr(attribute)?;
-        }
+        // With the attributes, because a module may import an attribute on demand.
+        let object = retry_import(py, || {
+            let mut object = py.import(self.module)?.into_any();
+            for attribute in self.path.split('.').filter(|name| !name.is_empty()) {
+                object = object.getattr(attribute)?;
+            }
+            Ok(object)
+        })?;
         let object = object.cast_into::<T>().map_err(|error| {
             let found = error.into_inner().get_type();
             PyTypeError::new_err(format!(

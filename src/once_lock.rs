@@ -16,6 +16,7 @@ use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 use self::raw::{Begin, RawOnce, Running};
 use crate::{
     deadlock::{DeadlockError, LockKind},
+    import::retry_import,
     wait::{Patience, Refusal},
 };
 
@@ -555,6 +556,8 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
     /// Nothing is held while the import runs, since the interpreter has locks of its own for that, and importing twice
     /// is harmless: if several threads arrive at once, each imports, and the first one fills the cell. It does so even
     /// when another thread is running an initialiser for the cell; the value of that initialiser is then dropped.
+    /// An import that the interpreter refuses with `_DeadlockError` is repeated as by
+    /// [`PyImport`](crate::PyImport).
     ///
     /// # Errors
     ///
@@ -579,7 +582,7 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
         module_name: &str,
         attr_name: &str,
     ) -> PyResult<&Bound<'py, T>> {
-        let attribute = py.import(module_name)?.getattr(attr_name)?;
+        let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
         let object = attribute.cast_into::<T>()?.unbind();
         Ok(self.insert_first(py, object).bind(py))
     }

@@ -1101,6 +1101,84 @@ fn what_only_imports_is_in_no_cycle(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Two modules import each other from two threads. CPython raises `_DeadlockError` in one of them,
+/// and the repeated import succeeds.
+fn imports_refused_by_the_interpreter_are_repeated(py: Python<'_>) -> PyResult<()> {
+    static FIRST: PyImport = PyImport::new("circular_0", "answer");
+    static SECOND: PyImport<PyModule> = PyImport::module("circular_1");
+    static CELLS: [PyOnceLock<Py<PyAny>>; 2] = [PyOnceLock::new(), PyOnceLock::new()];
+    type Get = fn(Python<'_>, usize) -> PyResult<()>;
+    let gets: [Get; 2] = [
+        |py, number| match number {
+            0 => FIRST.get(py).map(drop),
+            _ => SECOND.get(py).map(drop),
+        },
+        |py, number| {
+            let module = format!("circular_{}", number + 2);
+            CELLS[number].import(py, &module, "answer").map(drop)
+        },
+    ];
+    let folder = folder_of_modules(py)?;
+    for (pair, get) in gets.into_iter().enumerate() {
+        // Later runs of the bodies belong to repetitions.
+        let (barrier, runs) = (Barrier::new(2), AtomicUsize::new(0));
+        let meet = Callback::new(move |py| {
+            if runs.fetch_add(1, SeqCst) < 2 {
+                barrier.meet(py);
+            }
+            Ok(())
+        });
+        py.import("sys")?.setattr("meet", meet)?;
+        let modules = [pair * 2, pair * 2 + 1];
+        for (module, other) in [(modules[0], modules[1]), (modules[1], modules[0])] {
+            let code = format!(
+                "import importlib, sys\nsys.meet()\n\
+                 importlib.import_module('circular_{other}')\nanswer = 42\n"
+            );
+            std::fs::write(folder.path().join(format!("circular_{module}.py")), code)?;
+        }
+        py.import("importlib")?.call_method0("invalidate_caches")?;
+        for result in on_threads(py, 2, get) {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+/// One thread imports a module of a package, another the package, which imports the module
+/// (cpython#83065). Repetitions in the body of the package fail, and end; that of the import of the
+/// package succeeds.
+fn repeated_imports_that_fail_end(py: Python<'_>) -> PyResult<()> {
+    static PACKAGE: PyImport = PyImport::new("circular", "answer");
+    static MODULE: PyImport = PyImport::new("circular.module", "answer");
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let body = Callback::new(|py| {
+        if RUNS.fetch_add(1, SeqCst) == 0 {
+            wait_until_an_import_blocks(py)?;
+        }
+        MODULE.get(py).map(drop)
+    });
+    let folder = folder_of_modules(py)?;
+    write_module(py, &folder, "circular", body)?;
+    let package = folder.path().join("circular");
+    std::fs::create_dir(&package)?;
+    std::fs::rename(
+        folder.path().join("circular.py"),
+        package.join("__init__.py"),
+    )?;
+    std::fs::write(package.join("module.py"), "answer = 42\n")?;
+    py.import("importlib")?.call_method0("invalidate_caches")?;
+    let (package, module) = on_two_threads(
+        py,
+        |py| PACKAGE.get(py).map(drop),
+        |py| {
+            wait_until(py, "the body runs", || RUNS.load(SeqCst) > 0);
+            MODULE.get(py).map(drop)
+        },
+    );
+    package.and(module)
+}
+
 /// Threads that sleep for longer than it takes to look, in the midst of imports that come to an end, are left alone.
 fn an_import_that_goes_on_is_no_cycle(py: Python<'_>) -> PyResult<()> {
     static MUTEX: PyMutex<i32> = PyMutex::new(0);
@@ -1184,6 +1262,8 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_through_an_import_lock_is_seen).limit(60),
         test!(a_longer_cycle_through_an_import_lock_is_seen).limit(20),
         test!(what_only_imports_is_in_no_cycle),
+        test!(imports_refused_by_the_interpreter_are_repeated),
+        test!(repeated_imports_that_fail_end),
         test!(an_import_that_goes_on_is_no_cycle).limit(20),
         test!(threads_are_called_by_their_names).limit(30),
     ],
