@@ -199,10 +199,45 @@ fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
         let next = &steps[(number + 1) % steps.len()].thread.to_string();
         writeln!(f, "  {step}, {}", step.awaited.owned_by(next))?;
     }
-    f.write_str(
-        "take the locks in one order everywhere, or let go of the first before asking for the second \
-         (`PyMutexGuard::unlocked`, `try_lock`)",
-    )
+    f.write_str(advice_on_cycle(steps))
+}
+
+/// Says how to avoid a cycle, by what the threads in it wait for.
+fn advice_on_cycle(steps: &[Step]) -> &'static str {
+    let (mut has_cell, mut has_import, mut has_lock) = (false, false, false);
+    for step in steps {
+        match step.awaited {
+            Awaited::Import { .. } => has_import = true,
+            Awaited::Lock { kind, .. } if kind.is_cell() => has_cell = true,
+            Awaited::Lock { .. } => has_lock = true,
+        }
+    }
+    match (has_lock, has_cell, has_import) {
+        (true, false, false) => {
+            "acquire the locks in one order everywhere, or release the first before requesting the \
+             second (`PyMutexGuard::unlocked`, `try_lock`)"
+        }
+        (true, true, false) => {
+            "release the lock before calling code that initializes the value \
+             (`PyMutexGuard::unlocked`), or initialize the value before acquiring the lock"
+        }
+        (true, false, true) => {
+            "release the lock before calling code that imports (`PyMutexGuard::unlocked`), or \
+             import the module before acquiring the lock"
+        }
+        (true, true, true) => {
+            "release the lock before calling code that imports or that initializes the value \
+             (`PyMutexGuard::unlocked`), or import and initialize before acquiring the lock"
+        }
+        (false, true, true) => {
+            "import the module before initializing the value; for imported objects use `PyImport` \
+             or `PyOnceLock::import`, which hold nothing while they import"
+        }
+        (false, ..) => {
+            "initialize one value before the other, outside of its initializer, or call no code \
+             in an initializer that needs the other value"
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -40,6 +40,7 @@ fn two_threads_that_want_each_others_lock(py: Python<'_>) -> PyResult<()> {
     assert_eq!(locks.map(PyMutex::into_inner).iter().sum::<i32>(), 1);
 
     let message = told[0];
+    expect_advice(message, "acquire the locks in one order everywhere");
     assert!(
         message.contains("2 threads wait for each other"),
         "{message}"
@@ -68,6 +69,23 @@ fn two_threads_that_want_each_others_lock(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Every piece of advice on cycles, by a part that the others do not have.
+const ADVICE: [&str; 5] = [
+    "acquire the locks in one order everywhere",
+    "initialize the value before acquiring the lock",
+    "import the module before acquiring the lock",
+    "import the module before initializing the value",
+    "initialize one value before the other",
+];
+
+/// Checks that the message has this piece of advice and no other.
+fn expect_advice(message: &str, advice: &str) {
+    assert!(ADVICE.contains(&advice));
+    for other in ADVICE {
+        assert_eq!(message.contains(other), other == advice, "{message}");
+    }
+}
+
 /// pyo3#5928, pyo3#5341: the initialiser of each of two cells asks for the other.
 fn two_cells_that_need_each_other(py: Python<'_>) -> PyResult<()> {
     let cells = [PyOnceLock::<usize>::new(), PyOnceLock::new()];
@@ -88,6 +106,10 @@ fn two_cells_that_need_each_other(py: Python<'_>) -> PyResult<()> {
         .collect();
     assert_eq!(told.len(), 1);
     assert!(told[0].is_instance_of::<DeadlockError>(py));
+    expect_advice(
+        &told[0].to_string(),
+        "initialize one value before the other",
+    );
     // The thread that was told failed; the other one then filled both.
     assert!(
         results.iter().any(|result| matches!(result, Ok(11))),
@@ -120,6 +142,9 @@ fn the_forms_without_a_result_panic(py: Python<'_>) -> PyResult<()> {
         },
     );
     assert_eq!(first.is_ok() as u8 + second.is_ok() as u8, 1);
+    let panic = first.err().or(second.err()).expect("one was told");
+    let message = panic.downcast_ref::<String>().expect("it is formatted");
+    expect_advice(message, "initialize the value before acquiring the lock");
     assert!(!mutex.is_locked());
     assert!(cell.is_initialized() || cell.get_or_init(py, || 3) == &3);
     Ok(())
@@ -999,6 +1024,13 @@ fn import_cycle(
     ] {
         assert!(message.contains(part), "{module}: {message}");
     }
+    let is_of_value = module.contains("a_cell") || module.contains("a_once");
+    let advice = if is_of_value {
+        "import the module before initializing the value"
+    } else {
+        "import the module before acquiring the lock"
+    };
+    expect_advice(&message, advice);
     assert!(!locks.mutex.is_locked() && !locks.lock.is_locked());
     let told_after = told_after.lock().expect("no panic").take();
     Ok(told_after.expect("the body was told"))
