@@ -13,9 +13,10 @@ use std::{
     cell::UnsafeCell,
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
-use once_cell::race::OnceBox;
 use pyo3::{
     PyTypeCheck,
     prelude::*,
@@ -51,18 +52,19 @@ use crate::import::retry_import;
 /// that no thread can be found in the middle of it: not by another thread, which would have to wait while attached, and not by a
 /// fork, whose child would wait for ever. PyO3's type moved the value in under a [`Once`](std::sync::Once).
 pub struct GILOnceCell<T> {
-    /// Filled by one compare-exchange that releases, read by a load that acquires.
-    content: OnceBox<Content<T>>,
+    /// An [`AtomicPtr`] while the cell is shared: one compare-exchange fills it.
+    ///
+    /// An `Option<Box<T>>` has the same representation, and the compiler drops it. An `impl Drop`
+    /// would make the drop check reject a cell whose value refers to something that is dropped
+    /// first.
+    content: UnsafeCell<Option<Box<T>>>,
 }
 
-/// What is in a cell that was filled. Empty only in the hands of [`GILOnceCell::take`], which has the cell to itself.
-struct Content<T>(UnsafeCell<Option<T>>);
+// SAFETY: threads that share the cell share the value (hence `Sync`), and one of them can fill it
+// for another to drop (hence `Send`).
+unsafe impl<T: Send + Sync> Sync for GILOnceCell<T> {}
 
-// SAFETY: through a shared reference the content is only read: `get_mut` and `take` have an exclusive one to the cell, and
-// with it to the content, which nothing else refers to.
-unsafe impl<T: Sync> Sync for Content<T> {}
-
-// As for `PyOnceLock`: a panicking initialiser leaves the cell as it was, so a broken invariant can be seen only inside the value.
+// A panicking initializer leaves the cell empty: only the value can show a broken invariant.
 impl<T: UnwindSafe> UnwindSafe for GILOnceCell<T> {}
 impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for GILOnceCell<T> {}
 
@@ -70,8 +72,17 @@ impl<T> GILOnceCell<T> {
     /// An empty cell.
     pub const fn new() -> Self {
         GILOnceCell {
-            content: OnceBox::new(),
+            content: UnsafeCell::new(None),
         }
+    }
+
+    #[inline]
+    fn content(&self) -> &AtomicPtr<T> {
+        // SAFETY:
+        // - `Option<Box<T>>` has the size, alignment and values of a pointer that may be null.
+        // - Shared references to the cell lead to this memory only through this function, so all
+        //   accesses while the cell is shared are atomic.
+        unsafe { AtomicPtr::from_ptr(self.content.get().cast()) }
     }
 
     /// The value, if the cell is filled.
@@ -82,9 +93,8 @@ impl<T> GILOnceCell<T> {
 
     #[inline]
     fn peek(&self) -> Option<&T> {
-        let content = self.content.get()?;
-        // SAFETY: the cell is borrowed, so nobody has an exclusive reference to its content.
-        unsafe { (*content.0.get()).as_ref() }
+        // SAFETY: null, or a value that `set` released and that stays while the cell is borrowed.
+        unsafe { self.content().load(Ordering::Acquire).as_ref() }
     }
 
     /// The value; if the cell is empty, `f` is run, and its value is put there unless another one was first.
@@ -131,34 +141,31 @@ impl<T> GILOnceCell<T> {
     ///
     /// The value back, if the cell is filled.
     pub fn set(&self, _py: Python<'_>, value: T) -> Result<(), T> {
-        let content = Box::new(Content(UnsafeCell::new(Some(value))));
-        self.content.set(content).map_err(|refused| {
-            let value = refused.0.into_inner();
-            value.expect("the content was made with a value, a few lines above")
-        })
+        let content = Box::into_raw(Box::new(value));
+        // Release: a thread that finds the pointer sees the value. A refused pointer is not read.
+        let outcome = self.content().compare_exchange(
+            ptr::null_mut(),
+            content,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        // SAFETY: the box was not stored, so it is still this thread's.
+        outcome.map_or_else(|_| Err(*unsafe { Box::from_raw(content) }), |_| Ok(()))
     }
 
     /// The value, if the cell is filled, to be changed in place.
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        let content = self.content.get()?;
-        // SAFETY: the cell is borrowed exclusively, and for as long as the result lives; so nobody else has a reference to its
-        // content.
-        unsafe { (*content.0.get()).as_mut() }
+        self.content.get_mut().as_deref_mut()
     }
 
     /// Takes the value out and leaves the cell empty.
     pub fn take(&mut self) -> Option<T> {
-        let content = std::mem::take(&mut self.content);
-        // SAFETY: the content has just been moved out of a cell that was borrowed exclusively; this is the only reference to it,
-        // and it is used once.
-        content
-            .get()
-            .and_then(|content| unsafe { (*content.0.get()).take() })
+        self.content.get_mut().take().map(|content| *content)
     }
 
     /// The value, if the cell is filled.
-    pub fn into_inner(mut self) -> Option<T> {
-        self.take()
+    pub fn into_inner(self) -> Option<T> {
+        self.content.into_inner().map(|content| *content)
     }
 }
 
@@ -288,7 +295,9 @@ impl<T> GILProtected<T> {
         &self.value
     }
 
-    /// The value, for the garbage collector: in `__traverse__`.
+    /// Returns the value to the garbage collector, in `__traverse__`.
+    ///
+    /// [Exactly one Python object](crate::PyMutex#one-owner) may own the value and visit it.
     pub fn traverse<'py>(&'py self, _visit: PyVisit<'py>) -> &'py T
     where
         T: ProtectedByTheGil,

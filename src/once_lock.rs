@@ -1,19 +1,20 @@
 //! [`PyOnceLock`]: a cell that is filled once, by an initialiser that may call into Python.
 
 mod raw;
+mod storage;
 
 use std::{
-    cell::UnsafeCell,
     convert::Infallible,
     fmt,
-    marker::PhantomData,
-    mem::MaybeUninit,
     panic::{Location, RefUnwindSafe, UnwindSafe},
 };
 
 use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 
-use self::raw::{Begin, RawOnce, Running};
+use self::{
+    raw::{Begin, RawOnce, Running},
+    storage::Storage,
+};
 use crate::{
     deadlock::{DeadlockError, LockKind},
     import::retry_import,
@@ -71,20 +72,10 @@ use crate::{
 ///
 /// A word and the value: 16 bytes for a `Py<T>`. With debug assertions the word is twice as large.
 pub struct PyOnceLock<T> {
-    raw: RawOnce,
-    /// Holds a value if, and only if, `raw` is complete.
-    value: UnsafeCell<MaybeUninit<T>>,
-    /// The cell owns a `T` and may drop one.
-    _owned: PhantomData<T>,
+    storage: Storage<T>,
 }
 
-// SAFETY: sending the cell sends the value.
-unsafe impl<T: Send> Send for PyOnceLock<T> {}
-// SAFETY: threads that share the cell share the value (hence `Sync`), and one thread can fill it for another to drop
-// or take (hence `Send`).
-unsafe impl<T: Send + Sync> Sync for PyOnceLock<T> {}
-
-// A panicking initialiser leaves the cell empty, so a broken invariant can be seen only inside the value.
+// A panicking initializer leaves the cell empty: only the value can show a broken invariant.
 impl<T: UnwindSafe> UnwindSafe for PyOnceLock<T> {}
 impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for PyOnceLock<T> {}
 
@@ -92,10 +83,13 @@ impl<T> PyOnceLock<T> {
     /// An empty cell.
     pub const fn new() -> Self {
         PyOnceLock {
-            raw: RawOnce::new(),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-            _owned: PhantomData,
+            storage: Storage::new(),
         }
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> &RawOnce {
+        self.storage.raw()
     }
 
     /// The value, if the cell is filled.
@@ -117,7 +111,7 @@ impl<T> PyOnceLock<T> {
     /// ```
     #[inline]
     pub fn peek(&self) -> Option<&T> {
-        if self.raw.is_complete() {
+        if self.raw().is_complete() {
             // SAFETY: the cell is complete.
             Some(unsafe { self.assume_filled() })
         } else {
@@ -128,7 +122,7 @@ impl<T> PyOnceLock<T> {
     /// Whether the cell is filled.
     #[inline]
     pub fn is_initialized(&self) -> bool {
-        self.raw.is_complete()
+        self.raw().is_complete()
     }
 
     /// The value; if the cell is empty, `f` fills it.
@@ -221,7 +215,7 @@ impl<T> PyOnceLock<T> {
     /// Puts `value` in the cell, even if another thread is running its initialiser, unless it is filled already. Gives what is in it.
     #[track_caller]
     pub(crate) fn insert_first(&self, py: Python<'_>, value: T) -> &T {
-        match self.raw.seize(py) {
+        match self.raw().seize(py) {
             Some(running) => self.complete_or_drop(py, running, value, Location::caller()),
             // SAFETY: `seize` refuses because the cell is complete.
             None => unsafe { self.assume_filled() },
@@ -284,7 +278,7 @@ impl<T> PyOnceLock<T> {
             return Err((filled, value));
         }
         match self
-            .raw
+            .raw()
             .begin(py, LockKind::OnceLock, Patience::Forever, asked_at)
         {
             // SAFETY: the cell is complete.
@@ -339,8 +333,8 @@ impl<T> PyOnceLock<T> {
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<&T, Refusal> {
-        if !self.raw.is_complete() {
-            self.raw.wait(py, patience, asked_at)?;
+        if !self.raw().is_complete() {
+            self.raw().wait(py, patience, asked_at)?;
         }
         // SAFETY: the cell was found complete, or has been waited for.
         Ok(unsafe { self.assume_filled() })
@@ -348,12 +342,7 @@ impl<T> PyOnceLock<T> {
 
     /// The value, if the cell is filled, to be changed in place.
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        if self.raw.is_complete() {
-            // SAFETY: a complete cell holds a value, and it is borrowed exclusively.
-            Some(unsafe { self.value.get_mut().assume_init_mut() })
-        } else {
-            None
-        }
+        self.storage.get_mut()
     }
 
     /// Takes the value out and leaves the cell empty.
@@ -362,19 +351,14 @@ impl<T> PyOnceLock<T> {
     }
 
     /// The value, if the cell is filled.
-    pub fn into_inner(mut self) -> Option<T> {
-        if !self.raw.is_complete() {
-            return None;
-        }
-        // From here on the cell is empty, so that dropping it does not drop the value that was moved out.
-        self.raw = RawOnce::new();
-        // SAFETY: a complete cell holds a value; it has just been marked as empty, so this is its only use.
-        Some(unsafe { self.value.get_mut().assume_init_read() })
+    pub fn into_inner(self) -> Option<T> {
+        self.storage.into_inner()
     }
 
-    /// The value, for the garbage collector: in `__traverse__`, where there is no token.
+    /// Returns the value to the garbage collector, in `__traverse__`, where there is no token.
     ///
-    /// `None` while the cell is empty. The reference ends with the visit.
+    /// Returns `None` while the cell is empty. The reference ends with the visit.
+    /// [Exactly one Python object](crate::PyMutex#one-owner) may own the value and visit it.
     ///
     /// ```
     /// use pyo3::{PyTraverseError, PyVisit, prelude::*};
@@ -445,7 +429,7 @@ impl<T> PyOnceLock<T> {
         asked_at: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, FillError<E>> {
-        let begun = self.raw.begin(py, kind, patience, asked_at);
+        let begun = self.raw().begin(py, kind, patience, asked_at);
         match begun.map_err(FillError::Refusal)? {
             // SAFETY: the cell is complete.
             Begin::Complete => Ok(unsafe { self.assume_filled() }),
@@ -462,9 +446,8 @@ impl<T> PyOnceLock<T> {
         let mut value = Some(value);
         let write = || {
             if let Some(value) = value.take() {
-                // SAFETY: `complete` calls this while this thread alone may write to the cell, and nobody reads
-                // from it before it is complete.
-                unsafe { (*self.value.get()).write(value) };
+                // SAFETY: `complete` calls this while no other thread reads or writes the value.
+                unsafe { self.storage.value().write(value) };
             }
         };
         // SAFETY: `write` moves the value in and does nothing else: the cell was empty, so nothing is dropped.
@@ -509,9 +492,10 @@ impl<T> PyOnceLock<T> {
     /// The cell was seen complete by this thread.
     #[inline(always)]
     unsafe fn assume_filled(&self) -> &T {
-        // SAFETY: a complete cell holds a value and stays complete as long as it is borrowed. That it was seen
-        // complete (a load that acquires what the completing store released) makes the value's bytes visible.
-        unsafe { (*self.value.get()).assume_init_ref() }
+        // SAFETY:
+        // - A complete cell holds a value and stays complete while it is borrowed.
+        // - The load that saw it complete acquired what the completing store released.
+        unsafe { &*self.storage.value() }
     }
 }
 
@@ -588,15 +572,6 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
     }
 }
 
-impl<T> Drop for PyOnceLock<T> {
-    fn drop(&mut self) {
-        if self.raw.is_complete() {
-            // SAFETY: a complete cell holds a value, and this is its last use.
-            unsafe { self.value.get_mut().assume_init_drop() }
-        }
-    }
-}
-
 impl<T> Default for PyOnceLock<T> {
     fn default() -> Self {
         PyOnceLock::new()
@@ -607,9 +582,7 @@ impl<T> Default for PyOnceLock<T> {
 impl<T> From<T> for PyOnceLock<T> {
     fn from(value: T) -> Self {
         PyOnceLock {
-            raw: RawOnce::completed(),
-            value: UnsafeCell::new(MaybeUninit::new(value)),
-            _owned: PhantomData,
+            storage: Storage::completed(value),
         }
     }
 }

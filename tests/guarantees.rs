@@ -2,12 +2,13 @@
 //!
 //! Which threads may have them is told by the table of `auto_traits.rs`.
 
-use std::{mem::size_of, rc::Rc, sync::Arc};
+use std::{mem::size_of, ptr, rc::Rc, sync::Arc};
 
 use pyo3::prelude::*;
 use pyo3_sync::{
     ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, PyBarrier, PyCondvar, PyImport, PyLazy,
     PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyTryLazy,
+    compat::GILOnceCell,
 };
 use static_assertions::const_assert;
 
@@ -22,6 +23,8 @@ const_assert!(size_of::<PyMutex<()>>() == WORD);
 const_assert!(size_of::<PyMutex<u64>>() == WORD + 8);
 const_assert!(size_of::<PyOnceLock<()>>() == WORD);
 const_assert!(size_of::<PyOnceLock<Py<PyAny>>>() == WORD + 8);
+const_assert!(size_of::<PyOnceLock<u64>>() == WORD + 8);
+const_assert!(size_of::<PyOnceLock<String>>() == WORD + size_of::<String>());
 // In figures, for `cargo check --release`.
 const_assert!(cfg!(debug_assertions) || size_of::<PyMutex<()>>() == 8);
 const_assert!(cfg!(debug_assertions) || size_of::<PyMutex<u64>>() == 16);
@@ -116,4 +119,27 @@ fn the_rest_of_the_family_in_statics() {
     let lock = const { PyRwLock::<Option<Neither>>::new(None) };
     let cell = const { PyProtected::<Option<Neither>>::new(None) };
     assert_eq!((lock.into_inner(), cell.into_inner()), (None, None));
+}
+
+/// The drop check accepts cells that refer to each other, whichever is dropped first.
+#[test]
+fn cells_refer_to_each_other() {
+    #[derive(Default)]
+    struct Node<'a> {
+        next: PyOnceLock<&'a Node<'a>>,
+        previous: GILOnceCell<&'a Node<'a>>,
+    }
+
+    Python::initialize();
+    Python::attach(|py| {
+        let (first, second) = (Node::default(), Node::default());
+        first.next.get_or_init(py, || &second);
+        second.next.get_or_init(py, || &first);
+        first.previous.get_or_init(py, || &second);
+        second.previous.get_or_init(py, || &first);
+        let next = first.next.get(py).and_then(|node| node.next.get(py));
+        assert!(next.is_some_and(|node| ptr::eq(*node, &first)));
+        let previous = first.previous.get(py);
+        assert!(previous.is_some_and(|node| ptr::eq(*node, &second)));
+    });
 }

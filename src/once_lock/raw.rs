@@ -8,14 +8,18 @@ use pyo3::Python;
 use crate::{
     build_config::FREE_THREADED,
     deadlock::LockKind,
-    wait::{self, FLAG, PARKED, Patience, Refusal, ThreadId, UNOWNED, Waiter, Word},
+    wait::{self, FLAG, PARKED, Patience, Refusal, ThreadId, Waiter, Word},
 };
 
-/// The value is there.
-const COMPLETE: u64 = UNOWNED;
+/// The value is there. Sets the first byte of the word, which is 0 in every other state.
+const COMPLETE: u64 = u64::from_ne_bytes([COMPLETE_TAG, 0, 0, 0, 0, 0, 0, 0]);
+/// The first byte of a complete cell.
+pub(super) const COMPLETE_TAG: u8 = 1;
 /// The owner is moving a value into the cell.
 const WRITING: u64 = FLAG;
+const _: () = assert!((PARKED | WRITING).to_ne_bytes()[0] == 0);
 
+#[repr(transparent)]
 pub(super) struct RawOnce {
     /// | id | `COMPLETE` | `WRITING` | meaning | who moves it there |
     /// |---|---|---|---|---|

@@ -13,7 +13,10 @@ use std::{
 use super::{fork, threads};
 
 /// How far an id is shifted to make room for the flags of a [`Word`](super::Word).
-const FLAG_BITS: u32 = 3;
+const FLAG_BITS: u32 = 12;
+
+/// The bits of a word that hold an id: not its flags, and not its first byte in memory.
+const MASK: u64 = (u64::MAX << FLAG_BITS) & !u64::from_ne_bytes([u8::MAX, 0, 0, 0, 0, 0, 0, 0]);
 
 /// A thread, in the form in which it stands in a [`Word`](super::Word): the serial number above, zeros where the
 /// flags go.
@@ -26,8 +29,11 @@ thread_local! {
     static CURRENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The bits of the next thread's id. 61 of them: at a thread a nanosecond they last for seventy years.
-static NEXT: AtomicU64 = AtomicU64::new(1 << FLAG_BITS);
+/// The bits of the next thread's id.
+///
+/// 2^52 ids last for 140 years if a thread starts every microsecond. Big-endian systems, where the
+/// first byte of a word is the most significant one, have 2^44.
+static NEXT: AtomicU64 = AtomicU64::new(ThreadId::STEP);
 
 /// Ids below this one belong to threads that a fork left behind, except for [`SURVIVOR`].
 static FIRST_AFTER_FORK: AtomicU64 = AtomicU64::new(0);
@@ -36,6 +42,9 @@ static FIRST_AFTER_FORK: AtomicU64 = AtomicU64::new(0);
 static SURVIVOR: AtomicU64 = AtomicU64::new(0);
 
 impl ThreadId {
+    /// The difference between the bits of one id and the next.
+    pub(super) const STEP: u64 = 1 << FLAG_BITS;
+
     /// The id of the calling thread.
     #[inline]
     pub(crate) fn current() -> ThreadId {
@@ -49,9 +58,10 @@ impl ThreadId {
     fn assign() -> ThreadId {
         fork::install_handlers();
         // Relaxed: all that counts is that no two threads get the same number.
-        let bits = NEXT.fetch_add(1 << FLAG_BITS, Ordering::Relaxed);
+        let bits = NEXT.fetch_add(Self::STEP, Ordering::Relaxed);
+        let id = Self::from_bits(bits).filter(|id| id.bits() == bits);
+        let id = id.expect("fewer threads than ids");
         CURRENT.set(bits);
-        let id = ThreadId(NonZeroU64::new(bits).expect("fewer than 2^61 threads"));
         threads::register(id);
         id
     }
@@ -65,7 +75,7 @@ impl ThreadId {
     /// The thread whose id stands in `bits`, whatever the flags beside it.
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Option<ThreadId> {
-        NonZeroU64::new(bits >> FLAG_BITS << FLAG_BITS).map(ThreadId)
+        NonZeroU64::new(bits & MASK).map(ThreadId)
     }
 
     /// Whether the thread does not exist in this process, because it was another one than the thread that forked.

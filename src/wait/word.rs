@@ -5,10 +5,11 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 3 and up | the [`ThreadId`] of the owner, or 0 |
-//! | 2 | the primitive's own ([`FLAG`]) |
-//! | 1 | [`UNOWNED`]: the id, if there is one, is not an owner's |
-//! | 0 | [`PARKED`]: threads may be asleep in the queue of this word |
+//! | 12 and up | the [`ThreadId`] of the owner, or 0 |
+//! | 10 | the primitive's own ([`FLAG`]) |
+//! | 9 | [`UNOWNED`]: the id, if there is one, is not an owner's |
+//! | 8 | [`PARKED`]: threads may be asleep in the queue of this word |
+//! | those of the first byte in memory | 0, unless the primitive uses it |
 //!
 //! # Who may write
 //!
@@ -43,11 +44,11 @@ use crate::build_config::FREE_THREADED;
 /// Threads may be asleep in the queue of this word. Whoever finds it set when giving the word up must look there.
 /// It may outlive the last sleeper (one whose time was up leaves it set). Where it is not set nobody sleeps, or, if the primitive says
 /// so, somebody was woken who answers for the others.
-pub(crate) const PARKED: u64 = 0b001;
+pub(crate) const PARKED: u64 = 1 << 8;
 /// The word has no owner, whatever id it shows.
-pub(crate) const UNOWNED: u64 = 0b010;
+pub(crate) const UNOWNED: u64 = 1 << 9;
 /// A flag that each primitive uses as it likes.
-pub(crate) const FLAG: u64 = 0b100;
+pub(crate) const FLAG: u64 = 1 << 10;
 
 /// The owner of a word that has it only to keep others out while it waits for something else: what the word guards, it has
 /// not touched.
@@ -80,7 +81,9 @@ impl Pending {
 }
 
 /// The word itself. What its flags mean is told in the table of each primitive that has one.
+#[repr(C)]
 pub(crate) struct Word {
+    /// Comes first, so that the first byte of the word is that of the bits.
     bits: AtomicU64,
     /// Where the owner took the lock, for messages. It makes the word twice as large, in builds for debugging only.
     #[cfg(debug_assertions)]
@@ -187,7 +190,7 @@ impl Word {
     /// So it is one operation on every build, and no other method may write such a word.
     pub(crate) fn advance(&self) {
         // Relaxed: it is read under the lock of the queue, as it is written.
-        self.bits.fetch_add(FLAG << 1, Ordering::Relaxed);
+        self.bits.fetch_add(ThreadId::STEP, Ordering::Relaxed);
     }
 
     /// Stores `bits`, passing on what this thread wrote, where no other thread can be writing.

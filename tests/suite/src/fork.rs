@@ -1,7 +1,7 @@
 //! The child of a fork uses everything that the forking thread did not hold, and hangs on nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -222,6 +222,69 @@ fn a_child_is_not_held_up_by_threads_it_does_not_have(py: Python<'_>) -> PyResul
     assert_eq!(cell.into_inner(), Some(1));
     // The guard was moved into the closure that the child ran; here it was dropped with the closure.
     assert!(!mine.is_locked());
+    Ok(())
+}
+
+/// A cell whose initializer ran on another thread is empty in the child, which can move, fill and
+/// drop it. The child drops only values that it made.
+fn a_child_drops_no_value_of_a_lost_initializer(py: Python<'_>) -> PyResult<()> {
+    allow_forks(py)?;
+    let (drops, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let leave = AtomicBool::new(false);
+    let value = || OnDrop(|| drops.fetch_add(1, SeqCst));
+    let cells = [PyOnceLock::new(), PyOnceLock::new(), PyOnceLock::new()];
+    // Not borrowed, so that the child can own the cells.
+    let place = AtomicPtr::new(Box::into_raw(Box::new(cells)));
+    // SAFETY: only the child and the last line free the cells; then no other thread has them.
+    let cells = || unsafe { &*place.load(SeqCst) };
+    let results = on_threads(py, 3, |py, number| -> PyResult<()> {
+        let [first, second, third] = cells();
+        match number {
+            0 => {
+                let stay = || {
+                    busy.fetch_add(1, SeqCst);
+                    wait_until_detached("told to leave", || leave.load(SeqCst));
+                    value()
+                };
+                first.get_or_init(py, || {
+                    second.get_or_init(py, || {
+                        third.get_or_init(py, || py.detach(stay));
+                        value()
+                    });
+                    value()
+                });
+            }
+            1 => {
+                wait_until(py, "all are being initialized", || busy.load(SeqCst) == 1);
+                busy.fetch_add(1, SeqCst);
+                second.get_or_init(py, value);
+            }
+            _ => {
+                wait_until(py, "a thread waits", || busy.load(SeqCst) == 2);
+                let child = Forked::running(py, |py| {
+                    // SAFETY: this thread is the only one here.
+                    let cells = unsafe { Box::from_raw(place.load(SeqCst)) };
+                    let [dropped, mut taken, filled] = *cells;
+                    drop(dropped);
+                    assert!(taken.get_mut().is_none() && taken.take().is_none());
+                    assert_eq!(drops.load(SeqCst), 0);
+                    filled.get_or_init(py, value);
+                    let mut moved = vec![taken, filled];
+                    moved.swap(0, 1);
+                    assert!(moved[0].get_mut().is_some());
+                    drop(moved);
+                    assert_eq!(drops.load(SeqCst), 1);
+                })?;
+                child.expect_success(py)?;
+                leave.store(true, SeqCst);
+            }
+        }
+        Ok(())
+    });
+    results.into_iter().collect::<PyResult<()>>()?;
+    // SAFETY: made by `Box::into_raw`, and freed nowhere else in this process.
+    drop(unsafe { Box::from_raw(place.into_inner()) });
+    assert_eq!(drops.load(SeqCst), 3);
     Ok(())
 }
 
@@ -640,6 +703,7 @@ pub(crate) fn without_fork(py: Python<'_>) -> Option<String> {
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_child_is_not_held_up_by_threads_it_does_not_have).unless(without_fork),
+        test!(a_child_drops_no_value_of_a_lost_initializer).unless(without_fork),
         test!(a_child_wakes_nobody_who_is_not_there)
             .limit(30)
             .unless(without_fork),

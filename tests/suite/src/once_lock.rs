@@ -104,6 +104,16 @@ fn drops_what_it_owns_once(py: Python<'_>) -> PyResult<()> {
     assert_eq!(drops.load(SeqCst), 3);
     drop(filled().set(py, value()).err());
     assert_eq!(drops.load(SeqCst), 5);
+    // A moved cell takes its value along, whatever the alignment of the value.
+    #[repr(align(64))]
+    struct Aligned<T>(T);
+    let aligned = PyOnceLock::from(Aligned(value()));
+    let mut cells = vec![PyOnceLock::new(), aligned];
+    cells.swap(0, 1);
+    assert!(cells[0].get_mut().is_some_and(|value| (value.0.0)() == 5));
+    assert!(cells[1].get_mut().is_none());
+    drop(cells);
+    assert_eq!(drops.load(SeqCst), 7);
     Ok(())
 }
 
