@@ -125,8 +125,11 @@ impl<T: PyTypeCheck> PyImport<T> {
         self.cell.peek()
     }
 
-    /// What was imported, if it has been yet, for the garbage collector: in `__traverse__`, or
-    /// [`ModuleData::traverse`](crate::ModuleData::traverse), and nowhere else. As [`PyOnceLock::traverse`].
+    /// Returns the imported object to the garbage collector, in `__traverse__` or
+    /// [`ModuleData::traverse`](crate::ModuleData::traverse).
+    ///
+    /// Returns `None` before the import. The reference ends with the visit.
+    /// [Exactly one Python object](crate::PyMutex#one-owner) may own the `PyImport` and visit it.
     pub fn traverse<'v>(&'v self, visit: &'v PyVisit<'_>) -> Option<&'v Py<T>> {
         self.cell.traverse(visit)
     }

@@ -176,8 +176,11 @@ macro_rules! impl_common {
                 self.cell.into_inner()
             }
 
-            /// The value, if it is there, for the garbage collector: in `__traverse__`, and nowhere else. As
-            /// [`PyOnceLock::traverse`].
+            /// Returns the value to the garbage collector, in `__traverse__`.
+            ///
+            /// Returns `None` while the cell is empty. The reference ends with the visit.
+            /// [Exactly one Python object](crate::PyMutex#one-owner) may own the value and
+            /// visit it.
             pub fn traverse<'v>(&'v self, visit: &'v PyVisit<'_>) -> Option<&'v T> {
                 self.cell.traverse(visit)
             }

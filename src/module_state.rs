@@ -58,11 +58,15 @@ use crate::{
 /// }
 /// ```
 pub trait ModuleData: Send + Sync + 'static {
-    /// Visits every Python object that the state owns, as `__traverse__` of a class does. No token is to be had here.
+    /// Visits every Python object that the state owns, as `__traverse__` of a class does. There is
+    /// no token.
+    ///
+    /// [Exactly one owner](crate::PyMutex#one-owner) may visit an object: not what the state shares
+    /// with an object of a class, or with another state, behind an `Arc`.
     ///
     /// # Errors
     ///
-    /// What `visit.call` gives, at once.
+    /// Passes on the error of `visit.call`, at once.
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let _ = visit;
         Ok(())

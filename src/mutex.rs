@@ -699,10 +699,24 @@ impl<T: ?Sized> PyMutex<T> {
         taken.then(|| unsafe { PyMutexGuard::new(self, py) })
     }
 
-    /// The data, for the garbage collector: in `__traverse__`, and nowhere else.
+    /// Returns the data to the garbage collector, in `__traverse__`.
     ///
-    /// `None` while a thread holds the mutex. What the data refers to then counts as in use, and is looked at again
-    /// in a later collection. The reference ends with the visit.
+    /// Returns `None` while a thread holds the mutex. The collector then takes the objects in the
+    /// data for reachable, and visits them again in a later collection. The reference ends with the
+    /// visit.
+    ///
+    /// # One owner
+    ///
+    /// Exactly one Python object may own the contents of a lock or cell, and visits each reference
+    /// in them once. The collector subtracts a reference for each visit, and clears an object
+    /// whose references are all subtracted and which no reachable object visits. If two objects
+    /// share the contents, for example as an `Arc<PyMutex<Vec<Py<PyAny>>>>`, and both visit
+    /// them, it subtracts twice. If only one of the two visits them, it does not see that the
+    /// other uses them. Either way it clears objects that are in use: a `list` becomes empty.
+    /// Instead, one object owns the contents. Each other object holds a `Py` to the owner, and
+    /// visits that.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use pyo3::{PyTraverseError, PyVisit, prelude::*};
@@ -721,7 +735,7 @@ impl<T: ?Sized> PyMutex<T> {
     ///     }
     ///
     ///     fn __clear__(&self, py: Python<'_>) {
-    ///         // The objects are dropped after the guard: they may come back here.
+    ///         // The objects are dropped after the guard: their finalizers may lock the mutex.
     ///         let _listeners = std::mem::take(&mut *self.0.lock(py));
     ///     }
     /// }

@@ -485,10 +485,13 @@ impl<T: ?Sized> PyProtected<T> {
         self.data.get_mut()
     }
 
-    /// The data, for the garbage collector: in `__traverse__`, and nowhere else.
+    /// Returns the data to the garbage collector, in `__traverse__`.
     ///
-    /// `None` while they are mutably borrowed. What they refer to then counts as in use, and is looked at again in a
-    /// later collection. The reference ends with the visit.
+    /// Returns `None` while they are mutably borrowed. The collector then takes the objects in the
+    /// data for reachable, and visits them again in a later collection. The reference ends with the
+    /// visit.
+    ///
+    /// [Exactly one Python object](crate::PyMutex#one-owner) may own the data and visit them.
     ///
     /// ```
     /// use pyo3::{PyTraverseError, PyVisit, prelude::*};
@@ -507,7 +510,7 @@ impl<T: ?Sized> PyProtected<T> {
     ///     }
     ///
     ///     fn __clear__(&self, py: Python<'_>) {
-    ///         // The objects are dropped when the borrow is over: they may come back here.
+    ///         // The objects are dropped after the borrow: their finalizers may borrow the data.
     ///         drop(self.0.take(py));
     ///     }
     /// }

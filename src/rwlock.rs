@@ -735,11 +735,14 @@ impl<T: ?Sized> PyRwLock<T> {
         taken.then(|| unsafe { PyRwLockWriteGuard::new(self, py) })
     }
 
-    /// The data, for the garbage collector: in `__traverse__`, and nowhere else.
+    /// Returns the data to the garbage collector, in `__traverse__`.
     ///
-    /// `None` while a thread writes, or waits for readers to leave in order to write. What the data refer to then counts as in use,
-    /// and is looked at again in a later collection. The reference ends with the visit. [`PyMutex::traverse`](crate::PyMutex::traverse)
-    /// has an example.
+    /// Returns `None` while a thread writes, or waits for readers to leave in order to write. The
+    /// collector then takes the objects in the data for reachable, and visits them again in a later
+    /// collection. The reference ends with the visit.
+    ///
+    /// [Exactly one Python object](crate::PyMutex#one-owner) may own the data and visit them.
+    /// [`PyMutex::traverse`](crate::PyMutex::traverse) has an example.
     pub fn traverse<'v>(&'v self, _visit: &'v PyVisit<'_>) -> Option<&'v T> {
         if self.raw.has_owner() {
             return None;
