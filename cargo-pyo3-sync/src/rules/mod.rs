@@ -16,6 +16,7 @@ mod pyclass_interior;
 mod pyclass_mut_self;
 pub(crate) mod pyclass_not_frozen;
 mod pyclass_unsendable;
+mod shared_traverse;
 mod static_mut;
 mod thread_local_object;
 mod traverse_lock;
@@ -62,6 +63,7 @@ pub const ALL: &[Rule] = &[
     unsafe_marker::RULE,
     pyclass_interior::RULE,
     ffi_borrowed::RULE,
+    shared_traverse::RULE,
     lazy_touches_python::RULE,
     guard_across_python::RULE,
     blocking_wait::RULE,
