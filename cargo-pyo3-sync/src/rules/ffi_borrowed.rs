@@ -62,11 +62,11 @@ const LENDERS: [(&str, &str); 14] = [
     ),
     (
         "PyDict_Next",
-        "`PyDictMethods::locked_for_each`, or a critical section on the dictionary around the loop",
+        "`PyDict::copy` and `iter`, or `locked_for_each` if the loop runs no Python code",
     ),
     (
         "_PyDict_Next",
-        "`PyDictMethods::locked_for_each`, or a critical section on the dictionary around the loop",
+        "`PyDict::copy` and `iter`, or `locked_for_each` if the loop runs no Python code",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! Iterating over a dictionary or set that another thread can get at.
+//! Iterating over a dictionary or set that other code can change meanwhile.
 
 use super::{Rule, guide};
 use crate::{
@@ -19,17 +19,27 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
+const HELP_FOR_DICT: &str =
+    "iterate over `.copy()?`, or use `locked_for_each` with a closure that runs no Python code";
+const HELP_FOR_SET: &str =
+    "iterate over a copy, or in a critical section whose body runs no Python code";
+
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     for (id, body) in context.bodies.iter().enumerate() {
         for iteration in &body.iterations {
-            if iteration.in_critical_section || iteration.class == "PyList" {
+            if iteration.class == "PyList" {
                 continue;
             }
-            // What the caller gave is seldom changed meanwhile; when Python code runs in the loop, it takes no second thread to do it.
+            // What the caller gave is seldom changed meanwhile. Python code in the loop needs no
+            // second thread to do it, and suspends a critical section around the loop.
             let python = python_within(context, id, iteration);
             let why = match (iteration.origin, python) {
-                (Origin::Shared, _) => "others can get at it".to_owned(),
-                (Origin::Parameter, Some(what)) => format!("and {what} while it is iterated over"),
+                (Origin::Shared, None) if !iteration.in_critical_section => {
+                    "other threads can change it".to_owned()
+                }
+                (Origin::Shared | Origin::Parameter, Some(what)) => {
+                    format!("and {what} while it is iterated over")
+                }
                 _ => continue,
             };
             let what = if iteration.class == "PyDict" {
@@ -40,21 +50,21 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             found.push(
                 Finding::new(
                     iteration.place,
-                    format!("panics if somebody adds to the {what} or removes from it meanwhile"),
+                    format!("panics if the {what} grows or shrinks meanwhile"),
                 )
                 .label(format!("a `{}`, {why}", iteration.class))
                 .note(format!("`PanicException: {what} changed size during iteration`, which `except Exception` does not catch"))
                 .help(if iteration.class == "PyDict" {
-                    "iterate over `.copy()?`, or use `locked_for_each`"
+                    HELP_FOR_DICT
                 } else {
-                    "iterate over a copy, or within a critical section on it"
+                    HELP_FOR_SET
                 }),
             );
         }
     }
 }
 
-/// What runs Python code in the course of it.
+/// Returns what runs Python code during the iteration.
 fn python_within(context: &Context<'_>, id: FunctionId, iteration: &Iteration) -> Option<String> {
     let events = &context.bodies[id].events;
     let range = iteration.events.start..iteration.events.end.min(events.len());

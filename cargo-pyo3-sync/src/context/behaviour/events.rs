@@ -135,6 +135,7 @@ pub struct Iteration {
     pub class: String,
     pub origin: Origin,
     pub place: Place,
+    /// Includes the section that `locked_for_each` enters.
     pub in_critical_section: bool,
     /// What happens in the course of it.
     pub events: std::ops::Range<usize>,

@@ -7,7 +7,8 @@ use super::{Iteration, Origin, Walker, text::text};
 use crate::context::names::Ty;
 
 impl Walker<'_, '_> {
-    pub(super) fn iterates(&mut self, collection: &Expr, ty: &Ty, span: Span) {
+    /// `locked`: the iteration enters a critical section on the collection.
+    pub(super) fn iterates(&mut self, collection: &Expr, ty: &Ty, span: Span, locked: bool) {
         if !ty.is("pyo3::Bound") {
             return;
         }
@@ -22,7 +23,7 @@ impl Walker<'_, '_> {
             class: name.trim_start_matches("pyo3::").to_owned(),
             origin: self.origin(collection),
             place: self.place(span),
-            in_critical_section: self.critical > 0,
+            in_critical_section: locked || self.critical > 0,
             events: self.body.events.len()..usize::MAX,
         };
         self.body.iterations.push(iteration);

@@ -96,6 +96,12 @@ impl Walker<'_, '_> {
         let is_condvar_wait = wait == Some(WaitKind::Condvar);
         let given = given_to_closures(receiver, &method);
         let mut moved = Vec::new();
+        // Before the closure, which is called during the iteration.
+        match method.as_str() {
+            "iter" if call.args.is_empty() => self.iterates(&call.receiver, peeled, span, false),
+            "locked_for_each" => self.iterates(&call.receiver, peeled, span, true),
+            _ => {}
+        }
         for argument in &call.args {
             match argument {
                 Expr::Closure(closure) if runs_closure_now(peeled, &method) => {
@@ -130,9 +136,6 @@ impl Walker<'_, '_> {
             .unwrap_or_default();
         if python::method_into_python(peeled, &method, call.args.len(), &first) {
             self.emit(Operation::Python(method.clone()), span);
-        }
-        if method == "iter" && call.args.is_empty() {
-            self.iterates(&call.receiver, peeled, span);
         }
         self.release_variables(&moved);
     }

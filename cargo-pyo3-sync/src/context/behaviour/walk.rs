@@ -225,7 +225,7 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
                 other => Some(other),
             };
             if let Some(collection) = collection {
-                walker.iterates(collection, &peeled, expression.expr.span());
+                walker.iterates(collection, &peeled, expression.expr.span(), false);
                 if matches!(peeled.last(), "Receiver") {
                     walker.emit(
                         Operation::Wait(WaitKind::Receive, "for".to_owned()),
