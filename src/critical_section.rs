@@ -70,7 +70,9 @@ pub fn with_critical_section2<R>(
     section::on_objects(a, b, f)
 }
 
-/// Runs `f` inside the critical section of a [`PyProtected`], without borrowing its data: `f` borrows them when it likes.
+/// Runs `f` inside the critical section of a [`PyProtected`], without borrowing its data.
+///
+/// `f` borrows the data with [`EnteredCriticalSection::borrow`] and its relatives.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -83,7 +85,7 @@ pub fn with_critical_section2<R>(
 /// fn run_all(py: Python<'_>) -> PyResult<()> {
 ///     with_critical_section_mutex(py, &QUEUE, |queue| {
 ///         loop {
-///             let Some(next) = queue.borrow_mut()?.pop() else { return Ok(()) };
+///             let Some(next) = queue.try_borrow_mut()?.pop() else { return Ok(()) };
 ///             next.call0(py)?; // Suspends the section, perhaps.
 ///         }
 ///     })
@@ -121,10 +123,11 @@ pub fn with_critical_section_mutex2<T: ?Sized, U: ?Sized, R>(
     })
 }
 
-/// A [`PyProtected`] whose critical section this thread has entered: see [`with_critical_section_mutex`].
+/// A [`PyProtected`] whose critical section this thread has entered: see
+/// [`with_critical_section_mutex`].
 ///
-/// The section may be suspended at the moment, by a section inside it. So borrowing enters it once more, and so does the end of a
-/// borrow; that is quick if it is not suspended.
+/// The section may be suspended by a section inside it. So each borrow enters the section again,
+/// and so does the end of the borrow. That is fast while the section is active.
 pub struct EnteredCriticalSection<'s, T: ?Sized> {
     cell: &'s PyProtected<T>,
     /// Keeps this on its thread, and out of closures that run detached.
@@ -132,14 +135,31 @@ pub struct EnteredCriticalSection<'s, T: ?Sized> {
 }
 
 impl<T: ?Sized> EnteredCriticalSection<'_, T> {
-    /// Borrows the data, until the result is dropped.
+    /// Borrows the data. The borrow lasts until the returned guard is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the data are mutably borrowed, with the message of a [`ProtectedBorrowError`].
+    #[inline]
+    #[track_caller]
+    pub fn borrow(&self) -> ProtectedRef<'_, T>
+    where
+        T: Sync,
+    {
+        match self.try_borrow() {
+            Ok(guard) => guard,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// Borrows the data, returning an error if they are mutably borrowed.
     ///
     /// # Errors
     ///
-    /// If they are mutably borrowed.
+    /// A [`ProtectedBorrowError`] if the data are mutably borrowed.
     #[inline]
     #[track_caller]
-    pub fn borrow(&self) -> Result<ProtectedRef<'_, T>, ProtectedBorrowError>
+    pub fn try_borrow(&self) -> Result<ProtectedRef<'_, T>, ProtectedBorrowError>
     where
         T: Sync,
     {
@@ -158,20 +178,38 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
         })
     }
 
-    /// Borrows the data mutably, until the result is dropped.
+    /// Borrows the data mutably. The borrow lasts until the returned guard is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the data are borrowed, with the message of a [`ProtectedBorrowError`].
+    #[inline]
+    #[track_caller]
+    pub fn borrow_mut(&self) -> ProtectedRefMut<'_, T>
+    where
+        T: Send,
+    {
+        match self.try_borrow_mut() {
+            Ok(guard) => guard,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// Borrows the data mutably, returning an error if they are borrowed.
     ///
     /// # Errors
     ///
-    /// If they are borrowed in any way.
+    /// A [`ProtectedBorrowError`] if the data are borrowed, mutably or not.
     #[inline]
     #[track_caller]
-    pub fn borrow_mut(&self) -> Result<ProtectedRefMut<'_, T>, ProtectedBorrowError>
+    pub fn try_borrow_mut(&self) -> Result<ProtectedRefMut<'_, T>, ProtectedBorrowError>
     where
         T: Send,
     {
         let (cell, py, asked_at) = (self.cell, self.py, Location::caller());
         section::on_lock(py, cell.lock(), || {
-            // SAFETY: in the section of this cell. `ProtectedRefMut` enters it again to end the borrow.
+            // SAFETY: in the section of this cell. `ProtectedRefMut` enters it again to end the
+            // borrow.
             match unsafe { cell.flag().borrow_exclusively(asked_at) } {
                 Some(borrow) => Ok(ProtectedRefMut {
                     borrow: Some(borrow),
@@ -184,16 +222,20 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
         })
     }
 
-    /// The data, without a borrow: at no cost, and with nobody to see to it that they are not being changed.
+    /// Returns a reference to the data, without borrowing them: at no cost, and without a check.
     ///
     /// # Safety
     ///
     /// For as long as the reference lives, and beginning with this call:
     ///
-    /// - the section is not suspended: this thread does not detach, enters no other section, calls nothing of Python's that
-    ///   might (drop no reference, allocate no Python object: a collection may run), and is not inside such a section now;
-    /// - nobody has borrowed the data mutably, further up the stack or suspended, and there is no reference from
-    ///   [`get_mut`](Self::get_mut).
+    /// - The section is active. This thread does not detach, does not enter another section, and
+    ///   calls no function of Python that may do so. Dropping a reference and allocating a Python
+    ///   object may, because the collector may run. This thread is not inside a section that began
+    ///   within this one.
+    /// - The process has not forked since the section began. In the forked child, the section does
+    ///   not exclude threads that enter a section of the same cell later.
+    /// - The data are not mutably borrowed, neither by this thread nor by a suspended one.
+    /// - No reference from [`get_mut`](Self::get_mut) exists.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -202,26 +244,32 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     ///
     /// #[pyfunction]
     /// fn total(py: Python<'_>) -> u64 {
-    ///     // SAFETY: everything that uses TOTAL is in this module, never borrows it, and copies it in one step, as here.
-    ///     with_critical_section_mutex(py, &TOTAL, |total| unsafe { *total.get() })
+    ///     with_critical_section_mutex(py, &TOTAL, |total| {
+    ///         // SAFETY:
+    ///         // - Nothing is called between the beginning of the section and the copy.
+    ///         // - No code in this module borrows TOTAL, which is private.
+    ///         unsafe { *total.get() }
+    ///     })
     /// }
     /// ```
     #[inline(always)]
     pub unsafe fn get(&self) -> &T {
-        // SAFETY: in the section, which stays unsuspended, says the caller, so no other thread is in a section of this cell; and
-        // no `&mut T` is left from a borrow.
+        // SAFETY: the caller guarantees that
+        // - the section excludes every other thread that enters a section of this cell;
+        // - no `&mut T` is left from a borrow.
         unsafe { &*self.cell.data() }
     }
 
-    /// The data, mutably, without a borrow: at no cost, and with nobody to see to it that they are not being used.
+    /// Returns a mutable reference to the data, without borrowing them: at no cost, and without a
+    /// check.
     ///
     /// # Safety
     ///
-    /// As [`get`](Self::get); and nobody has borrowed the data in any way, further up the stack or suspended, and there is no
-    /// other reference from here.
+    /// As for [`get`](Self::get). In addition, the data are not borrowed at all, neither by this
+    /// thread nor by a suspended one, and there is no other reference from `get` or `get_mut`.
     #[inline(always)]
     pub unsafe fn get_mut(&mut self) -> &mut T {
-        // SAFETY: as in `get`; and there is no `&T` left either.
+        // SAFETY: as in `get`; and the caller guarantees that no `&T` is left either.
         unsafe { &mut *self.cell.data() }
     }
 }
@@ -235,7 +283,8 @@ impl<T: ?Sized> fmt::Debug for EnteredCriticalSection<'_, T> {
 
 /// A shared borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow`].
 ///
-/// If it is forgotten ([`std::mem::forget`]) the data stay borrowed for ever, as with [`RefCell`](std::cell::RefCell).
+/// If the guard is leaked ([`std::mem::forget`]) the data stay borrowed forever, as with
+/// [`RefCell`](std::cell::RefCell).
 #[must_use = "if unused the borrow ends at once"]
 pub struct ProtectedRef<'b, T: ?Sized> {
     /// `None` only while it is dropped.
@@ -270,7 +319,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for ProtectedRef<'_, T> {
 
 /// An exclusive borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow_mut`].
 ///
-/// If it is forgotten ([`std::mem::forget`]) the data stay borrowed for ever, as with [`RefCell`](std::cell::RefCell).
+/// If the guard is leaked ([`std::mem::forget`]) the data stay borrowed forever, as with
+/// [`RefCell`](std::cell::RefCell).
 #[must_use = "if unused the borrow ends at once"]
 pub struct ProtectedRefMut<'b, T: ?Sized> {
     /// `None` only while it is dropped.

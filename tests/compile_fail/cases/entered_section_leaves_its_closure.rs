@@ -7,8 +7,8 @@ use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
 pub fn case(py: Python<'_>, cell: &PyProtected<i32>) -> bool {
     #[cfg(feature = "fail")]
     return with_critical_section_mutex(py, cell, |entered| entered)
-        .borrow()
+        .try_borrow()
         .is_ok();
     #[cfg(not(feature = "fail"))]
-    return with_critical_section_mutex(py, cell, |entered| entered.borrow().is_ok());
+    return with_critical_section_mutex(py, cell, |entered| entered.try_borrow().is_ok());
 }

@@ -12,6 +12,6 @@ pub fn case(py: Python<'_>, cell: &PyProtected<Cell<i32>>) -> i32 {
         let guard = entered.borrow();
         #[cfg(not(feature = "fail"))]
         let guard = entered.borrow_mut();
-        guard.map_or(0, |guard| guard.get())
+        guard.get()
     })
 }

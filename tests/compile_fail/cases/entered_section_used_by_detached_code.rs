@@ -7,8 +7,8 @@ use pyo3_sync::{PyProtected, critical_section::with_critical_section_mutex};
 pub fn case(py: Python<'_>, cell: &PyProtected<i32>) -> bool {
     with_critical_section_mutex(py, cell, |entered| {
         #[cfg(feature = "fail")]
-        return py.detach(|| entered.borrow().is_ok());
+        return py.detach(|| entered.try_borrow().is_ok());
         #[cfg(not(feature = "fail"))]
-        return entered.borrow().is_ok();
+        return entered.try_borrow().is_ok();
     })
 }

@@ -13,7 +13,8 @@ pub fn case(py: Python<'_>, one: &PyProtected<i32>, two: &PyProtected<i32>) {
     }
     #[cfg(not(feature = "fail"))]
     {
-        let _ = with_critical_section_mutex2(py, one, two, |entered, _| entered.borrow().is_ok());
+        let _ =
+            with_critical_section_mutex2(py, one, two, |entered, _| entered.try_borrow().is_ok());
         let _ = with_critical_section_mutex2(py, one, two, |_, entered| entered.is_some());
     }
 }

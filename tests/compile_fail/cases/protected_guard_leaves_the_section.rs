@@ -9,10 +9,10 @@ pub type Entered<'a> = EnteredCriticalSection<'a, i32>;
 #[cfg(not(feature = "fail"))]
 pub type Entered<'a> = &'a EnteredCriticalSection<'a, i32>;
 
-pub fn shared<'a>(entered: Entered<'a>) -> Option<ProtectedRef<'a, i32>> {
-    entered.borrow().ok()
+pub fn shared<'a>(entered: Entered<'a>) -> ProtectedRef<'a, i32> {
+    entered.borrow()
 }
 
-pub fn exclusive<'a>(entered: Entered<'a>) -> Option<ProtectedRefMut<'a, i32>> {
-    entered.borrow_mut().ok()
+pub fn exclusive<'a>(entered: Entered<'a>) -> ProtectedRefMut<'a, i32> {
+    entered.borrow_mut()
 }

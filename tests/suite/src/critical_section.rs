@@ -255,12 +255,12 @@ fn suspended(py: Python<'_>, left: &AtomicBool, suspend: Suspend<'_>) {
         py,
         |py| {
             with_critical_section_mutex(py, &cell, |cell| {
-                *cell.borrow_mut().expect("nobody is here") = 1;
+                *cell.borrow_mut() = 1;
                 entered.store(true, SeqCst);
                 suspend(py);
-                let now = *cell.borrow().expect("the other one has left");
+                let now = *cell.borrow();
                 assert_eq!(now, 2, "what the other thread wrote is seen");
-                *cell.borrow_mut().expect("nobody is here") = 3;
+                *cell.borrow_mut() = 3;
             });
         },
         |py| {
@@ -501,7 +501,7 @@ fn extending_each_other_is_serial(py: Python<'_>) -> PyResult<()> {
             with_critical_section_mutex2(py, to, from, |to, from| {
                 let from = from.expect("it is another cell");
                 // To borrow is to enter again, which may let the other thread in, and then either finds data borrowed.
-                let borrowed = to.borrow_mut().ok().zip(from.borrow().ok());
+                let borrowed = to.try_borrow_mut().ok().zip(from.try_borrow().ok());
                 borrowed
                     .map(|(mut to, from)| push_all(&mut to, &from))
                     .is_some()
@@ -561,7 +561,7 @@ fn a_panic_ends_the_section(py: Python<'_>) -> PyResult<()> {
     assert_eq!(panic_of(|| cell.with(py, |_| panic!("four"))), "four");
     let early = || -> PyResult<i32> {
         with_critical_section_mutex(py, &cell, |cell| {
-            let mut value = cell.borrow_mut()?;
+            let mut value = cell.try_borrow_mut()?;
             *value = 7;
             Err(pyo3::exceptions::PyValueError::new_err("early"))
         })
@@ -582,7 +582,7 @@ fn borrows_in_a_suspended_section_are_counted(py: Python<'_>) -> PyResult<()> {
         for round in 0..2000 {
             with_critical_section_mutex(py, &cell, |entered| {
                 if round % 2 == 0 {
-                    if let Ok(guard) = entered.borrow_mut() {
+                    if let Ok(guard) = entered.try_borrow_mut() {
                         borrows.fetch_add(1, SeqCst);
                         let before = guard.get();
                         with_critical_section(contended.bind(py), || {
@@ -592,7 +592,7 @@ fn borrows_in_a_suspended_section_are_counted(py: Python<'_>) -> PyResult<()> {
                     }
                 } else {
                     with_critical_section(contended.bind(py), || {
-                        if let Ok(guard) = entered.borrow_mut() {
+                        if let Ok(guard) = entered.try_borrow_mut() {
                             borrows.fetch_add(1, SeqCst);
                             let before = guard.get();
                             thread::yield_now();
@@ -608,16 +608,40 @@ fn borrows_in_a_suspended_section_are_counted(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A guard that is forgotten leaves the data borrowed, which is said.
-fn a_forgotten_guard_stays(py: Python<'_>) -> PyResult<()> {
+fn a_leaked_guard_leaves_the_data_borrowed(py: Python<'_>) -> PyResult<()> {
     let cell = PyProtected::new(0);
     with_critical_section_mutex(py, &cell, |entered| {
-        std::mem::forget(entered.borrow().expect("it is free"));
-        assert!(entered.borrow().is_ok());
-        assert!(entered.borrow_mut().unwrap_err().is_by_this_thread());
+        std::mem::forget(entered.borrow());
+        assert!(entered.try_borrow().is_ok());
+        assert!(entered.try_borrow_mut().unwrap_err().is_by_this_thread());
     });
     assert_eq!(cell.with(py, |value| *value), 0);
     assert!(cell.try_with_mut(py, |_| ()).is_err());
+    Ok(())
+}
+
+/// As for `RefCell`: `borrow` panics where `try_borrow` returns an error.
+fn borrow_panics_where_try_borrow_fails(py: Python<'_>) -> PyResult<()> {
+    let cell = PyProtected::new(0);
+    with_critical_section_mutex(py, &cell, |entered| {
+        let exclusive = entered.borrow_mut();
+        assert!(entered.try_borrow().is_err());
+        let panic = panic_of(|| drop(entered.borrow()));
+        assert!(panic.starts_with("already borrowed"), "{panic}");
+        assert!(panic.contains(file!()), "{panic}");
+        drop(exclusive);
+
+        let shared = entered.borrow();
+        assert_eq!(*entered.borrow(), 0);
+        assert!(entered.try_borrow_mut().is_err());
+        let panic = panic_of(|| drop(entered.borrow_mut()));
+        assert!(panic.contains("to mutably borrow"), "{panic}");
+        drop(shared);
+
+        // A panic leaves no borrow behind.
+        *entered.borrow_mut() += 1;
+    });
+    assert_eq!(cell.into_inner(), 1);
     Ok(())
 }
 
@@ -643,7 +667,8 @@ pub(crate) const MODULE: Module = Module {
         test!(extending_each_other_is_serial),
         test!(a_panic_ends_the_section),
         test!(borrows_in_a_suspended_section_are_counted),
-        test!(a_forgotten_guard_stays),
+        test!(a_leaked_guard_leaves_the_data_borrowed),
+        test!(borrow_panics_where_try_borrow_fails),
     ],
     scenarios: &[],
 };

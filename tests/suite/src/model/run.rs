@@ -518,13 +518,13 @@ impl Run<'_, '_> {
             Operation::BorrowEntered(Which(which), inside) => {
                 let theirs = reference.protected[*which].try_borrow().ok();
                 with_critical_section_mutex(py, &ours.protected[*which], |entered| {
-                    self.agree_to_read(entered.borrow().ok(), theirs, inside);
+                    self.agree_to_read(entered.try_borrow().ok(), theirs, inside);
                 });
             }
             Operation::BorrowEnteredMutably(Which(which), inside) => {
                 let theirs = reference.protected[*which].try_borrow_mut().ok();
                 with_critical_section_mutex(py, &ours.protected[*which], |entered| {
-                    self.agree(entered.borrow_mut().ok(), theirs, inside);
+                    self.agree(entered.try_borrow_mut().ok(), theirs, inside);
                 });
             }
             Operation::FillCompat(Which(which), inside) => {

@@ -379,7 +379,7 @@ fn protected(py: Python<'_>) -> PyResult<()> {
         _ => with_critical_section_mutex(py, &it.lock, |section| {
             // Suspended by what comes in between.
             meanwhile_or_nothing(py);
-            let mut account = section.borrow_mut()?;
+            let mut account = section.try_borrow_mut()?;
             let _entry = hold(place);
             Ok(change(py, &mut account, it))
         }),
@@ -423,8 +423,8 @@ fn two_protected(py: Python<'_>) -> PyResult<()> {
                 second.is_none() == is_one,
                 "two views of one protected cell, or one of two",
             );
-            let mut first = first.borrow_mut()?;
-            let mut second = second.as_ref().map(|it| it.borrow_mut()).transpose()?;
+            let mut first = first.try_borrow_mut()?;
+            let mut second = second.as_ref().map(|it| it.try_borrow_mut()).transpose()?;
             let result = change(py, &mut first, one);
             Ok(result.and_then(|()| match &mut second {
                 Some(second) => change(py, second, other),
