@@ -81,6 +81,16 @@ pub(crate) fn look_up_is_main_thread() -> Option<IsMainThread> {
     None
 }
 
+/// The state of the calling thread, attached or detached; null if the thread was never attached.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) use ffi::PyGILState_GetThisThreadState;
+
+/// With a GIL there is no use for it, and PyPy does not have it.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) unsafe fn PyGILState_GetThisThreadState() -> *mut ffi::PyThreadState {
+    std::ptr::null_mut()
+}
+
 // Critical sections, as the free-threaded build has them.
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) use ffi::{

@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/critical_sections.md")]
 
+mod fork;
 pub(crate) mod lock;
 pub(crate) mod section;
 

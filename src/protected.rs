@@ -80,9 +80,9 @@ use crate::{
 ///
 /// # Fork
 ///
-/// In the child of a fork, what another thread had borrowed stays borrowed, and asking for it is an error. A section that the forking
-/// thread had entered before lets others in, as a suspended one does; what it had borrowed in there is its own until it gives it
-/// back.
+/// In a forked child, data that another thread had borrowed stay borrowed, and borrowing them is an
+/// error. A section that the forking thread had entered does not exclude threads that enter one
+/// later. Data that it had borrowed stay borrowed by it until the borrow ends.
 ///
 /// # Not here
 ///

@@ -1,21 +1,21 @@
-//! What a critical section is held on when it is not held on an object of the caller's.
+//! The locks of the critical sections that are not on an object of the caller's.
 //!
 //! Three kinds, of which `build_config` chooses one:
 //!
 //! | build | kind |
 //! |---|---|
-//! | with a GIL | [`NoLock`]: the GIL is what a section would be |
-//! | free-threaded, Python 3.14 and later, full API | [`MutexLock`]: one of CPython's mutexes, a byte |
-//! | free-threaded 3.13, `abi3t` | [`ObjectLock`]: an object that exists for its mutex, made on first use |
+//! | with a GIL | [`NoLock`]: the GIL serves as the section |
+//! | free-threaded, Python 3.14 and later, full API | [`MutexLock`]: a mutex of CPython, one byte |
+//! | free-threaded 3.13, `abi3t` | [`ObjectLock`]: the mutex of an object made on first use |
 //!
 //! # Fork
 //!
-//! CPython's mutexes are handed on: a thread that leaves a section for which another one has waited for more than a millisecond
-//! makes that thread the owner, asleep and detached as it is. If the process is forked before it has woken up, the mutex is locked in the
-//! child by nobody, and whoever wants to enter hangs. (That concerns all objects of Python, where we can do nothing about it.) So each
-//! *generation* of processes ([`fork`]) uses another mutex, or another object. A section that was entered before the fork does not
-//! keep out those that are entered after it in the child; what changes the borrow flag must be in a section of the present
-//! generation, which [`section::GenerationCheck`](super::section::GenerationCheck) sees to.
+//! A mutex may be locked in a forked child for a thread that does not exist there ([`fork`]). So
+//! each generation of processes uses another mutex, or another object.
+//!
+//! A section that began before the fork does not exclude sections that begin in the child. The
+//! borrow flag is changed in a section of the present generation, which
+//! [`section::GenerationCheck`](super::section::GenerationCheck) ensures.
 
 #![allow(dead_code, reason = "each build uses one of the three")]
 
@@ -26,18 +26,20 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 
+use super::fork;
 use crate::build_config::{
     PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_BeginMutex, PyCriticalSection2,
     PyCriticalSection2_Begin, PyCriticalSection2_BeginMutex,
 };
-use crate::wait::{fork, is_finalizing};
+use crate::wait::{exception_aside, is_finalizing};
 
 /// See [`super::section`], for which all three have the same methods:
 ///
-/// - `begin` writes a section to `section`, which need not be initialised, and enters it. The section must be ended, by the same
-///   thread, attached, and last entered, first ended; until then it must not move, and `self` must live.
-/// - `begin_two` does so for two locks that are not the same one.
-/// - `generation` is another one in the child of a fork.
+/// - `begin` begins a section and writes it to `section`, which may be uninitialized. The same
+///   thread must end it, attached, before it ends any section that began earlier. Until then the
+///   section must not move, and `self` must live.
+/// - `begin_two` does so for two locks that differ.
+/// - `generation` differs between a forked child and its ancestors.
 pub(crate) struct NoLock;
 
 impl NoLock {
@@ -46,7 +48,7 @@ impl NoLock {
     }
 
     #[inline(always)]
-    pub(super) fn generation() -> usize {
+    pub(super) fn generation(_: Python<'_>) -> usize {
         0
     }
 
@@ -57,41 +59,39 @@ impl NoLock {
     pub(super) unsafe fn begin_two(&self, _: &Self, _: Python<'_>, _: *mut PyCriticalSection2) {}
 }
 
-/// A `PyMutex` of CPython's for each generation: all zero when it is free. Only critical sections lock it.
+/// A `PyMutex` of CPython for each generation, and one for finalization. All are zero when
+/// unlocked. Only critical sections lock them.
 ///
-/// As many as there is room for anyway, beside a borrow flag. Children of children of children, six times over, which have not
-/// replaced their program, share the last one, and the danger.
-///
-/// The same may happen at exit: a thread that was handed the mutex does not get back into an interpreter that is shutting down. So the
-/// finalising thread, which is the only one left, uses a mutex of its own where it finds the usual one locked.
+/// There are as many generations as the padding beside the borrow flag has room for. Children at a
+/// fork depth of more than six share the last mutex: there a new section may wait for a thread that
+/// does not exist.
 pub(crate) struct MutexLock {
     mutexes: [AtomicU8; GENERATIONS as usize],
-    at_finalisation: AtomicU8,
+    at_finalization: AtomicU8,
 }
 
 const GENERATIONS: u32 = 7;
-/// The bit of a `PyMutex` that says that it is locked (`_Py_LOCKED`, in all versions that have it).
-const LOCKED: u8 = 1;
 
 impl MutexLock {
     pub(crate) const fn new() -> Self {
         MutexLock {
             mutexes: [const { AtomicU8::new(0) }; GENERATIONS as usize],
-            at_finalisation: AtomicU8::new(0),
+            at_finalization: AtomicU8::new(0),
         }
     }
 
     #[inline(always)]
-    pub(super) fn generation() -> usize {
-        fork::generation::<GENERATIONS>()
+    pub(super) fn generation(py: Python<'_>) -> usize {
+        fork::generation::<GENERATIONS>(py)
     }
 
     #[inline(always)]
     fn mutex(&self, py: Python<'_>) -> *mut u8 {
-        let mutex = &self.mutexes[Self::generation()];
-        // Relaxed: a hint. Who is handed the mutex after this look is not the finalising thread.
-        if mutex.load(Ordering::Relaxed) & LOCKED != 0 && Self::is_finalizing(py) {
-            return self.at_finalisation.as_ptr();
+        let mutex = &self.mutexes[Self::generation(py)];
+        // Relaxed: during finalization every other thread changed the byte before the finalizing
+        // thread stopped it. Otherwise the value has no effect.
+        if mutex.load(Ordering::Relaxed) & 1 != 0 && Self::is_finalizing(py) {
+            return self.at_finalization.as_ptr();
         }
         mutex.as_ptr()
     }
@@ -103,8 +103,11 @@ impl MutexLock {
 
     #[inline(always)]
     pub(super) unsafe fn begin(&self, py: Python<'_>, section: *mut PyCriticalSection) {
-        // SAFETY: attached, by the token; the caller gives the section room and ends it; the mutex is a byte of zero
-        // that CPython alone changes, and does not move while it is borrowed.
+        // SAFETY:
+        // - The thread is attached, by the token.
+        // - Room for the section and its end are guaranteed by the caller.
+        // - The mutex was zero at first, and CPython alone changes it.
+        // - It does not move while `self` is borrowed.
         unsafe { PyCriticalSection_BeginMutex(section, self.mutex(py)) }
     }
 
@@ -120,39 +123,39 @@ impl MutexLock {
     }
 }
 
-/// An object that nobody else knows, or null before it is needed.
+/// An object that no other code knows, or null before the first section.
 ///
-/// The finalising thread uses an object of its own, for the reason told at [`MutexLock`]; always, since whether an object's mutex is locked
-/// is not to be seen from outside.
+/// During finalization always another object: whether the mutex of an object has waiters cannot be
+/// read.
 pub(crate) struct ObjectLock(AtomicPtr<Own>);
 
-/// In a box of its own, because a pointer can be exchanged atomically and a [`Py`] cannot.
+/// Boxed, because a pointer can be exchanged atomically and a [`Py`] cannot.
 struct Own {
     object: Py<PyAny>,
-    /// The generation of processes, or [`AT_FINALISATION`](ObjectLock::AT_FINALISATION).
+    /// The generation of processes, or [`AT_FINALIZATION`](ObjectLock::AT_FINALIZATION).
     generation: usize,
-    /// That of an older generation, which is kept for sections that were entered before the fork.
+    /// Keeps the object of an older generation, for sections that began before the fork.
     older: *mut Own,
 }
 
 impl ObjectLock {
-    /// More than the number of any generation.
-    const AT_FINALISATION: usize = usize::MAX;
+    /// Above every generation.
+    const AT_FINALIZATION: usize = usize::MAX;
 
     pub(crate) const fn new() -> Self {
         ObjectLock(AtomicPtr::new(ptr::null_mut()))
     }
 
     #[inline(always)]
-    pub(super) fn generation() -> usize {
-        fork::process() as usize
+    pub(super) fn generation(py: Python<'_>) -> usize {
+        fork::generation::<{ u32::MAX }>(py)
     }
 
     fn object(&self, py: Python<'_>) -> *mut ffi::PyObject {
         let generation = if is_finalizing(py) {
-            Self::AT_FINALISATION
+            Self::AT_FINALIZATION
         } else {
-            Self::generation()
+            Self::generation(py)
         };
         // Acquire: the box is initialised by the thread that stored it.
         let own = self.0.load(Ordering::Acquire);
@@ -163,17 +166,11 @@ impl ObjectLock {
         }
     }
 
-    /// Makes an object for `generation`, the present one; `older` is what there is.
+    /// Stores an object for `generation`, the present one, in the place of `older`.
     #[cold]
     fn make(&self, py: Python<'_>, older: *mut Own, generation: usize) -> *mut ffi::PyObject {
-        // This may run the garbage collector and with it any code, which may come here too: whoever stores first wins.
-        // SAFETY: attached, by the token; `object` is a type, and `object()` a new reference or null.
-        let object = unsafe {
-            let object_type = (&raw mut ffi::PyBaseObject_Type).cast();
-            let object = ffi::PyObject_CallObject(object_type, ptr::null_mut());
-            Bound::from_owned_ptr_or_err(py, object)
-        };
-        let object = object.expect("memory for an object to hold a critical section on");
+        // This may run other code, which may come here too. The thread that stores first wins.
+        let object = new_object(py).expect("memory for an object to hold a critical section on");
         let made = Box::into_raw(Box::new(Own {
             object: object.unbind(),
             generation,
@@ -195,7 +192,10 @@ impl ObjectLock {
 
     #[inline(always)]
     pub(super) unsafe fn begin(&self, py: Python<'_>, section: *mut PyCriticalSection) {
-        // SAFETY: attached, by the token; the caller gives the section room and ends it; the object lives as long as `self`.
+        // SAFETY:
+        // - The thread is attached, by the token.
+        // - Room for the section and its end are guaranteed by the caller.
+        // - The object lives as long as `self`.
         unsafe { PyCriticalSection_Begin(section, self.object(py)) }
     }
 
@@ -215,9 +215,25 @@ impl Drop for ObjectLock {
     fn drop(&mut self) {
         let mut own = *self.0.get_mut();
         while !own.is_null() {
-            // SAFETY: it came from `Box::into_raw` in `make`, and nobody uses it any more. Dropping the `Py` in it needs no token: PyO3
-            // puts the reference aside if this thread is not attached.
+            // SAFETY: it came from `Box::into_raw` in `make`, and `self` is not borrowed any more.
+            // Dropping the `Py` in it needs no token: PyO3 defers that if the thread is detached.
             own = unsafe { Box::from_raw(own) }.older;
         }
     }
+}
+
+/// Creates an object, without code of its own, on which a critical section can be held.
+pub(super) fn new_object(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // Sections begin in destructors too, while an exception is pending.
+    exception_aside(py, || {
+        let object_type = (&raw mut ffi::PyBaseObject_Type).cast();
+        // SAFETY:
+        // - The thread is attached, by the token.
+        // - `object_type` is a type, and the result of calling it a new reference or null.
+        let object = unsafe {
+            let object = ffi::PyObject_CallObject(object_type, ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, object)
+        };
+        object.ok()
+    })
 }

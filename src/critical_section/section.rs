@@ -7,6 +7,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 
 use pyo3::prelude::*;
 
+use super::fork;
 use crate::build_config::{
     PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_End, PyCriticalSection2,
     PyCriticalSection2_Begin, PyCriticalSection2_End, SectionLock,
@@ -62,7 +63,11 @@ fn around2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R
 
 #[inline(always)]
 pub(super) fn on_object<R>(object: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> R {
-    // SAFETY: attached, since there is a `Bound`; `around` gives the section room and ends it; the object is borrowed for longer.
+    fork::prepare(object.py());
+    // SAFETY:
+    // - The thread is attached, since there is a `Bound`.
+    // - `around` has room for the section, and ends it on this thread, in order.
+    // - The object is borrowed for longer.
     around(
         |section| unsafe { PyCriticalSection_Begin(section, object.as_ptr()) },
         f,
@@ -75,15 +80,19 @@ pub(super) fn on_objects<R>(
     b: &Bound<'_, PyAny>,
     f: impl FnOnce() -> R,
 ) -> R {
-    // SAFETY: as in `on_object`, for both. They may be one and the same.
+    fork::prepare(a.py());
+    // SAFETY: as in `on_object`, for both. They may be the same object.
     around2(
         |section| unsafe { PyCriticalSection2_Begin(section, a.as_ptr(), b.as_ptr()) },
         f,
     )
 }
 
-/// Runs `f` with a section on `lock`. It is held when `f` begins and when `f` ends; in between, whatever detaches suspends it. (After
-/// a fork in `f`, it excludes nobody in the child who enters later: see [`lock`](super::lock).)
+/// Runs `f` in a section on `lock`. The section is active when `f` begins and when `f` ends. In
+/// between, it is suspended by whatever detaches.
+///
+/// If `f` forks, the section does not exclude sections that begin later in the child
+/// ([`lock`](super::lock)).
 #[inline(always)]
 pub(crate) fn on_lock<R>(py: Python<'_>, lock: &SectionLock, f: impl FnOnce() -> R) -> R {
     // SAFETY: `around` gives the section room, and ends it on this thread, in order; the lock is borrowed for longer.
@@ -102,8 +111,8 @@ pub(crate) fn on_locks<R>(
     around2(|section| unsafe { a.begin_two(b, py, section) }, f)
 }
 
-/// What ends while its thread is in a section of the present generation of processes: dropped inside of the section it was made
-/// in, which is one, or after a fork in there, one that is entered for the purpose.
+/// Drops `borrow` in a section of the present generation of processes: in the section in which it
+/// began, or after a fork inside that one, in a section for the purpose.
 pub(crate) struct GenerationCheck<'a, B> {
     borrow: ManuallyDrop<B>,
     lock: &'a SectionLock,
@@ -118,7 +127,7 @@ impl<'a, B> GenerationCheck<'a, B> {
             borrow: ManuallyDrop::new(borrow),
             lock,
             py,
-            generation: SectionLock::generation(),
+            generation: SectionLock::generation(py),
         }
     }
 
@@ -134,7 +143,7 @@ impl<'a, B> GenerationCheck<'a, B> {
 impl<B> Drop for GenerationCheck<'_, B> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.generation == SectionLock::generation() {
+        if self.generation == SectionLock::generation(self.py) {
             // SAFETY: not dropped otherwise, and this runs once.
             unsafe { ManuallyDrop::drop(&mut self.borrow) };
         } else {

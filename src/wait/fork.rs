@@ -103,42 +103,34 @@ mod handlers {
     }
 }
 
-/// How often this process was forked off, since the handlers are there: its generation. [`NO_HANDLERS`] before.
+/// Fork depth of this process since the handlers were installed; [`NO_HANDLERS`] before.
 static GENERATION: AtomicU32 = AtomicU32::new(NO_HANDLERS);
 
 const NO_HANDLERS: u32 = u32::MAX;
 
-/// A number below `COUNT` that is another one in the child of a fork than in its parent: for what each process must have of its own.
-/// From the last on they have the same.
+/// A number that differs between a forked child and its ancestors.
 #[inline(always)]
-pub(crate) fn generation<const COUNT: u32>() -> usize {
-    // Relaxed: it was written before this process had a second thread.
-    let generation = GENERATION.load(Ordering::Relaxed);
-    if generation < COUNT {
-        generation as usize
-    } else {
-        unusual_generation(COUNT)
+pub(crate) fn process() -> u32 {
+    // Relaxed: stored before this process had a second thread.
+    match GENERATION.load(Ordering::Relaxed) {
+        NO_HANDLERS => first_process(),
+        generation => generation,
     }
 }
 
-/// [`generation`] with as many numbers as there will ever be.
-#[inline(always)]
-pub(crate) fn process() -> u32 {
-    generation::<{ u32::MAX }>() as u32
+#[cold]
+fn first_process() -> u32 {
+    install_handlers();
+    // Relaxed: another thread that comes here stores the same.
+    GENERATION.store(0, Ordering::Relaxed);
+    0
 }
 
-#[cold]
-fn unusual_generation(count: u32) -> usize {
-    install_handlers();
-    // Relaxed: as above. What another thread has stored meanwhile is the same.
-    let generation = match GENERATION.load(Ordering::Relaxed) {
-        NO_HANDLERS => {
-            GENERATION.store(0, Ordering::Relaxed);
-            0
-        }
-        generation => generation,
-    };
-    generation.min(count - 1) as usize
+/// Runs `handler` in forked children, on their only thread, before `fork` returns.
+pub(crate) fn run_in_child(handler: extern "C" fn()) {
+    // SAFETY: the function stays where it is, because an extension is never unloaded.
+    let result = unsafe { pthread_atfork(None, None, Some(handler)) };
+    assert_eq!(result, 0, "out of memory for fork handlers");
 }
 
 pub(super) use handlers::install_handlers;

@@ -1,18 +1,23 @@
 //! The child of a fork uses everything that the forking thread did not hold, and hangs on nothing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
+use pyo3_sync::critical_section::{
+    with_critical_section, with_critical_section_mutex, with_critical_section_mutex2,
+};
 use pyo3_sync::{
     PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock,
     PyTryLazy,
 };
 
 use crate::callback::Callback;
+use crate::frozen::{Freezable, thaw, without_frozen_threads};
 use crate::harness::{Barrier, on_threads, slowdown, wait_until, wait_until_detached};
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
@@ -28,18 +33,12 @@ impl Forked {
     /// No thread may be attaching for the first time meanwhile: CPython 3.11 makes the state of a new thread under a lock, without the
     /// GIL, and a child that inherits that lock waits for it in `_PyThreadState_DeleteExcept`, before any of our code runs.
     pub(crate) fn running(py: Python<'_>, body: impl FnOnce(Python<'_>)) -> PyResult<Self> {
-        let os = py.import("os")?;
-        let child: i32 = os.call_method0("fork")?.extract()?;
+        let child = fork(py)?;
         if child != 0 {
             return Ok(Forked(child));
         }
-        let alarm = py
-            .import("signal")
-            .and_then(|signal| signal.call_method1("alarm", (8 * slowdown(),)));
-        alarm.expect("the alarm is set");
         let result = catch_unwind(AssertUnwindSafe(|| body(py)));
-        os.call_method1("_exit", (i32::from(result.is_err()),))?;
-        unreachable!("the child has ended")
+        exit(py, result.is_ok())
     }
 
     pub(crate) fn expect_success(self, py: Python<'_>) -> PyResult<()> {
@@ -62,6 +61,25 @@ impl Forked {
         assert_eq!(status, 0, "how the child ended, as a wait status");
         Ok(())
     }
+}
+
+/// Forks as Python does. An alarm clock ends a child that hangs.
+fn fork(py: Python<'_>) -> PyResult<i32> {
+    let child: i32 = py.import("os")?.call_method0("fork")?.extract()?;
+    if child == 0 {
+        let signal = py.import("signal").expect("a module of Python");
+        let alarm = signal.call_method1("alarm", (8 * slowdown(),));
+        alarm.expect("the alarm is set");
+    }
+    Ok(child)
+}
+
+/// Ends a child.
+fn exit(py: Python<'_>, succeeded: bool) -> ! {
+    let exited = py
+        .import("os")
+        .and_then(|os| os.call_method1("_exit", (i32::from(!succeeded),)));
+    unreachable!("the child has not ended: {exited:?}")
 }
 
 /// CPython warns of forks in processes with threads, which is what these tests are about.
@@ -612,7 +630,184 @@ fn a_section_that_was_fought_for_can_be_entered(py: Python<'_>) -> PyResult<()> 
     results.into_iter().collect()
 }
 
-/// As `multiprocessing` does it.
+/// Forks while a mutex is locked for a thread that does not exist in the child: CPython handed it
+/// over to a waiter, which has yet to attach.
+///
+/// - `wait` enters the contended section, on the thread of the waiter.
+/// - `body` enters it on the thread that forks. It calls the first closure inside, suspends the
+///   section so that the mutex is handed over, and calls the second closure, which forks.
+fn fork_with_a_lost_owner(
+    py: Python<'_>,
+    fork: impl Fn(Python<'_>) -> i32 + Sync,
+    wait: impl Fn(Python<'_>) + Sync,
+    body: impl Fn(Python<'_>, &dyn Fn(), &dyn Fn()) + Sync,
+) -> PyResult<()> {
+    allow_forks(py)?;
+    let (waiter, is_entered) = (Freezable::new(), AtomicBool::new(false));
+    let results = on_threads(py, 2, |py, number| {
+        if number == 1 {
+            wait_until(py, "the section is entered", || is_entered.load(SeqCst));
+            waiter.announce();
+            wait(py);
+            return Ok(());
+        }
+        let _thaw = OnDrop(thaw);
+        let contend = || {
+            is_entered.store(true, SeqCst);
+            // Attached, or the section would be suspended.
+            wait_until_detached("the waiter is parked", || waiter.is_parked());
+            // CPython hands a mutex over to a waiter that has been parked for a millisecond.
+            thread::sleep(Duration::from_millis(2));
+            waiter.freeze();
+            wait_until_detached("the waiter is frozen", || waiter.is_frozen());
+        };
+        let child = Cell::new(-1);
+        let fork = || {
+            child.set(fork(py));
+            if child.get() != 0 {
+                thaw();
+            }
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| body(py, &contend, &fork)));
+        if child.get() == 0 {
+            exit(py, result.is_ok());
+        }
+        result.unwrap_or_else(|panic| resume_unwind(panic));
+        Forked(child.get()).expect_success(py)
+    });
+    results.into_iter().collect()
+}
+
+fn fork_as_python_does(py: Python<'_>) -> i32 {
+    fork(py).expect("it forks")
+}
+
+fn a_suspended_section_of_a_cell_is_resumed_in_the_child(py: Python<'_>) -> PyResult<()> {
+    let [outer, inner] = [0, 0].map(PyProtected::new);
+    fork_with_a_lost_owner(
+        py,
+        fork_as_python_does,
+        |py| outer.with_mut(py, |_| ()),
+        |py, contend, fork| {
+            with_critical_section_mutex(py, &outer, |entered| {
+                contend();
+                with_critical_section_mutex(py, &inner, |_| {
+                    py.detach(|| ());
+                    fork();
+                });
+                *entered.borrow_mut() += 1;
+            });
+            outer.with_mut(py, |value| *value += 1);
+            inner.with_mut(py, |value| *value += 1);
+        },
+    )
+}
+
+fn a_suspended_section_of_an_object_is_resumed_in_the_child(py: Python<'_>) -> PyResult<()> {
+    let [outer, inner] = [(); 2].map(|()| PyList::empty(py).unbind());
+    fork_with_a_lost_owner(
+        py,
+        fork_as_python_does,
+        |py| with_critical_section(outer.bind(py), || ()),
+        |py, contend, fork| {
+            with_critical_section(outer.bind(py), || {
+                contend();
+                with_critical_section(inner.bind(py), || {
+                    py.detach(|| ());
+                    fork();
+                });
+            });
+            outer.bind(py).append(1).expect("there is memory");
+        },
+    )
+}
+
+fn a_suspended_section_of_two_cells_is_resumed_in_the_child(py: Python<'_>) -> PyResult<()> {
+    let [one, other, inner] = [0, 0, 0].map(PyProtected::new);
+    for contended in [&one, &other] {
+        fork_with_a_lost_owner(
+            py,
+            fork_as_python_does,
+            |py| contended.with_mut(py, |_| ()),
+            |py, contend, fork| {
+                with_critical_section_mutex2(py, &one, &other, |one, other| {
+                    contend();
+                    with_critical_section_mutex(py, &inner, |_| {
+                        py.detach(|| ());
+                        fork();
+                    });
+                    *one.borrow_mut() += *other.expect("it is another cell").borrow_mut();
+                });
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// The mutex of a suspended section may be that of an active one, which the child unlocks itself.
+fn an_active_section_keeps_its_mutex_in_the_child(py: Python<'_>) -> PyResult<()> {
+    let [outer, middle] = [0, 0].map(PyProtected::new);
+    fork_with_a_lost_owner(
+        py,
+        fork_as_python_does,
+        |py| outer.with_mut(py, |_| ()),
+        |py, contend, fork| {
+            with_critical_section_mutex(py, &outer, |_| {
+                with_critical_section_mutex(py, &middle, |_| {
+                    py.detach(|| ()); // Suspends both. The inner one is resumed.
+                    with_critical_section_mutex(py, &outer, |_| {
+                        contend();
+                        fork();
+                    });
+                });
+            });
+            outer.with_mut(py, |value| *value += 1);
+        },
+    )
+}
+
+/// Attaching resumes the innermost section, before any code of the child can run.
+fn a_child_of_a_detached_thread_attaches(py: Python<'_>) -> PyResult<()> {
+    let cell = PyProtected::new(0);
+    let fork = |_: Python<'_>| {
+        // SAFETY: the thread is detached; the child attaches, leaves its section and ends.
+        #[cfg(unix)]
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(8 * slowdown());
+            }
+            child
+        }
+        #[cfg(not(unix))]
+        unreachable!("`without_fork` is why this test is not run")
+    };
+    fork_with_a_lost_owner(
+        py,
+        fork,
+        |py| cell.with_mut(py, |_| ()),
+        |py, contend, fork| {
+            with_critical_section_mutex(py, &cell, |_| {
+                contend();
+                let fork = Detachable(fork);
+                py.detach(|| fork.call());
+            });
+        },
+    )
+}
+
+/// A closure that is called on its own thread, detached, and uses nothing of Python.
+struct Detachable<'a>(&'a dyn Fn());
+
+// SAFETY: see above; it stays on its thread.
+unsafe impl Send for Detachable<'_> {}
+
+impl Detachable<'_> {
+    fn call(self) {
+        (self.0)();
+    }
+}
+
 /// A borrow that began before the fork ends in the child, where sections are held on another mutex.
 fn a_borrow_ends_in_the_child(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
@@ -631,6 +826,7 @@ fn a_borrow_ends_in_the_child(py: Python<'_>) -> PyResult<()> {
     unreachable!("the child has ended")
 }
 
+/// As `multiprocessing` does it.
 fn processes_of_multiprocessing_work(py: Python<'_>) -> PyResult<()> {
     allow_forks(py)?;
     static HELD: PyMutex<i32> = PyMutex::new(0);
@@ -700,6 +896,10 @@ pub(crate) fn without_fork(py: Python<'_>) -> Option<String> {
     (!has_fork.unwrap_or(false)).then(|| "this system has no fork".to_owned())
 }
 
+fn without_lost_owners(py: Python<'_>) -> Option<String> {
+    without_fork(py).or_else(|| without_frozen_threads(py))
+}
+
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_child_is_not_held_up_by_threads_it_does_not_have).unless(without_fork),
@@ -720,6 +920,21 @@ pub(crate) const MODULE: Module = Module {
         test!(a_section_that_was_fought_for_can_be_entered)
             .limit(60)
             .unless(without_fork),
+        test!(a_suspended_section_of_a_cell_is_resumed_in_the_child)
+            .limit(20)
+            .unless(without_lost_owners),
+        test!(a_suspended_section_of_an_object_is_resumed_in_the_child)
+            .limit(20)
+            .unless(without_lost_owners),
+        test!(a_suspended_section_of_two_cells_is_resumed_in_the_child)
+            .limit(20)
+            .unless(without_lost_owners),
+        test!(an_active_section_keeps_its_mutex_in_the_child)
+            .limit(20)
+            .unless(without_lost_owners),
+        test!(a_child_of_a_detached_thread_attaches)
+            .limit(20)
+            .unless(without_lost_owners),
         test!(processes_of_multiprocessing_work)
             .limit(30)
             .unless(without_fork),

@@ -30,6 +30,7 @@ mod ext;
 mod faults;
 mod fork;
 mod forms;
+mod frozen;
 mod ground;
 mod interpreter;
 mod membarrier;
