@@ -16,6 +16,31 @@
 //! A section that began before the fork does not exclude sections that begin in the child. The
 //! borrow flag is changed in a section of the present generation, which
 //! [`section::GenerationCheck`](super::section::GenerationCheck) ensures.
+//!
+//! # Finalization
+//!
+//! CPython hands a contended mutex over to a parked waiter. While the interpreter is finalizing, no
+//! thread but the finalizing one attaches again, so a mutex that is handed over stays locked. The
+//! finalizing thread must neither wait for a locked mutex nor unlock one with parked waiters:
+//!
+//! - [`ObjectLock`] uses another object during finalization. No other thread uses it, because no
+//!   other thread is attached.
+//! - [`MutexLock`] uses another mutex during finalization if the byte of the usual one is not zero.
+//!
+//! A byte of zero means that the mutex is unlocked and has no parked waiter: a waiter sets a bit
+//! before it parks, and the unlocking thread leaves it set while there are more. The byte stays so.
+//! CPython detaches all other threads before it sets the flag of finalization, and threads enter
+//! the queue of a mutex only while attached. From then on the finalizing thread alone changes the
+//! byte, and its own unlocks find no waiter.
+//!
+//! A byte that is not zero may belong to an enclosing section of the finalizing thread itself. Then
+//! the two sections are on different mutexes, which is harmless: no thread is left to be excluded.
+//!
+//! Sections of other threads that began before finalization are never resumed, since those threads
+//! never attach again. A section of the finalizing thread began before finalization only if the
+//! thread calls `Py_FinalizeEx` inside it, for example by printing a `SystemExit` with
+//! [`PyErr::print`]. Resuming such a section may hang, as it may for every critical section of
+//! CPython. No code of this crate runs then.
 
 #![allow(dead_code, reason = "each build uses one of the three")]
 
@@ -90,7 +115,7 @@ impl MutexLock {
         let mutex = &self.mutexes[Self::generation(py)];
         // Relaxed: during finalization every other thread changed the byte before the finalizing
         // thread stopped it. Otherwise the value has no effect.
-        if mutex.load(Ordering::Relaxed) & 1 != 0 && Self::is_finalizing(py) {
+        if mutex.load(Ordering::Relaxed) != 0 && Self::is_finalizing(py) {
             return self.at_finalization.as_ptr();
         }
         mutex.as_ptr()

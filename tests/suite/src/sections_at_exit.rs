@@ -1,14 +1,17 @@
 //! Sections of cells when the interpreter ends while threads fight for them.
 
+use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::PyProtected;
+use pyo3_sync::critical_section::with_critical_section_mutex;
 
 use crate::callback::Callback;
+use crate::frozen::{Freezable, thaw, without_frozen_threads};
 use crate::harness::{PythonThread, child, finish, wait_until};
 use crate::registry::Module;
 use crate::{scenario, test};
@@ -68,11 +71,107 @@ fn ends_with_a_section_taken(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The finalizing thread must not unlock a mutex that has a parked waiter: CPython would hand it
+/// over to the waiter, which never attaches.
+fn a_mutex_with_parked_waiters_is_not_handed_over_at_exit(py: Python<'_>) -> PyResult<()> {
+    let command = child(py, "sections_at_exit::ends_with_parked_waiters")?;
+    let finished = finish(py, command, Duration::from_secs(20))?;
+    finished.expect_success();
+    assert!(
+        finished.output.ends_with("the call returned"),
+        "{}",
+        finished.output
+    );
+    Ok(())
+}
+
+/// Leaves an unlocked mutex with a parked waiter behind. Two threads wait for the section of a
+/// cell. The unlocking thread wakes the first, which is frozen. The second stays parked.
+fn ends_with_parked_waiters(py: Python<'_>) -> PyResult<()> {
+    static CELL: PyProtected<u64> = PyProtected::new(0);
+    static OTHER: PyProtected<u64> = PyProtected::new(0);
+    static WAITERS: [Freezable; 2] = [const { Freezable::new() }; 2];
+    static TRIES: AtomicUsize = AtomicUsize::new(0);
+    static ENTERED: AtomicUsize = AtomicUsize::new(0);
+    let names = PyDict::new(py);
+    for (number, waiter) in WAITERS.iter().enumerate() {
+        let wait = Callback::new(move |py| {
+            waiter.announce();
+            for tried in 1.. {
+                while TRIES.load(SeqCst) < tried {
+                    thread::yield_now(); // Attached, so that it waits for the section at once.
+                }
+                CELL.with_mut(py, |_| ());
+                ENTERED.fetch_add(1, SeqCst);
+            }
+            Ok(())
+        });
+        names.set_item(format!("wait_{number}"), wait)?;
+    }
+    Callback::new(|py| {
+        // Detaching suspends the sections. They are resumed on the mutexes they began with.
+        CELL.with_mut(py, |_| py.detach(|| ()));
+        CELL.with2_mut(py, &OTHER, |_, _| py.detach(|| ()));
+        with_critical_section_mutex(py, &CELL, |cell| {
+            OTHER.with_mut(py, |_| py.detach(|| ()));
+            *cell.borrow_mut() += 1;
+        });
+        Ok(())
+    })
+    .at_finalisation(py)?;
+    PythonThread::start("wait_0()", &names)?;
+    PythonThread::start("wait_1()", &names)?;
+    wait_until(py, "they run", || {
+        WAITERS.iter().all(Freezable::is_announced)
+    });
+
+    let start = Instant::now();
+    for tried in 1.. {
+        // CPython hands a mutex over to a waiter that has been parked for a millisecond. Such a
+        // mutex is locked, which is another case. So the first waiter must be unparked sooner.
+        let begin = with_critical_section_mutex(py, &CELL, |_| {
+            let begin = Instant::now();
+            TRIES.store(tried, SeqCst);
+            let is_in_time = || begin.elapsed() < Duration::from_millis(1);
+            while is_in_time() && !WAITERS.iter().all(Freezable::is_parked) {
+                hint::spin_loop();
+            }
+            WAITERS.iter().for_each(Freezable::freeze);
+            while is_in_time() && !WAITERS.iter().all(Freezable::is_frozen) {
+                hint::spin_loop();
+            }
+            begin
+        });
+        let is_woken_in_time = begin.elapsed() < Duration::from_millis(1);
+        if is_woken_in_time && WAITERS.iter().all(Freezable::is_frozen) {
+            return Ok(()); // They stay frozen until the process ends.
+        }
+        if start.elapsed() > Duration::from_secs(8) {
+            break;
+        }
+        thaw();
+        wait_until(py, "they have entered", || {
+            ENTERED.load(SeqCst) == 2 * tried
+        });
+        wait_until(py, "they are thawed", || {
+            !WAITERS.iter().any(Freezable::is_frozen)
+        });
+    }
+    // A busy machine: the mutex was handed over, which the other test is about.
+    Ok(())
+}
+
 pub(crate) const MODULE: Module = Module {
     tests: &[
         test!(a_section_that_was_handed_over_at_exit_holds_nobody_up)
             .limit(50)
             .only_free_threaded("where there is a GIL nobody waits for a section"),
+        test!(a_mutex_with_parked_waiters_is_not_handed_over_at_exit)
+            .limit(40)
+            .unless(without_frozen_threads),
     ],
-    scenarios: &[scenario!(ends_with_a_section_taken)],
+    scenarios: &[
+        scenario!(ends_with_a_section_taken),
+        scenario!(ends_with_parked_waiters),
+    ],
 };
