@@ -97,6 +97,7 @@ pub(super) fn prepare(py: Python<'_>) {
     }
 }
 
+/// Prepares for forks on the first call. Returns the generation.
 #[cold]
 fn unusual_generation(py: Python<'_>) -> u32 {
     let generation = GENERATION.load(Ordering::Relaxed);
@@ -132,6 +133,7 @@ const TWO_MUTEXES: usize = 2;
 /// The bit of a `PyMutex` that says that it is locked.
 const LOCKED: u8 = 1;
 
+/// Returns the offset of `critical_section` in `PyThreadState`, in bytes.
 fn find_list(py: Python<'_>) -> Option<usize> {
     let version = py.version_info();
     if !FREE_THREADED || (version.major, version.minor) > LATEST {
@@ -149,27 +151,34 @@ fn find_list(py: Python<'_>) -> Option<usize> {
     // - `section` has room for a `PyCriticalSection`, does not move, and ends below.
     // - The object outlives the section.
     unsafe { PyCriticalSection_Begin(section.cast(), object.as_ptr()) };
+    // SAFETY:
+    // - `section` was initialized above, and this thread alone writes to it.
+    // - The mutex of a section that has begun is valid.
+    let mutex = unsafe { (*section).first.as_ref() };
+    // In an interpreter with a GIL the section has no mutex.
+    let is_locked = mutex.is_some_and(|mutex| mutex.load(Ordering::Relaxed) == LOCKED);
     // SAFETY: attached, by the token.
     let thread_state = unsafe { ffi::PyThreadState_Get() };
     // SAFETY:
-    // - Every known thread state has this many words, aligned as pointers are.
+    // - The thread state of every known free-threaded version has this many words, aligned as
+    //   pointers are.
     // - It lives while the thread is attached.
-    // - Other threads write words of it at most atomically, and the loads are atomic.
+    // - The loads are atomic, because other threads change some of the words.
     let word = |index| unsafe {
         let word = thread_state.cast::<AtomicUsize>().add(index);
         (*word).load(Ordering::Relaxed)
     };
-    let index = (0..SEARCHED).find(|&index| word(index) == section.addr());
-    // SAFETY: initialized above, and written by `PyCriticalSection_Begin` in this thread.
-    let (enclosing, mutex) = unsafe { ((*section).enclosing, (*section).first) };
-    // In an interpreter with a GIL the section has no mutex.
-    // SAFETY: a mutex of a section that has begun is valid.
-    let is_locked =
-        unsafe { mutex.as_ref() }.is_some_and(|mutex| mutex.load(Ordering::Relaxed) == LOCKED);
-    // SAFETY: begun above, on this thread, which is still attached; no section began since.
+    let found = is_locked
+        .then(|| (0..SEARCHED).find(|&index| word(index) == section.addr()))
+        .flatten();
+    // SAFETY:
+    // - The section began above, on this thread, which is still attached.
+    // - No section began since.
     unsafe { PyCriticalSection_End(section.cast()) };
-    // A copy of the address that another field happened to have would still be there.
-    let index = index.filter(|&index| is_locked && word(index) == enclosing)?;
+    // SAFETY: as for the mutex.
+    let enclosing = unsafe { (*section).enclosing };
+    // Another field that happened to have the address would still have it.
+    let index = found.filter(|&index| word(index) == enclosing)?;
     Some(index * size_of::<usize>())
 }
 
@@ -183,8 +192,8 @@ extern "C" fn in_child() {
     // SAFETY: no preconditions.
     let is_initialized = unsafe { ffi::Py_IsInitialized() } != 0;
     let offset = LIST.load(Ordering::Relaxed);
-    // After finalization began, this thread does not resume a section, unless it is the one that
-    // finalizes, which cannot fork; and its state may be freed.
+    // During finalization, no thread that may fork resumes a section, and the state of this thread
+    // may have been freed.
     if offset == UNKNOWN || !is_initialized {
         return;
     }
