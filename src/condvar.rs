@@ -64,6 +64,13 @@ use crate::{
 /// case the guard is *disarmed*: it unlocks nothing when it is dropped, and using it panics. A notification that the
 /// thread had got is passed on.
 ///
+/// # Several mutexes
+///
+/// Threads may wait on one condition variable with different mutexes, at the same time too. `std`'s
+/// condition variable may panic then, and `parking_lot`'s does. [`notify_one`](Self::notify_one)
+/// ends the wait of the thread that has waited longest, whichever mutex it waits with, so use
+/// [`notify_all`](Self::notify_all) if the threads wait for different conditions.
+///
 /// # Not here
 ///
 /// - `wait` with a guard of a part of the data: wait with the guard of all of it, and map it afterwards. Nor with a guard that owns an

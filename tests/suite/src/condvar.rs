@@ -282,6 +282,33 @@ fn each_notification_counts(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Threads wait with different mutexes at the same time, and each gets its own back.
+fn two_mutexes_can_be_used_at_once(py: Python<'_>) -> PyResult<()> {
+    let (mutexes, changed) = ([PyMutex::new(0), PyMutex::new(0)], PyCondvar::new());
+    let (waiting, notified) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    on_threads(py, 5, |py, number| {
+        if number < 4 {
+            let mutex = &mutexes[number % 2];
+            let mut guard = mutex.lock(py);
+            waiting.fetch_add(1, SeqCst);
+            changed.wait(&mut guard);
+            assert!(mutex.is_locked());
+            *guard += 1;
+            notified.fetch_add(1, SeqCst);
+            return;
+        }
+        wait_until(py, "four wait", || waiting.load(SeqCst) == 4);
+        // Each began to wait before its mutex could be locked here.
+        mutexes.iter().for_each(|mutex| drop(mutex.lock(py)));
+        changed.notify_one();
+        changed.notify_one();
+        wait_until(py, "two were notified", || notified.load(SeqCst) >= 2);
+        changed.notify_all();
+    });
+    assert_eq!(mutexes.map(PyMutex::into_inner), [2, 2]);
+    Ok(())
+}
+
 fn barriers_let_all_go_on_together(py: Python<'_>) -> PyResult<()> {
     const THREADS: usize = 5;
     let (barrier, come, leaders) = (
@@ -333,6 +360,7 @@ pub(crate) const MODULE: Module = Module {
         test!(no_notification_is_lost).limit(30),
         test!(each_notification_counts).limit(30),
         test!(all_are_notified_by_a_detached_thread),
+        test!(two_mutexes_can_be_used_at_once),
         test!(time_limits),
         test!(notifications_end_waits_with_a_limit),
         test!(both_can_be_shown),
