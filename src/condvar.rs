@@ -350,7 +350,7 @@ impl PyCondvar {
 
     #[cold]
     fn wake_one(&self) {
-        wait::unpark_one(self.sequence.address(), |_| self.sequence.advance());
+        wait::unpark_one(self.sequence.address(), || self.sequence.advance());
     }
 
     #[cold]

@@ -48,7 +48,7 @@ impl Drop for Woken<'_> {
     fn drop(&mut self) {
         let word = &self.raw.word;
         if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {
-            wait::unpark_one(word.address(), |_| {});
+            wait::unpark_one(word.address(), || {});
         }
     }
 }
@@ -219,7 +219,7 @@ impl RawMutex {
         if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
             return;
         }
-        wait::unpark_one(self.word.address(), |first| {
+        wait::unpark_one_fairly(self.word.address(), |first| {
             // Which sleepers there are cannot change while the queue is locked. `PARKED` may be set meanwhile by a thread that passes on
             // that it was woken, and is lost: whoever is taken off the queue here answers for the others, or there are none.
             let due = first.filter(|first| first.is_due);

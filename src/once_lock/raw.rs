@@ -231,7 +231,7 @@ impl Drop for Running<'_> {
         while Word::owner(bits) == Some(ThreadId::current()) {
             match word.release(self.py, bits, bits & PARKED) {
                 Ok(_) if bits & PARKED != 0 => {
-                    return wait::unpark_one(self.raw.turn_address(), |_first| {});
+                    return wait::unpark_one(self.raw.turn_address(), || {});
                 }
                 Ok(_) => return,
                 Err(now) => bits = now,

@@ -255,7 +255,7 @@ impl RawRwLock {
     /// Lets writers in again after the readers.
     #[cold]
     fn end_reservation(&self, py: Python<'_>) {
-        wait::unpark_one(self.address(Sleepers::Writers), |first| {
+        wait::unpark_one_fairly(self.address(Sleepers::Writers), |first| {
             let next = for_writer(first);
             self.word.update(py, |bits| {
                 if bits & RIGHT == UNOWNED {

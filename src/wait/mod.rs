@@ -69,14 +69,14 @@ use pyo3::{PyErr, Python};
 pub(crate) use self::{
     graph::{Awaited, Holders, Link, Party},
     interpreter::{exception_aside, is_finalizing, loaded_module, sleep_detached},
-    park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one},
+    park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly},
     thread_id::ThreadId,
     threads::{known, with_ident},
     word::{FLAG, PARKED, Pending, UNOWNED, Word},
 };
 use self::{
     graph::{Published, Wanted},
-    park::{Parked, Sleeper},
+    park::{Parked, Parker},
 };
 use crate::{
     build_config::FREE_THREADED,
@@ -270,8 +270,7 @@ impl<'word> Waiter<'word> {
         if limit.is_none() && pause.is_none() {
             self.check_owner(py).map_err(Refusal::Deadlock)?;
         }
-        // Attached, and before others are told: this may panic.
-        let sleeper = Sleeper::new();
+        let parker = Parker::new();
         let edge = match limit {
             Some(_) => None,
             None => Some(self.publish(py)?),
@@ -281,12 +280,12 @@ impl<'word> Waiter<'word> {
             .flatten()
             .min();
         let since = *self.since.get_or_insert(now);
-        if !park::enter(&sleeper, address, self.thread, since, validate) {
+        if !park::enter(&parker, address, self.thread, since, validate) {
             // Somebody gave the word up in the last moment. That does not happen often in a row, so that this thread may stay attached.
             return Ok(false);
         }
         let parked = interpreter::detached(py, || {
-            let parked = park::park(&sleeper, address, deadline);
+            let parked = park::park(&parker, address, deadline);
             drop(edge);
             parked
         });

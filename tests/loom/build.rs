@@ -56,7 +56,7 @@ const REDUCTIONS: [(&str, &str, &str); 4] = [
     (
         "wait/park.rs",
         "let shard = (hash >> (u64::BITS - SHARDS.trailing_zeros())) as usize;",
-        "let shard = stand_in::execution::place_of(address) % SHARDS;",
+        "let shard = stand_in::execution::place_of(lock_at(address)) % SHARDS;",
     ),
 ];
 

@@ -19,6 +19,8 @@
 //!   is in none, since both sleep for a limited time. (shuttle, which tries random orders, would take them; its threads and atomics have
 //!   other types, and nothing like the cells with which loom sees data that two threads use at once, so that it needs a second set of
 //!   all that stands in.)
+//! - A condition variable of `std` wakes up for notifications only. That its `wait_while` checks
+//!   the condition again is not modelled.
 //! - Time is a number that goes on when somebody looks. When a limit is over depends on the order of the threads, and on nothing else.
 //! - Shutdown: a thread that attaches in vain hangs there, as from Python 3.14 on. That older versions unwind it, and we keep it, is for
 //!   the suite, with those versions.
@@ -35,6 +37,7 @@ mod deadlock;
 mod module_state;
 mod mutex;
 mod once_lock;
+mod parking;
 mod rwlock;
 mod shutdown;
 mod wait_graph;
@@ -155,6 +158,19 @@ fn models() -> Vec<Model> {
         Model::new("barrier::limit", barrier::limit, world).preemptions(2),
         Model::new("condvar::passed_on", condvar::passed_on, world).preemptions(2),
         Model::new("mutex::given_up", mutex::given_up_wait, world).preemptions(2),
+        Model::new(
+            "parking::fair_unlocks_are_per_lock",
+            parking::fair_unlocks_are_per_lock,
+            world,
+        )
+        .preemptions(1),
+        Model::new(
+            "parking::fair_unlocks_are_rare",
+            parking::fair_unlocks_are_rare,
+            world,
+        )
+        .preemptions(2),
+        Model::new("parking::users_token", parking::users_token, world).preemptions(2),
         Model::new("wait_graph::two_kinds", wait_graph::mutex_and_rwlock, world)
             .preemptions(2)
             .barriers(),

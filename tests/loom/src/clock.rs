@@ -12,7 +12,7 @@ pub(crate) fn start(tick: Duration) {
     TICK.set(tick);
 }
 
-pub(crate) fn advance(by: Duration) {
+pub fn advance(by: Duration) {
     NOW.set(NOW.get() + by);
 }
 

@@ -11,7 +11,7 @@ pub mod time {
 pub mod sync {
     pub use std::sync::{Arc, LockResult, PoisonError};
 
-    pub use crate::sync::{Mutex, MutexGuard};
+    pub use crate::sync::{Condvar, Mutex, MutexGuard, WaitTimeoutResult};
 
     pub mod atomic {
         pub use std::sync::atomic::Ordering;

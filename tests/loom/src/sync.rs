@@ -7,12 +7,12 @@ use std::{
     mem::{self, ManuallyDrop, MaybeUninit},
     ops::{Deref, DerefMut},
     ptr,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, LockResult, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use loom::{
-    sync::{Condvar, Mutex as LoomMutex, MutexGuard as LoomGuard},
+    sync::{Condvar as LoomCondvar, Mutex as LoomMutex, MutexGuard as LoomGuard},
     thread::ThreadId,
 };
 
@@ -268,7 +268,9 @@ unsafe impl<T> Sync for Mutex<T> {}
 
 pub struct MutexGuard<'a, T> {
     value: *mut T,
-    _guard: Option<LoomGuard<'a, ()>>,
+    mutex: &'a Mutex<T>,
+    /// `None` for a dead thread.
+    guard: Option<LoomGuard<'a, ()>>,
 }
 
 impl<T> Mutex<T> {
@@ -288,7 +290,8 @@ impl<T> Mutex<T> {
             let value = Box::new(unsafe { ptr::read(&*self.first) });
             return Ok(MutexGuard {
                 value: Box::leak(value),
-                _guard: None,
+                mutex: self,
+                guard: None,
             });
         }
         if self.run.get() != execution::number() {
@@ -307,7 +310,8 @@ impl<T> Mutex<T> {
         let guard = lock.lock().expect("nobody panics under it");
         Ok(MutexGuard {
             value: self.value.get().cast(),
-            _guard: Some(guard),
+            mutex: self,
+            guard: Some(guard),
         })
     }
 }
@@ -328,44 +332,91 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// A thread, with the token that wakes it. loom's own loses the token when the thread is waiting for a mutex.
-#[derive(Clone)]
-pub struct Thread(Arc<Parker>);
+/// A place to wait for a notification, for one thread at a time.
+struct Place {
+    notified: LoomCondvar,
+    /// Set while a thread waits. loom does not know of it.
+    is_taken: Cell<bool>,
+}
 
-struct Parker {
-    token: LoomMutex<bool>,
-    given: Condvar,
-    /// Whether the thread sleeps, and has no token.
-    sleeps: std::sync::atomic::AtomicBool,
+// SAFETY: the threads of a model are on one thread of the system.
+unsafe impl Sync for Place {}
+// SAFETY: as above.
+unsafe impl Send for Place {}
+
+impl Place {
+    fn new() -> Arc<Self> {
+        let place = Arc::new(Place {
+            notified: LoomCondvar::new(),
+            is_taken: Cell::new(false),
+        });
+        PLACES.with_borrow_mut(|places| places.push(Arc::clone(&place)));
+        place
+    }
+
+    /// Waits, with the mutex of `guard` unlocked. Returns `None`, and the thread is dead, if the
+    /// model is over.
+    fn wait<'a, T>(&self, guard: LoomGuard<'a, T>) -> Option<LoomGuard<'a, T>> {
+        assert!(
+            !interpreter::is_attached(),
+            "I1: a thread sleeps while it is attached"
+        );
+        barrier::fall_asleep();
+        self.is_taken.set(true);
+        // loom may switch to another thread at the beginning of the wait. `wake_all` repeats its
+        // notification for that.
+        let mut guard = Some(guard);
+        if !interpreter::is_over() {
+            guard = guard.map(|guard| self.notified.wait(guard).expect("nobody panics under it"));
+        }
+        self.is_taken.set(false);
+        barrier::wake_up();
+        if interpreter::is_over() {
+            guard = None;
+            local::die();
+        }
+        guard
+    }
+
+    fn notify(&self) {
+        self.is_taken.set(false);
+        self.notified.notify_one();
+    }
+}
+
+/// A thread, with the token of `std::thread::park`. loom's own loses the token when the thread is
+/// waiting for a mutex.
+#[derive(Clone)]
+pub struct Thread(Arc<Token>);
+
+struct Token {
+    is_there: LoomMutex<bool>,
+    place: Arc<Place>,
 }
 
 thread_local! {
     static THREADS: RefCell<Vec<(ThreadId, Thread)>> = RefCell::default();
+    static PLACES: RefCell<Vec<Arc<Place>>> = RefCell::default();
     /// The threads that have stored something, sequentially consistent, since their last fence.
     static STORED: RefCell<HashSet<ThreadId>> = RefCell::default();
 }
 
 pub(crate) fn start() {
     THREADS.take();
+    PLACES.take();
     STORED.take();
 }
 
 /// How many threads sleep without a limit at this moment. loom does not know of it: only for a thread that yields until it is so many.
 pub fn asleep() -> usize {
-    THREADS.with_borrow(|threads| {
-        let asleep = threads
-            .iter()
-            .filter(|(_, Thread(parker))| parker.sleeps.load(Ordering::Relaxed));
-        asleep.count()
-    })
+    PLACES.with_borrow(|places| places.iter().filter(|place| place.is_taken.get()).count())
 }
 
 pub fn current() -> Thread {
     let new = || {
-        Thread(Arc::new(Parker {
-            token: LoomMutex::new(false),
-            given: Condvar::new(),
-            sleeps: false.into(),
+        Thread(Arc::new(Token {
+            is_there: LoomMutex::new(false),
+            place: Place::new(),
         }))
     };
     let me = loom::thread::current().id();
@@ -381,9 +432,12 @@ pub fn current() -> Thread {
 
 /// Wakes all threads, which see then that the model is over.
 pub(crate) fn wake_all() {
-    let threads = THREADS.with_borrow(Vec::clone);
-    for (_, thread) in threads {
-        thread.unpark();
+    while asleep() > 0 {
+        let places = PLACES.with_borrow(Vec::clone);
+        for place in places.iter().filter(|place| place.is_taken.get()) {
+            place.notified.notify_one();
+        }
+        loom::thread::yield_now();
     }
 }
 
@@ -393,43 +447,35 @@ impl Thread {
     }
 
     pub fn unpark(&self) {
-        let mut token = self.0.token.lock().expect("nobody panics under it");
-        *token = true;
-        self.0.sleeps.store(false, Ordering::Relaxed);
-        drop(token);
-        self.0.given.notify_one();
+        *self.0.is_there.lock().expect("nobody panics under it") = true;
+        self.0.place.notify();
     }
 }
 
 pub fn park() {
-    assert!(
-        !interpreter::is_attached(),
-        "I1: a thread sleeps while it is attached"
-    );
-    let Thread(parker) = current();
-    let mut token = parker.token.lock().expect("nobody panics under it");
-    while !mem::take(&mut *token) {
-        if interpreter::is_over() {
-            drop(token);
-            return local::die();
+    let Thread(token) = current();
+    let mut is_there = token.is_there.lock().expect("nobody panics under it");
+    while !mem::take(&mut *is_there) {
+        match token.place.wait(is_there) {
+            Some(guard) => is_there = guard,
+            None => return,
         }
-        barrier::fall_asleep();
-        parker.sleeps.store(true, Ordering::Relaxed);
-        token = parker.given.wait(token).expect("nobody panics under it");
-        barrier::wake_up();
-        if interpreter::is_over() {
-            *token = false;
-        }
+    }
+}
+
+/// For a wait of no more than [`FOR_EVER`].
+pub fn park_timeout(limit: Duration) {
+    let Thread(token) = current();
+    if !mem::take(&mut *token.is_there.lock().expect("nobody panics under it")) {
+        pass(limit);
     }
 }
 
 /// What is longer than this is for things that the models have not (imports), and would only hide that nobody wakes the thread.
 const FOR_EVER: Duration = Duration::from_millis(50);
 
-pub fn park_timeout(limit: Duration) {
-    if limit > FOR_EVER {
-        return park();
-    }
+/// Sleeps for that long.
+fn pass(limit: Duration) {
     assert!(
         !interpreter::is_attached(),
         "I1: a thread sleeps while it is attached"
@@ -437,4 +483,65 @@ pub fn park_timeout(limit: Duration) {
     loom::thread::yield_now();
     clock::advance(limit);
     barrier::make();
+}
+
+/// A condition variable for one waiting thread at a time.
+pub struct Condvar(Arc<Place>);
+
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Condvar(Place::new())
+    }
+
+    pub fn notify_one(&self) {
+        if !local::end_if_dead() {
+            self.0.notify();
+        }
+    }
+
+    /// Returns early, for a thread that is dead.
+    pub fn wait_while<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<MutexGuard<'a, T>> {
+        while condition(&mut guard) {
+            let Some(locked) = guard.guard.take() else {
+                break;
+            };
+            guard.guard = self.0.wait(locked);
+        }
+        Ok(guard)
+    }
+
+    pub fn wait_timeout_while<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        limit: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        if limit > FOR_EVER {
+            let guard = self
+                .wait_while(guard, condition)
+                .unwrap_or_else(PoisonError::into_inner);
+            return Ok((guard, WaitTimeoutResult(false)));
+        }
+        if condition(&mut guard) {
+            let mutex = guard.mutex;
+            drop(guard);
+            pass(limit);
+            guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let timed_out = condition(&mut guard);
+        Ok((guard, WaitTimeoutResult(timed_out)))
+    }
 }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyRuntimeError, PyZeroDivisionError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
+use pyo3_sync::{
+    ArcPyMutexGuard, MappedPyMutexGuard, PyCondvar, PyMutex, PyMutexGuard, PyOnceLock, PyRwLock,
+    TryAttachedError,
+};
 
 use crate::callback::Callback;
 use crate::harness::{
@@ -17,6 +20,7 @@ use crate::harness::{
 };
 use crate::interpreter::{collect, without_letting_go};
 use crate::panics::{OnDrop, panic_of};
+use crate::random::Random;
 use crate::registry::Module;
 use crate::{scenario, test};
 
@@ -702,8 +706,6 @@ fn a_sleeper_costs_nothing(py: Python<'_>) -> PyResult<()> {
 /// readers once more in the beginning.
 #[cfg(target_os = "linux")]
 fn nobody_polls(py: Python<'_>) -> PyResult<()> {
-    use pyo3_sync::{PyCondvar, PyOnceLock, PyRwLock};
-
     /// How often the thread has gone to sleep.
     fn sleeps(thread: i32) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status"));
@@ -841,6 +843,104 @@ fn a_stray_wake_up_is_ignored(py: Python<'_>) -> PyResult<()> {
         }
     });
     assert_eq!(mutex.into_inner(), 2);
+    Ok(())
+}
+
+/// `Thread::unpark` during a wait of any kind makes the next `thread::park` of that thread return.
+fn waiting_keeps_the_unpark_token(py: Python<'_>) -> PyResult<()> {
+    /// Less than the limit of the test.
+    const PARKED: Duration = Duration::from_secs(5);
+
+    let (mutex, cell) = (PyMutex::new(()), PyOnceLock::new());
+    let (read, written) = (PyRwLock::new(()), PyRwLock::new(()));
+    let (noticed, changed) = (PyMutex::new(false), PyCondvar::new());
+    let is_ready = AtomicBool::new(false);
+    let threads: [(&str, OnceLock<thread::Thread>, Sleeper); 6] = [
+        "mutex",
+        "mutex with a timeout",
+        "cell",
+        "writer behind a reader",
+        "reader behind a writer",
+        "condition variable",
+    ]
+    .map(|name| (name, OnceLock::new(), Sleeper::default()));
+    let kept = on_threads(py, threads.len() + 1, |py, number| {
+        if let Some((_, handle, sleeper)) = threads.get(number) {
+            wait_until(py, "all is locked", || is_ready.load(SeqCst));
+            handle.set(thread::current()).expect("it is set once");
+            sleeper.announce();
+            match number {
+                0 => drop(mutex.lock(py)),
+                1 => drop(mutex.try_lock_for(py, PARKED)),
+                2 => drop(cell.get_or_init(py, || ())),
+                3 => drop(read.write(py)),
+                4 => drop(written.read(py)),
+                _ => changed.wait_while(&mut noticed.lock(py), |noticed| !*noticed),
+            }
+            let start = Instant::now();
+            py.detach(|| thread::park_timeout(PARKED));
+            return start.elapsed() < PARKED;
+        }
+        let _locked = (mutex.lock(py), read.read(py), written.write(py));
+        cell.get_or_init(py, || {
+            is_ready.store(true, SeqCst);
+            py.detach(|| {
+                wait_until_detached("all wait", || {
+                    threads.iter().all(|(.., sleeper)| sleeper.is_asleep())
+                });
+                for (_, handle, _) in &threads {
+                    handle.get().expect("it is set").unpark();
+                }
+            });
+        });
+        *noticed.lock(py) = true;
+        changed.notify_all();
+        true
+    });
+    for ((name, ..), kept) in threads.iter().zip(kept) {
+        assert!(kept, "{name}: the wait consumed the token");
+    }
+    Ok(())
+}
+
+/// A mutex with a thread that has waited for long is reserved for it, although other mutexes with
+/// the same queue have just been unlocked in the same way.
+fn unrelated_mutexes_are_unlocked_fairly(py: Python<'_>) -> PyResult<()> {
+    /// There are 64 queues, so most mutexes share theirs.
+    const MUTEXES: usize = 129;
+
+    let round = || {
+        let mutexes = [const { PyMutex::new(false) }; MUTEXES];
+        let sleepers: [Sleeper; MUTEXES] = std::array::from_fn(|_| Sleeper::default());
+        let overtaken = on_threads(py, MUTEXES + 1, |py, number| {
+            if let Some(mutex) = mutexes.get(number) {
+                wait_until(py, "all are locked", || {
+                    mutexes.iter().all(PyMutex::is_locked)
+                });
+                sleepers[number].announce();
+                *mutex.lock(py) = true;
+                return 0;
+            }
+            let mut locked: Vec<_> = mutexes.iter().map(|it| (it, it.lock(py))).collect();
+            // Neighbors have different queues.
+            let mut random = Random::from(17).stream(0);
+            locked.sort_by_cached_key(|_| random.next());
+            wait_until(py, "all wait", || sleepers.iter().all(Sleeper::is_asleep));
+            py.detach(|| thread::sleep(Duration::from_millis(5))); // Long enough for a reservation.
+            let mut overtaken = 0;
+            for (mutex, guard) in locked {
+                drop(guard);
+                // `None` while it is reserved or the waiter has it.
+                let overtakes = mutex.try_lock(py).is_some_and(|had| !*had);
+                overtaken += usize::from(overtakes);
+            }
+            overtaken
+        });
+        overtaken.into_iter().sum::<usize>()
+    };
+    // In some rounds the machine may keep a thread from waiting for long enough.
+    let rounds: Vec<_> = (0..3).map(|_| round()).collect();
+    assert!(rounds.contains(&0), "threads overtaken: {rounds:?}");
     Ok(())
 }
 
@@ -1331,6 +1431,9 @@ pub(crate) const MODULE: Module = Module {
         test!(nobody_polls),
         test!(a_wake_up_is_for_one_mutex),
         test!(a_stray_wake_up_is_ignored),
+        test!(waiting_keeps_the_unpark_token),
+        test!(unrelated_mutexes_are_unlocked_fairly)
+            .only_with_gil("without one a waiter can lock and unlock before this thread looks"),
         test!(no_sleeper_is_forgotten),
         test!(a_wake_up_in_vain_does_not_end_a_wait_with_a_limit),
         test!(time_limits_hold),

@@ -4,8 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3_sync::PyRwLock;
+use pyo3_sync::{PyMutex, PyRwLock};
 
+use crate::harness::{Sleeper, wait_until};
 use crate::registry::Module;
 use crate::test;
 
@@ -76,7 +77,36 @@ fn reading_in_a_thread_local_destructor_leaves_nothing_behind(py: Python<'_>) ->
     Ok(())
 }
 
+/// A lock can be waited for while the thread-locals of the waiter are being destroyed.
+fn a_thread_local_destructor_can_wait(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: PyMutex<u32> = PyMutex::new(0);
+    static WAITER: Sleeper = Sleeper::new();
+
+    struct Locks;
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            Python::attach(|py| {
+                WAITER.announce();
+                *MUTEX.lock(py) += 1;
+            });
+        }
+    }
+    thread_local! {
+        static LOCKS: Locks = const { Locks };
+    }
+    let guard = MUTEX.lock(py);
+    let waiter = thread::spawn(|| LOCKS.with(|_| ()));
+    wait_until(py, "the destructor waits", || WAITER.is_asleep());
+    drop(guard);
+    py.detach(|| waiter.join()).expect("it ends");
+    assert_eq!(*MUTEX.lock(py), 1);
+    Ok(())
+}
+
 pub(crate) const MODULE: Module = Module {
-    tests: &[test!(reading_in_a_thread_local_destructor_leaves_nothing_behind).limit(30)],
+    tests: &[
+        test!(reading_in_a_thread_local_destructor_leaves_nothing_behind).limit(30),
+        test!(a_thread_local_destructor_can_wait),
+    ],
     scenarios: &[],
 };
