@@ -1,14 +1,30 @@
-//! Where a state lies, and how it is kept until nobody looks at it any more.
+//! Storage and reclamation of module states.
 //!
-//! The state belongs to a Python object, its holder, and is to go when that does. But a thread that looks for it knows nothing of the
-//! holder yet, and by the time it has read where the state is another thread may have dropped it. To count references would need
-//! a lock around the look, and a cache line that all threads write to. Instead a thread that uses a state enters that in a slot
-//! of its own, as the reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and looks once more whether the state is there.
-//! Whoever wants to drop it says first that it is gone, and then looks for readers. So one of the two sees the other. A state that
-//! is being read is left to the last of its readers. States are dropped seldom and looked for often, so where the system can do that it
-//! is the one who drops that makes the memory fence, for all threads ([`process_fence`]).
+//! A state belongs to a Python object, its holder, and ends with it. A thread that looks for the
+//! state does not know the holder yet, and by the time it has read where the state is, another
+//! thread may have dropped it. Reference counts would need a lock around the lookup, and a cache
+//! line that all threads write to. Instead a reader enters the state in a slot of its thread, as
+//! the reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and then loads the stage
+//! again.
 //!
-//! Records are never freed, which makes it safe to look at one whose state may be gone; they serve the next state, under another id.
+//! # Reclamation
+//!
+//! Every decision to free a state comes after a barrier that makes all of its readers visible:
+//!
+//! 1. [`condemn`](Records::condemn) ends the stage in which the state can be found.
+//! 2. A full memory barrier on every thread ([`process_fence`]). Every reader is visible after it:
+//!    either its slot, or that it has seen the state condemned and does not use it.
+//! 3. The stage becomes `ABANDONED`. Only now may a thread free the state: this one, or a reader
+//!    that leaves, sees this stage, and finds no other reader.
+//! 4. Another barrier. A reader that leaves either sees `ABANDONED`, or its slot is empty for the
+//!    inspection that follows. So one of the threads frees the state.
+//!
+//! Where the system has no such barrier, a reader enters with a full fence, which replaces
+//! step 2; for step 4 see [`LOOK_AGAIN`]. With a GIL, attached threads run one at a time, and no
+//! thread is in the middle of entering or leaving.
+//!
+//! Records are never freed, so a record can be read whether its state exists or not. It is reused
+//! for the next state, under another id.
 
 use std::{
     cell::UnsafeCell,
@@ -42,9 +58,11 @@ const CONDEMNED: u64 = 3;
 const ABANDONED: u64 = 4;
 const DROPPING: u64 = 5;
 
-/// Without such a fence: for how long at most the thread that abandons a state looks again for readers, before it leaves the state to them. A reader
-/// that has left may not have seen that the state is abandoned, and its leaving not be seen yet: so this must be longer than it takes
-/// a processor to write back what it has stored. (The same two may pass each other in [`readers`].)
+/// Without the barrier: time for which the thread that abandons a state inspects the slots again
+/// before it leaves the state to its readers.
+///
+/// A reader that has left may have missed `ABANDONED` while its empty slot is not visible yet.
+/// This is longer than a processor delays a store. ([`readers`] has the same race.)
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The place of one state.
@@ -206,16 +224,18 @@ impl<T: ModuleData> Records<T> {
         self.latest.store(record, Ordering::Release);
     }
 
-    /// Lets the state be found no more.
+    /// Ends the stage in which the state can be found.
     pub(super) fn condemn(&self, place: Place<T>) {
         let Place { record, id } = place;
         let (mut seen, condemned) = (word(id, LIVE), word(id, CONDEMNED));
         loop {
-            // Sequentially consistent: the readers that are looked for afterwards have seen this, or are found.
-            match record
-                .word
-                .compare_exchange(seen, condemned, Ordering::SeqCst, Ordering::Relaxed)
-            {
+            // Relaxed: nothing is published, and `abandon` inspects the slots after a barrier.
+            match record.word.compare_exchange(
+                seen,
+                condemned,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) if seen == word(id, LIVE) => {
                     self.live.fetch_sub(1, Ordering::Relaxed);
                     return;
@@ -227,23 +247,24 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// Drops the state, or leaves it to the last of those who read it. Its holder is gone.
+    /// Drops the state, or leaves that to the last of its readers. Its holder is gone.
     pub(super) fn abandon(&self, place: Place<T>) {
         self.condemn(place);
         let Place { record, id } = place;
-        // Sequentially consistent: as in `condemn`. Nobody else moves on from here.
-        record.word.store(word(id, ABANDONED), Ordering::SeqCst);
-        // With a GIL no other attached thread is amid coming or leaving.
-        let is_alone = !FREE_THREADED;
-        if !is_alone && process_fence::is_available() {
-            // Whoever reads is seen after this, and sees that the state is abandoned when it leaves.
+        let has_barrier = FREE_THREADED && process_fence::is_available();
+        if has_barrier {
+            // Every reader that found the state live is visible after this.
             process_fence::for_all_threads();
-            record.drop_if_unread();
-            return;
+        }
+        // Release: a reader that leaves acts on this, and must see the slots that are visible here.
+        record.word.store(word(id, ABANDONED), Ordering::Release);
+        if has_barrier {
+            // A reader sees the stage when it leaves, or is seen to have left.
+            process_fence::for_all_threads();
         }
         let start = Instant::now();
         while !record.drop_if_unread() {
-            if is_alone || start.elapsed() > LOOK_AGAIN {
+            if has_barrier || !FREE_THREADED || start.elapsed() > LOOK_AGAIN {
                 return;
             }
             thread::yield_now();
@@ -334,35 +355,41 @@ impl<T: ModuleData> Record<T> {
             record: self,
             entry: ManuallyDrop::new(entry),
         };
-        // After the entry: sequentially consistent, as that is, or by the fence of whoever condemns. And it acquires the state.
+        // Sequentially consistent: the entry is too, or the barriers of `abandon` order it before
+        // this load. Acquires the state.
         (self.word.load(Ordering::SeqCst) == live).then_some(reading)
     }
 
-    /// Gives false if somebody reads the state.
+    /// Drops the state if it is abandoned and has no readers. Returns `false` if it has readers.
     #[cold]
     fn drop_if_unread(&self) -> bool {
-        // Of two readers that leave at the same time, one sees both gone: each has cleared its slot, and then comes here.
-        fence(Ordering::SeqCst);
         let seen = self.word.load(Ordering::Relaxed);
         let Some(id) = LockId::from_bits(seen >> STAGE_BITS).filter(|_| seen & STAGE == ABANDONED)
         else {
             return true;
         };
+        // Acquires the stage, and with it the slots that were visible when the state was abandoned.
+        // Sequentially consistent: each of two readers that leave has emptied its slot before, so
+        // at least one of them sees both slots empty.
+        fence(Ordering::SeqCst);
         if readers::is_read(id) {
             return false;
         }
-        // Nobody begins to read a state that is not live. Relaxed: `is_read` has acquired what the readers did.
+        // Relaxed: a state that is not live gets no readers, and `is_read` has acquired what the
+        // former ones did.
         let moved = self.word.compare_exchange(
             seen,
             word(id, DROPPING),
-            Ordering::Acquire,
+            Ordering::Relaxed,
             Ordering::Relaxed,
         );
         if moved.is_err() {
             return true;
         }
-        // SAFETY: this thread alone has moved the record to `DROPPING`. The holder is gone, through which the cell is filled and
-        // traversed, and nobody reads.
+        // SAFETY:
+        // - This thread alone has moved the record to `DROPPING`.
+        // - The holder, through which the cell is filled and traversed, is gone.
+        // - The state has no readers.
         let state = std::mem::take(unsafe { &mut *self.cell.get() });
         // Release: for the next state in this record. Before the state is cleared and dropped, which may run any code.
         self.word.store(FREE, Ordering::Release);
@@ -448,7 +475,8 @@ impl<T: ModuleData> Drop for Reading<T> {
     fn drop(&mut self) {
         // SAFETY: not used again.
         let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
-        // Relaxed: `LOOK_AGAIN` tells what this look is worth. If the record serves another state by now, that one is looked after.
+        // Relaxed: `drop_if_unread` acquires the stage. The record may serve another state by now,
+        // which it then drops.
         let word = &self.record.word;
         if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {
             self.record.drop_if_unread();

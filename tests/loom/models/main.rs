@@ -211,14 +211,47 @@ fn models() -> Vec<Model> {
         Model::new("rwlock::writer_detaches", rwlock::writer_detaches, world)
             .preemptions(2)
             .barriers(),
-        Model::new("module_state::drop", module_state::dropped, world).preemptions(3),
-        Model::new("module_state::fence", module_state::dropped, world)
+        Model::new("module_state::made", module_state::made, world)
             .preemptions(3)
             .process_fence(),
-        Model::new("module_state::reused", module_state::reused, world).preemptions(3),
-        Model::new("module_state::reused_fence", module_state::reused, world)
-            .preemptions(2)
+        Model::new("module_state::drop", module_state::dropped, world).preemptions(3),
+        Model::new("module_state::drop_barrier", module_state::dropped, world)
+            .preemptions(3)
             .process_fence(),
+        Model::new(
+            "module_state::returning",
+            module_state::dropped_beside_returning_reader,
+            world,
+        )
+        .preemptions(3),
+        Model::new(
+            "module_state::returning_barrier",
+            module_state::dropped_beside_returning_reader,
+            world,
+        )
+        .preemptions(3)
+        .process_fence(),
+        Model::new("module_state::reused", module_state::reused, world).preemptions(3),
+        Model::new(
+            "module_state::reused_barrier",
+            module_state::reused_beside_returning_reader,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new(
+            "module_state::two_readers",
+            module_state::two_readers,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "module_state::two_readers_barrier",
+            module_state::two_readers,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
     ];
     if build_config::FREE_THREADED {
         models.extend([

@@ -1,4 +1,4 @@
-//! The records of module states: nobody reads a state that was dropped, and one that nobody reads is dropped once.
+//! The records of module states: no thread reads a dropped state, and the state is dropped once.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -8,6 +8,11 @@ use stand_in::{
     interpreter::attach,
     pyo3::{Bound, PyModule, Python},
     spawn,
+};
+
+use crate::{
+    build_config::FREE_THREADED,
+    wait::readers::{self, Entry, LockId},
 };
 
 include!(concat!(env!("OUT_DIR"), "/module_state.rs"));
@@ -31,7 +36,8 @@ impl<T> PyOnceLock<T> {
     }
 
     pub(crate) fn peek(&self) -> Option<&T> {
-        self.0.get()
+        // All callers know that the cell was filled, and some do not check.
+        Some(self.0.get().expect(USE_AFTER_FREE))
     }
 }
 
@@ -40,6 +46,8 @@ impl<T> Default for PyOnceLock<T> {
         Self::new()
     }
 }
+
+const USE_AFTER_FREE: &str = "use after free: a dropped state is read";
 
 /// A state, and what its readers and its drop touch.
 struct State(Rc<Life>);
@@ -53,15 +61,16 @@ impl ModuleData for State {}
 
 impl State {
     fn use_it(&self) {
-        // SAFETY: loom sees whether it is dropped at the same time.
-        assert_eq!(self.0.data.with(|data| unsafe { *data }), 1);
-        assert_eq!(self.0.drops.get(), 0, "a dropped state is read");
+        // SAFETY: loom reports a drop at the same time.
+        let data = self.0.data.with(|data| unsafe { *data });
+        assert_eq!(data, 1, "{USE_AFTER_FREE}");
+        assert_eq!(self.0.drops.get(), 0, "{USE_AFTER_FREE}");
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        // SAFETY: loom sees whether somebody reads.
+        // SAFETY: loom reports a reader at the same time.
         self.0.data.with_mut(|data| unsafe { *data = 2 });
         self.0.drops.set(self.0.drops.get() + 1);
     }
@@ -75,12 +84,12 @@ impl Life {
         })
     }
 
-    /// After all threads have ended.
+    /// Called after all threads have ended.
     fn is_over(&self) {
-        assert!(self.drops.get() <= 1);
-        if stand_in::interpreter::has_process_fence() {
-            // Without it, it may stay, as told at `LOOK_AGAIN`.
-            assert_eq!(self.drops.get(), 1, "the last one to leave drops the state");
+        assert!(self.drops.get() <= 1, "the state is dropped twice");
+        // Otherwise it may stay: see `LOOK_AGAIN`.
+        if stand_in::interpreter::has_process_fence() || !FREE_THREADED {
+            assert_eq!(self.drops.get(), 1, "leak: no thread drops the state");
         }
     }
 }
@@ -101,31 +110,56 @@ fn new_records() -> &'static Records<State> {
     Box::leak(Box::new(Records::new()))
 }
 
-fn look(records: &'static Records<State>) -> JoinHandle<()> {
+fn look(records: &'static Records<State>) {
+    if let Some(reading) = records.latest_and_only() {
+        reading.state().use_it();
+    }
+}
+
+/// Starts a thread that looks for the state.
+type StartReader = fn(&'static Records<State>) -> JoinHandle<()>;
+
+/// A thread that has read nothing before, and so enters with a fence.
+fn new_reader(records: &'static Records<State>) -> JoinHandle<()> {
+    spawn(move || attach(|_| look(records)))
+}
+
+/// A thread that has read something before, and so enters without a fence if there is a barrier.
+fn returning_reader(records: &'static Records<State>) -> JoinHandle<()> {
     spawn(move || {
         attach(|_| {
-            if let Some(reading) = records.latest_and_only() {
-                reading.state().use_it();
-            }
+            Entry::new(LockId::new()).leave();
+            // The stand-ins delay the fence of a sequentially consistent store to the next
+            // such load, which is here.
+            readers::is_read(LockId::new());
+            look(records);
         });
     })
 }
 
-/// One thread looks for the state, while another one drops its module.
-pub(crate) fn dropped() {
+/// A thread looks for the state, while its module is dropped.
+fn drop_beside(start_reader: StartReader) {
     let (records, life) = (new_records(), Life::new());
     let place = attach(|_| make(records, &life));
-    let reader = look(records);
+    let reader = start_reader(records);
     attach(|_| records.abandon(place));
     reader.join();
     life.is_over();
 }
 
+pub(crate) fn dropped() {
+    drop_beside(new_reader);
+}
+
+pub(crate) fn dropped_beside_returning_reader() {
+    drop_beside(returning_reader);
+}
+
 /// Then another state is made, perhaps in the same record, and dropped too.
-pub(crate) fn reused() {
+fn reuse_beside(start_reader: StartReader) {
     let (records, lives) = (new_records(), [Life::new(), Life::new()]);
     let place = attach(|_| make(records, &lives[0]));
-    let reader = look(records);
+    let reader = start_reader(records);
     attach(|_| {
         records.abandon(place);
         let place = make(records, &lives[1]);
@@ -133,4 +167,46 @@ pub(crate) fn reused() {
     });
     reader.join();
     lives.iter().for_each(|life| life.is_over());
+}
+
+pub(crate) fn reused() {
+    reuse_beside(new_reader);
+}
+
+pub(crate) fn reused_beside_returning_reader() {
+    reuse_beside(returning_reader);
+}
+
+/// A thread goes through the records, while the state is made.
+pub(crate) fn made() {
+    let records = new_records();
+    let reader = spawn(move || {
+        attach(|_| {
+            if let Ok(reading) = records.only() {
+                reading.state().use_it();
+            }
+        });
+    });
+    let life = Life::new();
+    let place = attach(|_| make(records, &life));
+    reader.join();
+    attach(|_| records.abandon(place));
+    life.is_over();
+}
+
+/// Two threads leave the state, while its module is dropped.
+pub(crate) fn two_readers() {
+    let (records, life) = (new_records(), Life::new());
+    let place = attach(|_| make(records, &life));
+    let reader = returning_reader(records);
+    let abandons = attach(|_| {
+        let mine = records.latest_and_only().expect("it is live");
+        let abandons = spawn(move || attach(|_| records.abandon(place)));
+        mine.state().use_it();
+        drop(mine);
+        abandons
+    });
+    reader.join();
+    abandons.join();
+    life.is_over();
 }
