@@ -217,19 +217,23 @@ pub(crate) fn module_of_type<'a, 'py>(
     None
 }
 
-/// The number of the interpreter that the calling thread is attached to; not negative.
+/// Set where a process can have several interpreters, at once or one after another. PyPy has one.
+pub(crate) const SEVERAL_INTERPRETERS: bool = cfg!(not(PyPy));
+
+/// The dictionary of the interpreter that the calling thread is attached to: for the data of
+/// extensions, and out of reach for Python code.
 #[cfg(not(PyPy))]
-pub(crate) fn interpreter_id(py: Python<'_>) -> PyResult<i64> {
-    // SAFETY: attached, since there is a token, and an attached thread has an interpreter.
-    let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
-    if id == -1 {
-        return Err(PyErr::fetch(py));
+pub(crate) fn interpreter_dictionary(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY:
+    // - The calling thread is attached, by the token, and so has an interpreter.
+    // - The result is borrowed from the interpreter, or null without an exception.
+    unsafe {
+        let dictionary = ffi::PyInterpreterState_GetDict(ffi::PyInterpreterState_Get());
+        Bound::from_borrowed_ptr_or_opt(py, dictionary)
     }
-    Ok(id)
 }
 
-/// PyPy has one interpreter in a process, and no function to ask for it.
 #[cfg(PyPy)]
-pub(crate) fn interpreter_id(_: Python<'_>) -> PyResult<i64> {
-    Ok(0)
+pub(crate) fn interpreter_dictionary(_: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    None
 }
