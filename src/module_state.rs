@@ -14,7 +14,7 @@ use std::{
 use pyo3::{
     PyTraverseError,
     exceptions::PyRuntimeError,
-    ffi,
+    ffi, intern,
     prelude::*,
     pyclass::PyVisit,
     types::{PyDict, PyString, PyTuple, PyType},
@@ -27,7 +27,6 @@ use self::{
 use crate::{
     PyOnceLock,
     build_config::module_of_type,
-    critical_section::with_critical_section,
     wait::{exception_aside, is_finalizing},
 };
 
@@ -294,25 +293,36 @@ impl<T: ModuleData> ModuleState<T> {
             .ok_or_else(|| self.not_in(module))
     }
 
-    /// Enters a holder in the dictionary of a module, unless there is one: then gives that. Of several threads that come here, one is
-    /// the first.
+    /// Enters a holder in the dictionary of a module, unless the module has one. Returns the holder
+    /// of the module.
+    ///
+    /// Of several threads, one succeeds, because each step is one atomic operation. A lookup and an
+    /// insertion in a critical section are not atomic: each of the two can suspend the section.
     fn enter<'py>(
         &'static self,
         module: &Bound<'py, PyModule>,
         holder: Bound<'py, Holder>,
     ) -> PyResult<Bound<'py, Holder>> {
+        let py = module.py();
         let dictionary = dictionary_of(module).ok_or_else(|| self.not_in(module))?;
-        let mut old = None; // Dropped after the section: its end may run any code.
-        with_critical_section(&dictionary, || match self.look_up(&dictionary)? {
+        let key = self.key(py);
+        let entered = dictionary.call_method1(intern!(py, "setdefault"), (key, &holder))?;
+        match self.current(entered)? {
             Found::Holder(first) => Ok(first),
-            Found::Cleared => Err(self.not_in(module)),
-            Found::Nothing | Found::Condemned => {
-                let key = self.key(module.py());
-                old = dictionary.get_item(key)?;
-                dictionary.set_item(key, &holder)?;
-                Ok(holder)
+            Found::Condemned(old) => {
+                // Not condemned after `old` was: so a chain of successors has an end.
+                if self.content_of(&holder)?.place.is_condemned() {
+                    return Err(self.not_in(module));
+                }
+                let successor = &self.content_of(&old)?.successor;
+                let successor = successor.get_or_init(py, || holder.unbind()).bind(py);
+                // Other threads may do the same, or be late and enter an older holder, which leads
+                // to this one.
+                dictionary.set_item(key, successor)?;
+                Ok(successor.clone())
             }
-        })
+            Found::Nothing | Found::Cleared => Err(self.not_in(module)),
+        }
     }
 
     /// The state of a module.
@@ -350,7 +360,7 @@ impl<T: ModuleData> ModuleState<T> {
         };
         match self.look_up(&dictionary)? {
             Found::Holder(holder) => Ok(self.content_of(&holder)?.place.read()),
-            Found::Nothing | Found::Cleared | Found::Condemned => Ok(None),
+            Found::Nothing | Found::Cleared | Found::Condemned(_) => Ok(None),
         }
     }
 
@@ -496,19 +506,31 @@ impl<T: ModuleData> ModuleState<T> {
         key.bind(py)
     }
 
-    /// What the dictionary of a module has under our name.
+    /// Looks up the holder in the dictionary of a module.
     fn look_up<'py>(&'static self, dictionary: &Bound<'py, PyDict>) -> PyResult<Found<'py>> {
-        let Some(found) = dictionary.get_item(self.key(dictionary.py()))? else {
-            return Ok(Found::Nothing);
-        };
+        match dictionary.get_item(self.key(dictionary.py()))? {
+            Some(found) => self.current(found),
+            None => Ok(Found::Nothing),
+        }
+    }
+
+    /// The holder that an object from the dictionary of a module stands for: itself, or the last of
+    /// its successors.
+    fn current<'py>(&'static self, found: Bound<'py, PyAny>) -> PyResult<Found<'py>> {
         if found.is_none() {
             return Ok(Found::Cleared);
         }
-        let holder = found.cast_into::<Holder>().map_err(|_| exchanged())?;
-        if self.content_of(&holder)?.place.is_condemned() {
-            return Ok(Found::Condemned);
+        let mut holder = found.cast_into::<Holder>().map_err(|_| exchanged())?;
+        loop {
+            let content = self.content_of(&holder)?;
+            if !content.place.is_condemned() {
+                return Ok(Found::Holder(holder));
+            }
+            let Some(successor) = content.successor.peek() else {
+                return Ok(Found::Condemned(holder));
+            };
+            holder = successor.bind(holder.py()).clone();
         }
-        Ok(Found::Holder(holder))
     }
 
     fn content_of<'a>(&'static self, holder: &'a Bound<'_, Holder>) -> PyResult<&'a Content<T>> {
@@ -522,7 +544,7 @@ impl<T: ModuleData> ModuleState<T> {
             _ if is_finalizing(module.py()) => {
                 "the interpreter is shutting down, and the module was cleared"
             }
-            Some(Ok(Found::Condemned)) => {
+            Some(Ok(Found::Condemned(_))) => {
                 "the garbage collector found the module unreachable and ended its state, before something made it reachable again"
             }
             Some(Ok(Found::Holder(_))) => "its initialiser has not made the state yet",
@@ -560,8 +582,8 @@ enum Found<'py> {
     Nothing,
     /// `None`, which the interpreter leaves where it has cleared a module.
     Cleared,
-    /// A holder whose state is not found any more, in a module that came back to life.
-    Condemned,
+    /// A holder whose state cannot be found any more, in a module that was resurrected.
+    Condemned(Bound<'py, Holder>),
     Holder(Bound<'py, Holder>),
 }
 

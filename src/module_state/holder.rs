@@ -50,6 +50,8 @@ trait Held: Send + Sync {
 pub(super) struct Content<T: ModuleData> {
     records: &'static Records<T>,
     pub(super) place: Place<T>,
+    /// The holder that replaces this one, if it is condemned and its module was resurrected.
+    pub(super) successor: PyOnceLock<Py<Holder>>,
 }
 
 impl<T: ModuleData> Content<T> {
@@ -74,7 +76,10 @@ impl<T: ModuleData> Held for Content<T> {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Who reads begins and ends attached, so not in the middle of a traversal.
+        if let Some(successor) = self.successor.traverse(visit) {
+            visit.call(successor)?;
+        }
+        // Readers enter and leave attached, so not in the middle of a traversal.
         match self.cell().traverse(visit) {
             Some(state) if !self.place.is_read() => state.traverse(visit),
             _ => Ok(()),
@@ -91,7 +96,11 @@ impl Holder {
         let py = module.py();
         let holder = class(py)?.call0()?.cast_into::<Holder>()?;
         let place = records.take(module);
-        let content: Box<dyn Held> = Box::new(Content { records, place });
+        let content: Box<dyn Held> = Box::new(Content {
+            records,
+            place,
+            successor: PyOnceLock::new(),
+        });
         let is_empty = holder.get().state.set(py, content).is_ok();
         debug_assert!(is_empty, "nobody else has it yet");
         *holder.get().module.lock(py) = Some(module.clone().unbind());

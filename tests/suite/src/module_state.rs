@@ -580,6 +580,79 @@ fn a_failed_import_is_not_in_the_way(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Two threads initialize the state of one module, and each call into its dictionary is
+/// interrupted by the other thread. What a thread has looked up may be outdated when it inserts.
+fn initialized_once_though_every_lookup_is_interrupted(py: Python<'_>) -> PyResult<()> {
+    static CALLS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    static RETURNED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    std::thread_local! {
+        static NUMBER: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// Called in each lookup. Waits until the other thread is in the same one, or has returned.
+    #[pyfunction]
+    fn meet(py: Python<'_>) {
+        let Some(me) = NUMBER.get() else {
+            return;
+        };
+        let other = 1 - me;
+        let calls = CALLS[me].fetch_add(1, SeqCst) + 1;
+        wait_until(py, "the other thread is there too", || {
+            CALLS[other].load(SeqCst) >= calls || RETURNED[other].load(SeqCst)
+        });
+    }
+
+    let code = c"
+class Collides:
+    def __init__(self, key, meet):
+        self.key, self.meet = key, meet
+    def __hash__(self):
+        return hash(self.key)
+    def __eq__(self, other):
+        self.meet()
+        return False
+";
+    let helper = PyModule::from_code(py, code, c"collides.py", c"collides")?;
+    let named = new_shop(py, "named")?;
+    let key = named.dict().keys().iter().last().expect("there is one");
+    let collides = || {
+        let meet = wrap_pyfunction!(meet, py)?;
+        helper.getattr("Collides")?.call1((&key, meet))
+    };
+    // A module without a holder, and a module whose state is condemned.
+    let (fresh, revived) = (new_module(py, "fresh")?, new_module(py, "revived")?);
+    for module in [&fresh, &revived] {
+        module.dict().set_item(collides()?, 1)?;
+    }
+    SHOP.init(&revived, || Shop::open(&revived))?;
+    let holder = revived.dict().get_item(&key)?.expect("it has one");
+    holder.call_method0("__del__")?;
+    assert!(SHOP.get(&revived).is_err());
+    for module in [fresh.unbind(), revived.unbind()] {
+        for thread in 0..2 {
+            CALLS[thread].store(0, SeqCst);
+            RETURNED[thread].store(false, SeqCst);
+        }
+        let runs = AtomicUsize::new(0);
+        let numbers = on_threads(py, 2, |py, number| {
+            NUMBER.set(Some(number));
+            let module = module.bind(py);
+            let state = SHOP.get_or_try_init(module, || {
+                runs.fetch_add(1, SeqCst);
+                Shop::open(module)
+            });
+            let number_of_state = state.expect("it is initialized").number;
+            RETURNED[number].store(true, SeqCst);
+            number_of_state
+        });
+        assert_eq!(runs.load(SeqCst), 1);
+        assert_eq!(numbers[0], numbers[1]);
+        assert!(CALLS.iter().all(|calls| calls.load(SeqCst) > 1));
+        assert_eq!(SHOP.get(module.bind(py))?.number, numbers[0]);
+    }
+    Ok(())
+}
+
 /// A handle finds its state among several, and nothing when that is gone, though another one is in its place.
 fn handles_find_their_state(py: Python<'_>) -> PyResult<()> {
     let (a, b) = (new_shop(py, "a")?, new_shop(py, "b")?);
@@ -1103,6 +1176,7 @@ pub(crate) const MODULE: Module = Module {
         test!(asked_while_an_exception_is_on_its_way),
         test!(dropped_while_an_exception_is_on_its_way),
         test!(a_failed_import_is_not_in_the_way),
+        test!(initialized_once_though_every_lookup_is_interrupted),
         test!(handles_find_their_state),
         test!(what_is_not_a_state_is_told),
         test!(dropped_while_others_look).limit(30),
