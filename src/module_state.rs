@@ -1,5 +1,6 @@
 //! [`ModuleState`]: state that belongs to a module object.
 
+mod collector;
 mod holder;
 mod record;
 
@@ -8,7 +9,7 @@ use std::{
     fmt,
     marker::PhantomData,
     ops::Deref,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use pyo3::{
@@ -21,6 +22,7 @@ use pyo3::{
 };
 
 use self::{
+    collector::Collector,
     holder::{Content, Holder},
     record::{NotOne, Place, Reading, Records},
 };
@@ -185,7 +187,10 @@ pub trait ModuleData: Send + Sync + 'static {
 /// - A module that a finaliser brings back to life after the collector has found it unreachable has lost its state, and can be
 ///   given a new one, by [`get_or_try_init`](Self::get_or_try_init).
 /// - An import that fails after its state was made leaves a module behind that lives until it is collected. Make the state last in an
-///   initialiser that may fail. ([`find`](Self::find) runs a collection, once, before it reports one module too many.)
+///   initialiser that may fail.
+/// - A module that is unreachable counts until it is collected. So [`find`](Self::find) runs a
+///   collection before it reports that there are several modules. It spends one second on
+///   collections, and after that at most 2 % of the time.
 /// - In the inline form of `#[pymodule]` items are added before `#[pymodule_init]` runs: initialisers of submodules and a `#[classattr]`
 ///   find no state yet.
 /// - With PyO3 0.26 and 0.27 a second import gives the same module object again, which PyO3 keeps for ever: then there is one state,
@@ -211,8 +216,7 @@ pub struct ModuleState<T: ModuleData> {
     records: Records<T>,
     /// The name under which the dictionaries of modules have theirs.
     key: PyOnceLock<Py<PyString>>,
-    /// The module that was the newest of several when garbage was last collected because of them.
-    collected_for: AtomicU64,
+    collector: Collector,
 }
 
 impl<T: ModuleData> ModuleState<T> {
@@ -221,7 +225,7 @@ impl<T: ModuleData> ModuleState<T> {
         ModuleState {
             records: Records::new(),
             key: PyOnceLock::new(),
-            collected_for: AtomicU64::new(0),
+            collector: Collector::new(),
         }
     }
 
@@ -383,13 +387,9 @@ impl<T: ModuleData> ModuleState<T> {
     fn find_slow<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
         exception_aside(py, || {
             let mut found = self.records.only();
-            if let Err(NotOne::Several { newest, .. }) = found {
-                // Modules that nobody can reach any more count until they are collected: those of imports that failed, for example.
-                // Relaxed: a hint, so that this is done once for each module that is made.
-                let is_news = self.collected_for.swap(newest, Ordering::Relaxed) != newest;
-                if is_news && collect_garbage(py).is_ok() {
-                    found = self.records.only();
-                }
+            // An unreachable module counts until it is collected, as after a failed import.
+            if matches!(found, Err(NotOne::Several(_))) && self.collector.run(py) {
+                found = self.records.only();
             }
             match found {
                 Ok(reading) => Ok(StateRef::new(reading, py)),
@@ -569,7 +569,7 @@ impl<T: ModuleData> ModuleState<T> {
             NotOne::None => format!(
                 "there is no state {name}: the extension was not imported, or its module was cleared"
             ),
-            NotOne::Several { number, .. } => format!(
+            NotOne::Several(number) => format!(
                 "there are {number} modules with a state {name}, and nothing here says which one is meant: ask with the module \
                  (`get`) or a handle (`StateHandle`), or import the extension once"
             ),
@@ -602,10 +602,6 @@ fn dictionary_of<'py>(module: &Bound<'py, PyModule>) -> Option<Bound<'py, PyDict
         Bound::from_borrowed_ptr_or_opt(module.py(), dictionary)?
     };
     dictionary.cast_into().ok()
-}
-
-fn collect_garbage(py: Python<'_>) -> PyResult<()> {
-    py.import("gc")?.call_method0("collect").map(drop)
 }
 
 /// The name of a module, for messages; it may have been cleared.

@@ -123,11 +123,8 @@ pub(super) struct Reading<T: ModuleData> {
 /// Why there is no one state that could be meant.
 pub(super) enum NotOne {
     None,
-    Several {
-        number: usize,
-        /// What identifies the one that was made last.
-        newest: u64,
-    },
+    /// Number of live states.
+    Several(usize),
 }
 
 fn word(id: LockId, stage: u64) -> u64 {
@@ -293,11 +290,7 @@ impl<T: ModuleData> Records<T> {
                 self.note_latest(only.record);
                 return Ok(only);
             }
-            live.push(only);
-            return Err(NotOne::Several {
-                number: live.len(),
-                newest: live.iter().map(Reading::id).max().unwrap_or(0),
-            });
+            return Err(NotOne::Several(live.len() + 1));
         }
     }
 
@@ -443,21 +436,16 @@ impl<T: ModuleData> Place<T> {
 }
 
 impl<T: ModuleData> Reading<T> {
-    /// What identifies the state.
-    fn id(&self) -> u64 {
-        // Relaxed: as long as it is read the record serves this state.
-        self.record.word.load(Ordering::Relaxed) >> STAGE_BITS
-    }
-
     fn is_live(&self) -> bool {
         self.record.word.load(Ordering::Relaxed) & STAGE == LIVE
     }
 
-    /// The state, named.
     pub(super) fn place(&self) -> Place<T> {
+        // Relaxed: as long as the state has readers, the record serves this state.
+        let bits = self.record.word.load(Ordering::Relaxed) >> STAGE_BITS;
         Place {
             record: self.record,
-            id: LockId::from_bits(self.id()).expect("a state that is read has an id"),
+            id: LockId::from_bits(bits).expect("a state that is read has an id"),
         }
     }
 

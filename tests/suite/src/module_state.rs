@@ -580,6 +580,38 @@ fn a_failed_import_is_not_in_the_way(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// A module that dies after `find` has refused to choose is not counted by the next one.
+fn find_succeeds_once_the_other_module_has_died(py: Python<'_>) -> PyResult<()> {
+    let (old, module) = (new_shop(py, "old")?, new_shop(py, "shop")?);
+    let error = message(SHOP.find(py).map(drop).unwrap_err(), py);
+    assert!(error.contains("there are 2 modules"), "{error}");
+    drop(old);
+    assert_eq!(SHOP.find(py)?.number, SHOP.get(&module)?.number);
+    Ok(())
+}
+
+/// There a collection of its own does nothing, which must not count.
+fn find_in_the_middle_of_a_collection_changes_nothing(py: Python<'_>) -> PyResult<()> {
+    let (old, module) = (new_shop(py, "old")?, new_shop(py, "shop")?);
+    let garbage = new_module(py, "garbage")?;
+    let looks = LooksLast(garbage.clone().into_any().unbind());
+    garbage.add("looks", Py::new(py, looks)?)?;
+    drop(garbage);
+    collect_until(py, "it has looked", || LOOKED[0].load(SeqCst) == 1);
+    drop(old);
+    assert_eq!(SHOP.find(py)?.number, SHOP.get(&module)?.number);
+    Ok(())
+}
+
+/// With a collection for each, this takes minutes.
+fn refusals_do_not_collect_all_the_time(py: Python<'_>) -> PyResult<()> {
+    let _modules = (new_shop(py, "a")?, new_shop(py, "b")?);
+    for _ in 0..100_000 {
+        assert!(SHOP.find(py).is_err());
+    }
+    Ok(())
+}
+
 /// Two threads initialize the state of one module, and each call into its dictionary is
 /// interrupted by the other thread. What a thread has looked up may be outdated when it inserts.
 fn initialized_once_though_every_lookup_is_interrupted(py: Python<'_>) -> PyResult<()> {
@@ -1176,6 +1208,9 @@ pub(crate) const MODULE: Module = Module {
         test!(asked_while_an_exception_is_on_its_way),
         test!(dropped_while_an_exception_is_on_its_way),
         test!(a_failed_import_is_not_in_the_way),
+        test!(find_succeeds_once_the_other_module_has_died),
+        test!(find_in_the_middle_of_a_collection_changes_nothing),
+        test!(refusals_do_not_collect_all_the_time).limit(30),
         test!(initialized_once_though_every_lookup_is_interrupted),
         test!(handles_find_their_state),
         test!(what_is_not_a_state_is_told),
