@@ -1,9 +1,8 @@
-//! Turns the configuration that PyO3 was built with into the few `cfg`s of `src/build_config.rs`.
+//! Sets the `cfg`s of `src/build_config.rs` from the configuration of PyO3.
 //!
-//! PyO3 hands its configuration to the build scripts of the crates that depend on `pyo3-ffi` directly, in
-//! `DEP_PYTHON_PYO3_CONFIG`: hex-encoded lines of `key=value`. Reading it, rather than asking
-//! `pyo3-build-config`, makes sure that the answer is about the very PyO3 this build links with: a ranged
-//! build-dependency could resolve to another version than PyO3's own.
+//! `pyo3-ffi` passes its configuration to the build scripts of direct dependents, as hex-encoded
+//! lines of `key=value` in `DEP_PYTHON_PYO3_CONFIG`. A build dependency on `pyo3-build-config`
+//! could resolve to another version than that of the linked PyO3.
 
 use std::{collections::HashMap, env};
 
@@ -11,15 +10,16 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PYO3_BUILD_EXTENSION_MODULE");
     println!(
-        "cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy, PyCriticalSection_BeginMutex, PyType_GetModule)"
+        "cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED, Py_3_13, PyPy, \
+         PyCriticalSection_BeginMutex, PyType_GetModule)"
     );
 
     let config = env::var("DEP_PYTHON_PYO3_CONFIG")
         .expect("pyo3-ffi 0.26 to 0.30 passes its configuration on to this build script");
     let python = Python::from_config(&decode_hex(&config));
     if let Some(folder) = &python.library {
-        // For our own examples and documentation tests, which embed that Python: without this they start only where
-        // the system happens to look. Nothing of it reaches the crates that depend on this one.
+        // The examples and doctests of this crate embed that Python, and its library may be outside
+        // the system's search path. The argument does not affect dependent crates.
         println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
     }
     if python.free_threaded {
@@ -39,19 +39,19 @@ fn main() {
     }
 }
 
-/// What this crate needs to know of the Python that PyO3 targets.
+/// The Python that PyO3 targets.
 struct Python {
-    /// The lowest 3.x that the build must run on: the minimum of `abi3`, not the version of the host.
+    /// The minor version of the oldest supported Python 3: with `abi3`, not that of the host.
     minor: u32,
-    /// Whether it is PyPy, whose C API has names of its own.
+    /// `true` for PyPy, whose C API uses other names.
     pypy: bool,
-    /// Whether several threads can be attached at once. True of `abi3t`, which loads in both kinds.
+    /// `true` if several threads can be attached at once. Also `true` for `abi3t`.
     free_threaded: bool,
-    /// Whether only the stable ABI may be used.
+    /// `true` if only the stable ABI may be used.
     limited: bool,
-    /// Whether PyO3 is 0.29 or later.
+    /// `true` for PyO3 0.29 and later.
     recent_pyo3: bool,
-    /// The folder of its shared library, if it is linked with.
+    /// The directory of the shared library, if the build links with it.
     library: Option<String>,
 }
 
@@ -61,8 +61,8 @@ impl Python {
             .lines()
             .filter_map(|line| line.split_once('='))
             .collect();
-        // PyO3 0.29 and later: `target_abi=CPython-KIND-3.x`, perhaps with `-debug` behind it.
-        // Before: `version=3.x` is the target's already, and `build_flags` tells the kind.
+        // From PyO3 0.29, `target_abi` is `CPython-KIND-3.x`, optionally followed by `-debug`.
+        // Before, `version` is the target version, and `build_flags` contains the kind.
         let mut target_abi = values.get("target_abi").unwrap_or(&"").split('-').skip(1);
         let kind = target_abi.next();
         let version = target_abi.next().or(values.get("version").copied());
@@ -74,7 +74,7 @@ impl Python {
         Python {
             limited: match kind {
                 Some(kind) => kind.starts_with("abi3"),
-                // On a free-threaded Python older versions of PyO3 take `abi3` for a wish that cannot be fulfilled.
+                // On a free-threaded Python, PyO3 before 0.29 ignores `abi3`.
                 None => values.get("abi3") == Some(&"true") && !has_flag("Py_GIL_DISABLED"),
             },
             recent_pyo3: kind.is_some(),
@@ -94,9 +94,10 @@ impl Python {
         }
     }
 
-    /// Whether a critical section can be held on a mutex that belongs to no object: `PyCriticalSection_BeginMutex`, public from
-    /// Python 3.14 on. PyO3 declares it from 0.28 on; we can do without its declaration everywhere but on Windows, where
-    /// it matters how PyO3 was told to link.
+    /// Returns `true` if the build can use `PyCriticalSection_BeginMutex`.
+    ///
+    /// The function is public from Python 3.14. PyO3 declares it from 0.28. On Unix, this crate can
+    /// declare the function instead. On Windows, the declaration depends on how PyO3 links.
     fn has_sections_on_mutexes(&self) -> bool {
         let is_declared = env::var_os("CARGO_CFG_UNIX").is_some() || self.recent_pyo3;
         self.free_threaded && !self.limited && self.minor >= 14 && is_declared

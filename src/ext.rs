@@ -1,9 +1,9 @@
-//! Locks of `std` and `lock_api` for attached threads: when other threads use them that are never attached.
+//! Extension traits that lock `std` and `lock_api` types from attached threads.
 //!
-//! The locks of this crate are for threads that are attached to the interpreter. Data that Rust threads of your own share with
-//! Python stay behind a lock of `std` or `parking_lot`, and there is one rule to keep: **an attached thread must not block in it**, since
-//! the owner may be waiting for the interpreter that the blocked thread keeps to itself. The traits of this module block
-//! for it, detached:
+//! Rust threads that never attach to the interpreter share data behind a lock of `std` or
+//! `parking_lot`. **An attached thread must not block on such a lock**: the owner may be waiting to
+//! attach, and the two threads then wait for each other. The methods of these traits detach before
+//! they block.
 //!
 //! ```
 //! use pyo3::prelude::*;
@@ -12,7 +12,7 @@
 //!
 //! #[pyclass(frozen)]
 //! struct Progress {
-//!     /// Counted by Rust threads, which do not know of Python.
+//!     /// Incremented by Rust threads that never attach.
 //!     done: Arc<Mutex<usize>>,
 //! }
 //!
@@ -26,54 +26,72 @@
 //! # Python::attach(|py| assert_eq!(Progress { done: Arc::default() }.done(py), 0));
 //! ```
 //!
-//! Detached threads go on to call `lock`, `read` and `wait` as ever.
+//! Detached threads call `lock`, `read` and `wait` directly.
 //!
-//! # Which lock for what
+//! # Choosing a lock
 //!
-//! | who touches the data | they hold `Py<_>` | something must hold across calls into Python | use |
+//! | accessed by | contains `Py<_>` | invariant spans calls into Python | use |
 //! |---|---|---|---|
-//! | attached threads only | either | no | [`PyProtected`](crate::PyProtected) |
-//! | attached threads only | either | yes | [`PyMutex`](crate::PyMutex), [`PyRwLock`](crate::PyRwLock) |
-//! | detached threads too | no | no | a lock of `std` or `parking_lot`; attached threads take it with these traits and give it back before they call into Python |
-//! | detached threads too | no | yes | a [`PyMutex`](crate::PyMutex), for which those threads attach ([`try_with_attached`](crate::PyMutex::try_with_attached)); or, if they must not, a lock of `std` around data with a mark "in use" among them, which is set, and the lock given back, before Python is called |
-//! | detached threads too | yes | either | a [`PyMutex`](crate::PyMutex), for which those threads attach: to do anything with a `Py<_>` they have to anyway |
+//! | attached threads | yes or no | no | [`PyProtected`] |
+//! | attached threads | yes or no | yes | [`PyMutex`], [`PyRwLock`] |
+//! | all threads | no | no | `std` or `parking_lot`, with these traits |
+//! | all threads | no | yes | [`PyMutex`]; detached threads attach ([`try_with_attached`]) |
+//! | all threads | yes | yes or no | [`PyMutex`]; using a `Py<_>` requires attaching anyway |
 //!
-//! One piece of data, one kind of lock. Where the two kinds meet, take that of this crate first and the foreign one last, and call nothing
-//! of Python's while you own the foreign one: then neither can be part of a cycle with the other.
+//! In the third row, attached threads release the lock before they call into Python. In the fourth
+//! row, threads that cannot attach need a lock of `std` around data with an "in use" flag: an
+//! attached thread sets the flag and releases the lock before it calls into Python.
 //!
-//! # What they do
+//! Protect each piece of data with one kind of lock. A thread that needs both kinds acquires the
+//! lock of this crate first, and does not call into Python while it holds the other one. This order
+//! rules out a deadlock between the two.
 //!
-//! An attached thread tries the lock. If it is taken, the thread detaches, waits until it could have it, *gives it
-//! back*, attaches, and tries again. That is the difference to the traits of the same names in `pyo3::sync`, which attach
-//! with the lock in their hands: whoever is attached then, and waits for that lock in any other way, waits for ever; and at exit, when
-//! threads cannot attach any more, the lock is lost. `cargo run --example deadlocks` shows both.
+//! [`PyMutex`]: crate::PyMutex
+//! [`PyProtected`]: crate::PyProtected
+//! [`PyRwLock`]: crate::PyRwLock
+//! [`try_with_attached`]: crate::PyMutex::try_with_attached
 //!
-//! [`OnceExt`] and [`OnceLockExt`] cannot do that, since a cell cannot be given back. They are
-//! PyO3's, under names like the others': a thread that waits does so detached, and who initialises attaches inside. Prefer
-//! [`PyOnce`](crate::PyOnce) and [`PyOnceLock`](crate::PyOnceLock), which need not detach at all.
+//! # Blocking
 //!
-//! # What is not detected
+//! Each method tries to acquire the lock. If the lock is held, the thread detaches, blocks until it
+//! has acquired the lock, *releases it*, attaches, and tries again. No thread waits to attach while
+//! it holds the lock.
 //!
-//! These locks do not tell who owns them. None of the following is reported as [a deadlock](crate::deadlocks); the thread waits, detached,
-//! for ever:
+//! The traits of the same names in `pyo3::sync` attach while they hold the lock. An attached thread
+//! that then blocks on the lock without detaching deadlocks. During finalization, when threads can
+//! no longer attach, the lock is never released. `cargo run --example deadlocks` shows both.
 //!
-//! - a thread that takes a lock again which it owns already, for example when code under the lock calls into Python and comes back;
-//! - a cycle that runs through such a lock, even if the rest of it is of this crate;
-//! - a lock that somebody owned who is gone: in the child of a fork, or after a guard was forgotten.
+//! [`OnceExt`] and [`OnceLockExt`] forward to PyO3's traits, because a thread cannot release a cell
+//! that it has started to initialize: waiters block detached, and the initializer attaches to run
+//! its closure. Prefer [`PyOnce`](crate::PyOnce) and [`PyOnceLock`](crate::PyOnceLock), which
+//! detach only to wait.
 //!
-//! Ctrl-C does not end such a wait. Nor is there fairness beyond that of the lock itself: a thread that waited has to come in time
-//! once it has attached, and starts over if it does not.
+//! # Deadlocks
 //!
-//! # At exit
+//! These locks do not record their owner, so [deadlocks](crate::deadlocks) are not reported. The
+//! thread blocks forever, detached, and signals do not interrupt it, if
 //!
-//! A thread that waits here when the interpreter shuts down owns nothing, and does not come back. It detaches as
-//! [`Python::detach`] does, unlike one that waits for a lock of this crate: with PyO3 before 0.29, on Python before 3.14, a thread that
-//! comes back from that while the interpreter is shutting down aborts the process. There, end such threads in an `atexit` function, or
-//! use a newer PyO3.
+//! - it already holds the lock, for example because code under the lock called into Python, which
+//!   called back;
+//! - its wait closes a cycle that includes such a lock, even if all other locks are of this crate;
+//! - the owner was lost to a fork, or a guard was forgotten.
 //!
-//! # Time limits
+//! # Fairness
 //!
-//! Not here, since the wait for the lock and the wait to attach would need one together. A thread that asks again and again has one:
+//! A thread that has attached after a wait contends for the lock again, and blocks again if another
+//! thread acquires it first. Otherwise the lock itself determines the order.
+//!
+//! # Finalization
+//!
+//! A thread that waits here during finalization holds no lock and never resumes. It detaches with
+//! [`Python::detach`], unlike a thread that waits for a lock of this crate: with PyO3 before 0.29
+//! and Python before 3.14, the process aborts when such a thread attaches during finalization. On
+//! those versions, stop the threads in an `atexit` function, or upgrade PyO3.
+//!
+//! # Timeouts
+//!
+//! There are no timed methods, because one timeout would have to cover both the wait for the lock
+//! and the wait to attach. Poll instead:
 //!
 //! ```
 //! use pyo3::prelude::*;
@@ -83,14 +101,20 @@
 //!     time::{Duration, Instant},
 //! };
 //!
-//! fn lock_for<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>, limit: Duration) -> Option<MutexGuard<'a, T>> {
+//! fn lock_for<'a, T>(
+//!     py: Python<'_>,
+//!     mutex: &'a Mutex<T>,
+//!     timeout: Duration,
+//! ) -> Option<MutexGuard<'a, T>> {
 //!     let start = Instant::now();
 //!     loop {
 //!         match mutex.try_lock() {
 //!             Ok(guard) => return Some(guard),
 //!             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-//!             Err(TryLockError::WouldBlock) if start.elapsed() >= limit => return None,
-//!             Err(TryLockError::WouldBlock) => py.detach(|| thread::sleep(Duration::from_millis(1))),
+//!             Err(TryLockError::WouldBlock) if start.elapsed() >= timeout => return None,
+//!             Err(TryLockError::WouldBlock) => {
+//!                 py.detach(|| thread::sleep(Duration::from_millis(1)))
+//!             }
 //!         }
 //!     }
 //! }
@@ -98,13 +122,15 @@
 //! # Python::attach(|py| assert!(lock_for(py, &Mutex::new(1), Duration::ZERO).is_some()));
 //! ```
 //!
-//! # Not here
+//! # Differences from `std`, `parking_lot` and `pyo3::sync`
 //!
-//! - `parking_lot::Once` and `parking_lot::Condvar`, which are not types of `lock_api`, and `OnceLock::wait`: `py.detach(|| ..)` around
-//!   the wait, in a function that is given no guard, does for them what these traits do.
-//! - Upgradable reads.
-//! - `LazyLock`: [`PyLazy`](crate::PyLazy).
-//! - `pyo3::sync::MutexExt` for `pyo3::sync::PyMutex`: that mutex detaches by itself.
+//! | not provided | instead |
+//! |---|---|
+//! | timed methods | poll, as under [Timeouts](#timeouts) |
+//! | upgradable reads | none |
+//! | `OnceLock::wait`; `Once` and `Condvar` of `parking_lot` | `py.detach` around lock and wait |
+//! | `LazyLock` | [`PyLazy`](crate::PyLazy) |
+//! | `MutexExt` for `pyo3::sync::PyMutex` | `PyMutex::lock` of PyO3, which detaches |
 
 mod barrier;
 mod condvar;
@@ -128,49 +154,54 @@ pub use self::{
     rwlock::RwLockExt,
 };
 
-/// The traits are for the types that they are implemented for here: methods can be added to them.
+/// Seals the traits, so that adding methods is not a breaking change.
 mod sealed {
     pub trait Sealed {}
 }
 
-/// Takes a lock while attached. `wait_for_turn` waits until it could be had, and gives it back.
+/// Acquires a lock while attached. `block` waits, detached, until the lock is available.
 ///
-/// This is what all the traits do that take a lock.
+/// `block` must release the lock before it returns (invariant I3).
 #[inline]
-fn take_attached<Guard>(
+fn acquire_attached<Guard>(
     py: Python<'_>,
-    try_take: impl Fn() -> Option<Guard>,
-    wait_for_turn: impl Fn(),
+    try_acquire: impl Fn() -> Option<Guard>,
+    block: impl Fn(),
 ) -> Guard {
     loop {
-        if let Some(guard) = try_take() {
+        if let Some(guard) = try_acquire() {
             return guard;
         }
-        detached(py, &wait_for_turn);
+        detach_unchecked(py, &block);
     }
 }
 
-/// Runs `wait` detached, with whatever it has captured.
+/// Runs `wait` detached, without the bounds of [`Python::detach`] on its captures.
 ///
-/// [`Python::detach`] wants to be sure that nothing is captured that needs an attached thread, and the data behind a lock may
-/// well do. They are not touched: nobody but `wait` runs, which is this module's and only waits for the lock.
+/// `wait` must block only, and not access data that requires an attached thread.
 ///
-/// Not by [the pair of raw calls](crate::wait) that our own locks use: foreign ones run foreign code, which may attach (a panic hook does, if
-/// such a lock panics), and PyO3 has to know that it needs to.
+/// [The raw calls](crate::wait) that the locks of this crate use do not suit foreign locks. These
+/// may run code that attaches, such as a panic hook, and PyO3 then has to know that the thread is
+/// detached.
 #[cold]
-fn detached(py: Python<'_>, wait: &dyn Fn()) {
-    // A pointer that says nothing of what is captured, which neither `Send` nor the `Ungil` of PyO3's feature `nightly` minds.
+fn detach_unchecked(py: Python<'_>, wait: &dyn Fn()) {
+    // The pointer satisfies `Send`, and `Ungil` under PyO3's feature `nightly`.
     let erased = AtomicPtr::new((&raw const wait).cast_mut().cast::<()>());
     py.detach(move || {
-        // SAFETY: it points to the parameter `wait`, which outlives this closure: `detach` runs it before it returns,
-        // on this thread. What it captures is used by the thread it belongs to, and not by Python's leave.
+        // SAFETY:
+        // - The pointer is to the parameter `wait`, which outlives this closure: `detach` runs the
+        //   closure before it returns.
+        // - `detach` runs the closure on the calling thread, so no capture moves to another thread.
+        // - No capture is used that requires an attached thread: guaranteed by the caller.
         let wait = unsafe { *erased.into_inner().cast::<&dyn Fn()>() };
         wait();
     });
 }
 
-/// What an attempt got, poisoned or not; `None` if the lock is taken.
-fn unless_taken<Guard>(attempt: TryLockResult<Guard>) -> Option<std::sync::LockResult<Guard>> {
+/// Maps `WouldBlock` to `None`. Keeps the guard of a poisoned lock.
+fn ignore_would_block<Guard>(
+    attempt: TryLockResult<Guard>,
+) -> Option<std::sync::LockResult<Guard>> {
     match attempt {
         Ok(guard) => Some(Ok(guard)),
         Err(TryLockError::Poisoned(poisoned)) => Some(Err(poisoned)),

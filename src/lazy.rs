@@ -1,4 +1,4 @@
-//! [`PyLazy`] and [`PyTryLazy`]: values that know how to make themselves.
+//! [`PyLazy`] and [`PyTryLazy`]: values initialized on first access.
 
 use std::{fmt, panic::Location};
 
@@ -10,9 +10,16 @@ use crate::{
     wait::{Patience, Refusal},
 };
 
-/// A value that is made when it is first asked for, by a function that it brings along.
+/// A value that is initialized on first access.
 ///
-/// A [`PyOnceLock`] with its initialiser: what [`std::sync::LazyLock`] is to `OnceLock`, with a token.
+/// A `PyLazy` is a [`PyOnceLock`] with its initializer, as a [`std::sync::LazyLock`] is a
+/// [`std::sync::OnceLock`] with its initializer. Threads that access the value while another thread
+/// initializes it block, detached.
+///
+/// If the initializer panics, the value stays uninitialized, and the next access runs the
+/// initializer again. A `PyLazy` is never poisoned.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyDict};
@@ -28,92 +35,109 @@ use crate::{
 /// # Python::attach(|py| assert!(cached(py.None().into_bound(py)).unwrap().is_none()));
 /// ```
 ///
-/// If the function panics, the next one that asks runs it again, since it may be called more than once; so there is no poison.
+/// # Differences from `std`
 ///
-/// # Not here
+/// | [`std::sync::LazyLock`] | `PyLazy` |
+/// |---|---|
+/// | `Deref` and `force` | [`get`](Self::get), which takes a token |
+/// | `FnOnce` initializer; a panic poisons the value | `Fn` initializer; a panic does not poison |
+/// | infallible initializer | [`PyTryLazy`] for fallible initializers |
+/// | `Default` | [`PyLazy::new`] with a closure that calls `T::default` |
 ///
-/// Of [`std::sync::LazyLock`]: `Deref`, for which there would be no token, and with it `force`, which [`get`](Self::get) is; a function
-/// that may be called only once, `FnOnce`, for the sake of which `std`'s is poisoned by a panic. A value that may fail to be made is a
-/// [`PyTryLazy`]. `Default`, since a function is needed: [`PyLazy::new`] with `|_| T::default()`. Waiting without making it:
-/// [`PyOnceLock::wait`].
+/// To wait for another thread to initialize a value, use [`PyOnceLock::wait`].
 pub struct PyLazy<T, F = fn(Python<'_>) -> T> {
     cell: PyOnceLock<T>,
-    make: F,
+    init: F,
 }
 
 impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
-    /// A value that `make` will make.
-    pub const fn new(make: F) -> Self {
+    /// Creates an uninitialized value with the initializer `init`.
+    pub const fn new(init: F) -> Self {
         PyLazy {
             cell: PyOnceLock::new(),
-            make,
+            init,
         }
     }
 
-    /// The value; it is made if it is not there yet.
+    /// Returns the value, initializing it first if necessary.
     ///
     /// # Panics
     ///
-    /// If making it does, or if it could never be had, as [`PyOnceLock::get_or_init`]: if making it asks for it, for example.
+    /// Panics if the initializer panics.
+    ///
+    /// # Deadlocks
+    ///
+    /// Panics instead of deadlocking, as [`PyOnceLock::get_or_init`] does, for example if the
+    /// initializer is re-entrant.
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> &T {
-        match self.get_patiently(py, Patience::Forever, Location::caller()) {
+        match self.get_with(py, Patience::Forever, Location::caller()) {
             Ok(value) => value,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`get`](Self::get), with an error if the value could never be had.
+    /// Returns the value as [`get`](Self::get) does, reporting deadlocks as errors.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`].
+    /// Returns a [`DeadlockError`] where [`get`](Self::get) panics because of a deadlock.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the initializer panics.
     #[inline]
     #[track_caller]
     pub fn get_checked(&self, py: Python<'_>) -> Result<&T, DeadlockError> {
-        self.get_patiently(py, Patience::Forever, Location::caller())
+        self.get_with(py, Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`get`](Self::get), and lets Ctrl-C end the wait for another thread that is making the value, as
+    /// Returns the value as [`get`](Self::get) does. The wait is interruptible by signals.
+    ///
+    /// The main thread runs Python signal handlers while it waits for another initializer, as in
     /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`] if the value could never be had.
+    /// Returns the exception that a signal handler raised, or a [`DeadlockError`].
     ///
     /// # Panics
     ///
-    /// If making it does.
+    /// Panics if the initializer panics.
     #[inline]
     #[track_caller]
     pub fn get_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
-        Ok(self.get_patiently(py, Patience::Interruptible, Location::caller())?)
+        Ok(self.get_with(py, Patience::Interruptible, Location::caller())?)
     }
 
     #[inline]
-    fn get_patiently(
+    fn get_with(
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<&T, Refusal> {
-        let make = || (self.make)(py);
+        let init = || (self.init)(py);
         self.cell
-            .fill_with(py, LockKind::Lazy, patience, asked_at, make)
+            .fill_with(py, LockKind::Lazy, patience, caller, init)
     }
 }
 
-/// A value that is made when it is first asked for, by a function that may fail.
+/// A value that is initialized on first access, by a fallible initializer.
 ///
-/// An error is not kept: the next one that asks runs the function again.
+/// If the initializer fails or panics, the value stays uninitialized, and the next access runs the
+/// initializer again.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::prelude::*;
 /// use pyo3_sync::PyTryLazy;
 ///
-/// static LIMIT: PyTryLazy<u64> = PyTryLazy::new(|py| py.import("sys")?.getattr("maxsize")?.extract());
+/// static LIMIT: PyTryLazy<u64> =
+///     PyTryLazy::new(|py| py.import("sys")?.getattr("maxsize")?.extract());
 ///
 /// #[pyfunction]
 /// fn limit(py: Python<'_>) -> PyResult<u64> {
@@ -123,55 +147,67 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
 /// # Python::attach(|py| assert!(limit(py).unwrap() > 1 << 30));
 /// ```
 ///
-/// # Not here
+/// # Differences from `PyLazy`
 ///
-/// What is said at [`PyLazy`](PyLazy#not-here). Checked and interruptible forms, since [`get`](Self::get) is both. Errors of another type
-/// than [`PyErr`]: [`PyOnceLock::get_or_try_init`].
+/// | [`PyLazy`] | `PyTryLazy` |
+/// |---|---|
+/// | the initializer returns `T` | the initializer returns [`PyResult<T>`](PyResult) |
+/// | `get_checked`, `get_interruptible` | [`get`](Self::get) does both |
+///
+/// The [differences of `PyLazy` from `std`](PyLazy#differences-from-std) apply too. For errors of
+/// another type than [`PyErr`], use [`PyOnceLock::get_or_try_init`].
 pub struct PyTryLazy<T, F = fn(Python<'_>) -> PyResult<T>> {
     cell: PyOnceLock<T>,
-    make: F,
+    init: F,
 }
 
 impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
-    /// A value that `make` will make.
-    pub const fn new(make: F) -> Self {
+    /// Creates an uninitialized value with the initializer `init`.
+    pub const fn new(init: F) -> Self {
         PyTryLazy {
             cell: PyOnceLock::new(),
-            make,
+            init,
         }
     }
 
-    /// The value; it is made if it is not there yet. Ctrl-C ends the wait for another thread that is making it.
+    /// Returns the value, initializing it first if necessary.
+    ///
+    /// The main thread runs Python signal handlers while it waits for another initializer.
     ///
     /// # Errors
     ///
-    /// What making it gave, a [`DeadlockError`] if it could never be had, or what a signal handler raised.
+    /// Returns the error of the initializer, a [`DeadlockError`], or the exception that a signal
+    /// handler raised.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the initializer panics.
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> PyResult<&T> {
-        let (kind, asked_at) = (LockKind::Lazy, Location::caller());
-        let make = || (self.make)(py);
+        let (kind, caller) = (LockKind::Lazy, Location::caller());
+        let init = || (self.init)(py);
         Ok(self
             .cell
-            .fill(py, kind, Patience::Interruptible, asked_at, make)?)
+            .fill(py, kind, Patience::Interruptible, caller, init)?)
     }
 }
 
 macro_rules! impl_common {
     ($($lazy:ident)*) => { $(
         impl<T, F> $lazy<T, F> {
-            /// The value, if it is there, for code that has no token, or does not want it to be made.
+            /// Returns the value if it is initialized. Needs no token and never blocks.
             #[inline]
             pub fn peek(&self) -> Option<&T> {
                 self.cell.peek()
             }
 
-            /// The value, if it is there.
+            /// Returns a mutable reference to the value if it is initialized.
             pub fn get_mut(&mut self) -> Option<&mut T> {
                 self.cell.get_mut()
             }
 
-            /// The value, if it is there.
+            /// Consumes `self`, returning the value if it is initialized.
             pub fn into_inner(self) -> Option<T> {
                 self.cell.into_inner()
             }
@@ -186,7 +222,7 @@ macro_rules! impl_common {
             }
         }
 
-        /// Shows the value, if it is there, and makes none.
+        /// Formats the value if it is initialized. Never runs the initializer.
         impl<T: fmt::Debug, F> fmt::Debug for $lazy<T, F> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut tuple = f.debug_tuple(stringify!($lazy));

@@ -1,4 +1,4 @@
-//! [`PyOnce`]: something that is done once, whatever it needs of Python.
+//! [`PyOnce`]: a closure that runs once and may call into Python.
 
 use std::{
     fmt,
@@ -14,9 +14,12 @@ use crate::{
     wait::{Patience, Refusal},
 };
 
-/// Runs a closure once, for all threads, which wait for it detached.
+/// A synchronization primitive that runs a closure once.
 ///
-/// As [`std::sync::Once`], whose waiting threads keep the interpreter to themselves, and hang if the closure needs it.
+/// Threads that call a `PyOnce` while its closure runs block, detached. Threads that block on a
+/// [`std::sync::Once`] stay attached, and deadlock if the closure waits to attach.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -27,54 +30,56 @@ use crate::{
 /// #[pyfunction]
 /// fn use_it(py: Python<'_>) {
 ///     REGISTERED.call_once(py, || {
-///         // Registers something with Python, say.
+///         // Registers something with Python, for example.
 ///     });
 /// }
 /// # Python::initialize();
 /// # Python::attach(use_it);
 /// ```
 ///
-/// # Poison
+/// # Poisoning
 ///
-/// If the closure panics, the `PyOnce` is poisoned, as in `std`: [`call_once`](Self::call_once) panics from then on, and
-/// [`call_once_force`](Self::call_once_force) tries again.
+/// A closure that panics poisons the `PyOnce`, as in `std`. [`call_once`](Self::call_once) on a
+/// poisoned `PyOnce` panics; [`call_once_force`](Self::call_once_force) runs its closure.
 ///
-/// # Not here
+/// # Differences from `std`
 ///
-/// Of [`std::sync::Once`]: `wait` and `wait_force`: a thread that wants to wait can bring the closure as well. A
-/// [`PyOnceLock<()>`](crate::PyOnceLock::wait) has the former. Of `parking_lot`'s: `state`, which is out of date when it is read, but for
-/// [`is_completed`](Self::is_completed). A closure that may fail: [`PyOnceLock::get_or_try_init`].
+/// | [`std::sync::Once`], `parking_lot::Once` | `PyOnce` |
+/// |---|---|
+/// | `wait`, `wait_force` | call with a closure, or use a [`PyOnceLock<()>`](PyOnceLock::wait) |
+/// | `state` | [`is_completed`](Self::is_completed) |
+/// | infallible closure | [`PyOnceLock::get_or_try_init`] for fallible closures |
 pub struct PyOnce {
     done: PyOnceLock<()>,
-    /// Written while the closure runs, and so by one thread at a time.
+    /// Written only by the thread that runs the closure.
     poisoned: AtomicBool,
 }
 
-/// What [`PyOnce::call_once_force`] tells its closure.
+/// The state passed to the closure of [`PyOnce::call_once_force`].
 #[derive(Debug)]
 pub struct PyOnceState {
     is_poisoned: bool,
 }
 
 impl PyOnceState {
-    /// Whether a closure has panicked before.
+    /// Returns `true` if a previous closure panicked.
     pub fn is_poisoned(&self) -> bool {
         self.is_poisoned
     }
 }
 
-/// Remembers a panic.
-struct PoisonOnPanic<'a>(&'a AtomicBool);
+/// Poisons the `PyOnce` when dropped.
+struct PoisonGuard<'a>(&'a AtomicBool);
 
-impl Drop for PoisonOnPanic<'_> {
+impl Drop for PoisonGuard<'_> {
     fn drop(&mut self) {
-        // Relaxed: whoever reads it runs its closure after this one, which the cell orders.
+        // Relaxed: the cell orders closures, and only closures read the flag.
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl PyOnce {
-    /// Nothing has been done yet.
+    /// Creates a `PyOnce` whose closure has not run.
     pub const fn new() -> Self {
         PyOnce {
             done: PyOnceLock::new(),
@@ -82,63 +87,68 @@ impl PyOnce {
         }
     }
 
-    /// Runs `f`, unless a closure has been run already; waits if one is running. When this returns one has been run, and
-    /// whatever it wrote is seen.
+    /// Runs `f` unless a closure has completed, blocking while another thread runs its closure.
+    ///
+    /// When this method returns, a closure has completed, and its writes are visible to the caller.
     ///
     /// # Panics
     ///
-    /// If a closure has panicked. If `f` does, which poisons. If the wait could never end, [see below](#deadlocks).
+    /// Panics if the `PyOnce` is poisoned. Panics, and poisons it, if `f` panics.
     ///
     /// # Deadlocks
     ///
-    /// As [`PyOnceLock::get_or_init`]: if `f` comes back here, for example.
+    /// Panics instead of deadlocking, as [`PyOnceLock::get_or_init`] does, for example if `f` calls
+    /// this method on the same `PyOnce`.
     #[inline]
     #[track_caller]
     pub fn call_once(&self, py: Python<'_>, f: impl FnOnce()) {
-        match self.call_patiently(py, Patience::Forever, Location::caller(), f) {
+        match self.call_once_with(py, Patience::Forever, Location::caller(), f) {
             Ok(()) => {}
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`call_once`](Self::call_once), with an error for waits that could never end.
+    /// Runs `f` as [`call_once`](Self::call_once) does, reporting deadlocks as errors.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`]. `f` has not run then.
+    /// Returns a [`DeadlockError`], without calling `f`, if the wait would never end.
     ///
     /// # Panics
     ///
-    /// If a closure has panicked, or `f` does.
+    /// Panics if the `PyOnce` is poisoned. Panics, and poisons it, if `f` panics.
     #[inline]
     #[track_caller]
     pub fn call_once_checked(&self, py: Python<'_>, f: impl FnOnce()) -> Result<(), DeadlockError> {
-        self.call_patiently(py, Patience::Forever, Location::caller(), f)
+        self.call_once_with(py, Patience::Forever, Location::caller(), f)
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`call_once`](Self::call_once), and lets Ctrl-C end the wait for another thread's closure, as
+    /// Runs `f` as [`call_once`](Self::call_once) does. The wait is interruptible by signals.
+    ///
+    /// The main thread runs Python signal handlers while it waits for another closure, as in
     /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`] if the wait could never end. `f` has not run then.
+    /// Returns the exception that a signal handler raised, or a [`DeadlockError`]. In both cases
+    /// `f` is not called.
     ///
     /// # Panics
     ///
-    /// If a closure has panicked, or `f` does.
+    /// Panics if the `PyOnce` is poisoned. Panics, and poisons it, if `f` panics.
     #[inline]
     #[track_caller]
     pub fn call_once_interruptible(&self, py: Python<'_>, f: impl FnOnce()) -> PyResult<()> {
-        Ok(self.call_patiently(py, Patience::Interruptible, Location::caller(), f)?)
+        Ok(self.call_once_with(py, Patience::Interruptible, Location::caller(), f)?)
     }
 
     #[inline]
-    fn call_patiently(
+    fn call_once_with(
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
         f: impl FnOnce(),
     ) -> Result<(), Refusal> {
         let run = || {
@@ -149,21 +159,25 @@ impl PyOnce {
                     "use `call_once_force` in destructors",
                 );
             }
-            self.poisoned_by(f);
+            self.run_or_poison(f);
         };
         self.done
-            .fill_with(py, LockKind::Once, patience, asked_at, run)
+            .fill_with(py, LockKind::Once, patience, caller, run)
             .copied()
     }
 
-    /// [`call_once`](Self::call_once) under the name that `pyo3::sync::OnceExt` gives it.
+    /// Calls [`call_once`](Self::call_once).
+    ///
+    /// This is the name of the method in `pyo3::sync::OnceExt`.
     #[inline]
     #[track_caller]
     pub fn call_once_py_attached(&self, py: Python<'_>, f: impl FnOnce()) {
         self.call_once(py, f);
     }
 
-    /// [`call_once`](Self::call_once), which runs `f` also after a closure has panicked, and tells it.
+    /// Runs `f` as [`call_once`](Self::call_once) does, but ignores poisoning.
+    ///
+    /// `f` receives a [`PyOnceState`]. If `f` returns, the `PyOnce` is no longer poisoned.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -180,25 +194,29 @@ impl PyOnce {
     ///
     /// # Panics
     ///
-    /// If `f` does. If the wait could never end.
+    /// Panics, and poisons the `PyOnce`, if `f` panics.
+    ///
+    /// # Deadlocks
+    ///
+    /// See [`call_once`](Self::call_once).
     #[inline]
     #[track_caller]
     pub fn call_once_force(&self, py: Python<'_>, f: impl FnOnce(&PyOnceState)) {
-        match self.force_patiently(py, Patience::Forever, Location::caller(), f) {
+        match self.call_once_force_with(py, Patience::Forever, Location::caller(), f) {
             Ok(()) => {}
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`call_once_force`](Self::call_once_force), with an error for waits that could never end.
+    /// Runs `f` as [`call_once_force`](Self::call_once_force) does, reporting deadlocks as errors.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`]. `f` has not run then.
+    /// Returns a [`DeadlockError`], without calling `f`, if the wait would never end.
     ///
     /// # Panics
     ///
-    /// If `f` does.
+    /// Panics, and poisons the `PyOnce`, if `f` panics.
     #[inline]
     #[track_caller]
     pub fn call_once_force_checked(
@@ -206,20 +224,19 @@ impl PyOnce {
         py: Python<'_>,
         f: impl FnOnce(&PyOnceState),
     ) -> Result<(), DeadlockError> {
-        self.force_patiently(py, Patience::Forever, Location::caller(), f)
+        self.call_once_force_with(py, Patience::Forever, Location::caller(), f)
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`call_once_force`](Self::call_once_force), and lets Ctrl-C end the wait, as
-    /// [`call_once_interruptible`](Self::call_once_interruptible).
+    /// Runs `f` as [`call_once_force`](Self::call_once_force) does, interruptible by signals.
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`] if the wait could never end. `f` has not run then.
+    /// See [`call_once_interruptible`](Self::call_once_interruptible).
     ///
     /// # Panics
     ///
-    /// If `f` does.
+    /// Panics, and poisons the `PyOnce`, if `f` panics.
     #[inline]
     #[track_caller]
     pub fn call_once_force_interruptible(
@@ -227,44 +244,47 @@ impl PyOnce {
         py: Python<'_>,
         f: impl FnOnce(&PyOnceState),
     ) -> PyResult<()> {
-        Ok(self.force_patiently(py, Patience::Interruptible, Location::caller(), f)?)
+        Ok(self.call_once_force_with(py, Patience::Interruptible, Location::caller(), f)?)
     }
 
     #[inline]
-    fn force_patiently(
+    fn call_once_force_with(
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
         f: impl FnOnce(&PyOnceState),
     ) -> Result<(), Refusal> {
         let run = || {
             let state = PyOnceState {
-                // Relaxed: as above.
+                // Relaxed: the cell orders the closures.
                 is_poisoned: self.poisoned.load(Ordering::Relaxed),
             };
-            self.poisoned_by(|| f(&state));
+            self.run_or_poison(|| f(&state));
             self.poisoned.store(false, Ordering::Relaxed);
         };
         self.done
-            .fill_with(py, LockKind::Once, patience, asked_at, run)
+            .fill_with(py, LockKind::Once, patience, caller, run)
             .copied()
     }
 
-    /// [`call_once_force`](Self::call_once_force) under the name that `pyo3::sync::OnceExt` gives it.
+    /// Calls [`call_once_force`](Self::call_once_force).
+    ///
+    /// This is the name of the method in `pyo3::sync::OnceExt`.
     #[inline]
     #[track_caller]
     pub fn call_once_force_py_attached(&self, py: Python<'_>, f: impl FnOnce(&PyOnceState)) {
         self.call_once_force(py, f);
     }
 
-    fn poisoned_by(&self, f: impl FnOnce()) {
-        let on_panic = PoisonOnPanic(&self.poisoned);
+    /// Runs `f`, poisoning the `PyOnce` if `f` panics.
+    fn run_or_poison(&self, f: impl FnOnce()) {
+        let guard = PoisonGuard(&self.poisoned);
         f();
-        std::mem::forget(on_panic);
+        std::mem::forget(guard);
     }
 
-    /// Whether a closure has been run to its end.
+    /// Returns `true` if a closure has completed.
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.done.is_initialized()

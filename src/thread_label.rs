@@ -1,4 +1,4 @@
-//! How messages speak of threads.
+//! Thread names in messages.
 
 use std::fmt;
 
@@ -6,13 +6,14 @@ use pyo3::prelude::*;
 
 use crate::wait::{self, ThreadId, ident, loaded_module};
 
-/// A thread as people know it: the name it has in Python or Rust, and the number that `faulthandler` prints.
+/// The Python or Rust name of a thread, and the id that `faulthandler` prints.
 pub(crate) struct ThreadLabel {
     name: Option<String>,
     ident: Option<u64>,
 }
 
 impl ThreadLabel {
+    /// Creates the label of a thread.
     pub(crate) fn of(py: Python<'_>, thread: ThreadId) -> Self {
         let known = wait::known(thread);
         let ident = known.as_ref().and_then(|known| known.ident);
@@ -24,9 +25,9 @@ impl ThreadLabel {
         }
     }
 
-    /// The thread with this number (see [`ident`]), which may never have touched a lock of ours.
-    pub(crate) fn of_number(py: Python<'_>, number: u64) -> Self {
-        let ident = ident::python_ident(number);
+    /// Creates the label of a thread from its [OS id](ident). The thread need not be registered.
+    pub(crate) fn of_number(py: Python<'_>, os_id: u64) -> Self {
+        let ident = ident::python_thread_id(os_id);
         if let Some(thread) = ident.and_then(wait::with_ident) {
             return Self::of(py, thread);
         }
@@ -37,8 +38,10 @@ impl ThreadLabel {
     }
 }
 
-/// The name of a thread that `threading` knows. It is looked up where `threading` keeps it. To ask for it would run Python
-/// code, and with it signal handlers, whose exceptions would be lost here.
+/// Returns the `threading` name of a thread.
+///
+/// Reads private attributes only: calling Python code would run signal handlers, whose exceptions
+/// would be lost here.
 fn python_name(py: Python<'_>, ident: u64) -> PyResult<String> {
     let threads = loaded_module(py, "threading")?.getattr("_active")?;
     threads.get_item(ident)?.getattr("_name")?.extract()

@@ -7,18 +7,19 @@ use std::{
 
 use pyo3::Python;
 
-use super::{detached, sealed::Sealed};
+use super::{detach_unchecked, sealed::Sealed};
 
-/// Meets other threads, attached and detached ones, without keeping the interpreter from them.
+/// Waits at a barrier from an attached thread, detaching while it blocks.
 ///
-/// Among attached threads only, [`PyBarrier`](crate::PyBarrier) can be left with Ctrl-C.
+/// The other threads may be attached or detached. If all of them are attached, prefer
+/// [`PyBarrier`](crate::PyBarrier), whose waits are interruptible by signals.
 ///
 /// ```
 /// use pyo3::prelude::*;
 /// use pyo3_sync::ext::BarrierExt;
 /// use std::sync::Barrier;
 ///
-/// /// Goes on when the Rust thread has come as far.
+/// /// Blocks until the Rust thread reaches the barrier.
 /// fn start_together(py: Python<'_>, barrier: &Barrier) {
 ///     barrier.wait_attached(py);
 /// }
@@ -30,7 +31,7 @@ use super::{detached, sealed::Sealed};
 /// # });
 /// ```
 pub trait BarrierExt: Sealed {
-    /// [`Barrier::wait`], detached.
+    /// Waits as [`Barrier::wait`] does, detached.
     fn wait_attached(&self, py: Python<'_>) -> BarrierWaitResult;
 }
 
@@ -39,7 +40,7 @@ impl Sealed for Barrier {}
 impl BarrierExt for Barrier {
     fn wait_attached(&self, py: Python<'_>) -> BarrierWaitResult {
         let met = OnceCell::new();
-        detached(py, &|| {
+        detach_unchecked(py, &|| {
             let _ = met.set(self.wait());
         });
         met.into_inner().expect("the thread has waited")

@@ -8,21 +8,22 @@ use std::{
 
 use pyo3::Python;
 
-use super::{MutexExt, detached, sealed::Sealed};
+use super::{MutexExt, detach_unchecked, sealed::Sealed};
 use crate::WaitTimeoutResult;
 
-/// Waits for a change that another thread makes, attached or not, without keeping the interpreter from it; for attached threads.
+/// Waits on a condition variable from an attached thread, detaching while it blocks.
 ///
-/// The methods are those of [`Condvar`], detached while they wait, and with one parameter more: the mutex that `guard` came from, which
-/// is locked again after having attached. In between others may have had it, so that what the notification told of may be over;
-/// use a loop, as always, or the `_while` forms.
+/// The methods are those of [`Condvar`] with one more parameter: the mutex that `guard` locks. The
+/// thread attaches after the wait, then locks the mutex again. Another thread may lock the mutex in
+/// between and invalidate the condition, so check the condition in a loop, or use the `_while`
+/// methods.
 ///
 /// ```
 /// use pyo3::prelude::*;
 /// use pyo3_sync::ext::{CondvarExt, MutexExt};
 /// use std::sync::{Condvar, Mutex};
 ///
-/// /// Filled by a Rust thread, emptied by Python.
+/// /// Produced by a Rust thread, consumed by Python.
 /// #[derive(Default)]
 /// struct Results {
 ///     list: Mutex<Vec<u64>>,
@@ -49,14 +50,14 @@ use crate::WaitTimeoutResult;
 ///
 /// # Errors
 ///
-/// Of all methods: as those of [`Condvar`], if the mutex is poisoned.
+/// All methods return an error if the mutex is poisoned, as those of [`Condvar`] do.
 ///
 /// # Panics
 ///
-/// All methods, as those of [`Condvar`]; and if `guard` is not of `mutex`, after they have waited. Both mutexes are unlocked then, and
-/// neither is poisoned.
+/// All methods panic where those of [`Condvar`] do. They also panic, after the wait, if `guard`
+/// does not belong to `mutex`. Both mutexes are then unlocked, and neither is poisoned.
 pub trait CondvarExt: Sealed {
-    /// [`Condvar::wait`], detached.
+    /// Waits as [`Condvar::wait`] does, detached.
     fn wait_attached<'a, T>(
         &self,
         py: Python<'_>,
@@ -64,7 +65,7 @@ pub trait CondvarExt: Sealed {
         guard: MutexGuard<'a, T>,
     ) -> LockResult<MutexGuard<'a, T>>;
 
-    /// [`Condvar::wait_while`], detached while it waits; `condition` is asked attached.
+    /// Waits as [`Condvar::wait_while`] does, detached. Calls `condition` attached.
     fn wait_while_attached<'a, T>(
         &self,
         py: Python<'_>,
@@ -73,23 +74,26 @@ pub trait CondvarExt: Sealed {
         condition: impl FnMut(&mut T) -> bool,
     ) -> LockResult<MutexGuard<'a, T>>;
 
-    /// [`Condvar::wait_timeout`], detached. It may take longer to attach and lock the mutex.
+    /// Waits as [`Condvar::wait_timeout`] does, detached.
+    ///
+    /// The timeout does not cover attaching and locking the mutex again.
     fn wait_timeout_attached<'a, T>(
         &self,
         py: Python<'_>,
         mutex: &'a Mutex<T>,
         guard: MutexGuard<'a, T>,
-        limit: Duration,
+        timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)>;
 
-    /// [`Condvar::wait_timeout_while`], detached while it waits; `condition` is asked attached. The result tells whether it still held
-    /// when the time was up.
+    /// Waits as [`Condvar::wait_timeout_while`] does, detached. Calls `condition` attached.
+    ///
+    /// The result is a timeout if `condition` still returned `true` when the timeout expired.
     fn wait_timeout_while_attached<'a, T>(
         &self,
         py: Python<'_>,
         mutex: &'a Mutex<T>,
         guard: MutexGuard<'a, T>,
-        limit: Duration,
+        timeout: Duration,
         condition: impl FnMut(&mut T) -> bool,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)>;
 }
@@ -124,12 +128,12 @@ impl CondvarExt for Condvar {
         py: Python<'_>,
         mutex: &'a Mutex<T>,
         guard: MutexGuard<'a, T>,
-        limit: Duration,
+        timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         let timed_out = Cell::new(false);
         let locked = wait_and_lock(py, mutex, guard, |guard| {
             let (_guard, result) = self
-                .wait_timeout(guard, limit)
+                .wait_timeout(guard, timeout)
                 .unwrap_or_else(PoisonError::into_inner);
             timed_out.set(result.timed_out());
         });
@@ -141,12 +145,12 @@ impl CondvarExt for Condvar {
         py: Python<'_>,
         mutex: &'a Mutex<T>,
         mut guard: MutexGuard<'a, T>,
-        limit: Duration,
+        timeout: Duration,
         mut condition: impl FnMut(&mut T) -> bool,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         let start = Instant::now();
         while condition(&mut guard) {
-            let left = limit.saturating_sub(start.elapsed());
+            let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Ok((guard, WaitTimeoutResult::new(true)));
             }
@@ -156,7 +160,7 @@ impl CondvarExt for Condvar {
     }
 }
 
-/// Detaches, gives `guard` to `wait`, which waits with it and unlocks, and locks the mutex again, attached.
+/// Calls `wait` detached, then locks the mutex again, attached. `wait` must unlock its guard.
 fn wait_and_lock<'a, T>(
     py: Python<'_>,
     mutex: &'a Mutex<T>,
@@ -165,27 +169,29 @@ fn wait_and_lock<'a, T>(
 ) -> LockResult<MutexGuard<'a, T>> {
     let data = data_of(&guard);
     let guard = Cell::new(Some(guard));
-    detached(py, &|| wait(guard.take().expect("this runs once")));
+    detach_unchecked(py, &|| wait(guard.take().expect("this runs once")));
     let locked = mutex.lock_attached(py);
     let same = match &locked {
         Ok(guard) => data_of(guard) == data,
         Err(poisoned) => data_of(poisoned.get_ref()) == data,
     };
     if !same {
-        // Before the panic, which would poison that mutex for the mistake of this caller.
+        // Unlocked before the panic, which would poison a mutex that is not at fault.
         drop(locked);
         panic!(
-            "wait_attached was given a guard of one mutex and a reference to another: pass the mutex that the guard came from"
+            "wait_attached was given a guard of one mutex and a reference to another: \
+             pass the mutex that the guard came from"
         );
     }
     locked
 }
 
-/// Where the data are: which mutex it is.
+/// Returns the address of the data, which identifies the mutex.
 fn data_of<T>(guard: &MutexGuard<'_, T>) -> *const () {
     (&raw const **guard).cast()
 }
 
+/// Adds `result` to the guard, whether or not the mutex is poisoned.
 fn with_result<Guard, R>(locked: LockResult<Guard>, result: R) -> LockResult<(Guard, R)> {
     match locked {
         Ok(guard) => Ok((guard, result)),

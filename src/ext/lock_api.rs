@@ -1,4 +1,4 @@
-//! The traits for the types of `lock_api`, which those of `parking_lot` are; and for its guards that own the lock.
+//! Implementations for the types of `lock_api`, and the traits that return `Arc` guards.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use lock_api::{
 };
 use pyo3::Python;
 
-use super::{MutexExt, RwLockExt, sealed::Sealed, take_attached};
+use super::{MutexExt, RwLockExt, acquire_attached, sealed::Sealed};
 
 impl<R: RawMutex, T: ?Sized> Sealed for Mutex<R, T> {}
 
@@ -21,7 +21,7 @@ impl<R: RawMutex, T: ?Sized> MutexExt for Mutex<R, T> {
 
     #[inline]
     fn lock_attached(&self, py: Python<'_>) -> Self::LockResult<'_> {
-        take_attached(py, || self.try_lock(), || drop(self.lock()))
+        acquire_attached(py, || self.try_lock(), || drop(self.lock()))
     }
 }
 
@@ -35,7 +35,7 @@ impl<R: RawMutex, G: GetThreadId, T: ?Sized> MutexExt for ReentrantMutex<R, G, T
 
     #[inline]
     fn lock_attached(&self, py: Python<'_>) -> Self::LockResult<'_> {
-        take_attached(py, || self.try_lock(), || drop(self.lock()))
+        acquire_attached(py, || self.try_lock(), || drop(self.lock()))
     }
 }
 
@@ -54,18 +54,19 @@ impl<R: RawRwLock, T: ?Sized> RwLockExt for RwLock<R, T> {
 
     #[inline]
     fn read_attached(&self, py: Python<'_>) -> Self::ReadLockResult<'_> {
-        take_attached(py, || self.try_read(), || drop(self.read()))
+        acquire_attached(py, || self.try_read(), || drop(self.read()))
     }
 
     #[inline]
     fn write_attached(&self, py: Python<'_>) -> Self::WriteLockResult<'_> {
-        take_attached(py, || self.try_write(), || drop(self.write()))
+        acquire_attached(py, || self.try_write(), || drop(self.write()))
     }
 }
 
-/// [`MutexExt`] for the guards of `lock_api` that own their mutex.
+/// Locks a `lock_api` mutex in an [`Arc`] from an attached thread.
 ///
-/// PyO3 gives these to whoever calls `lock_py_attached` on an `Arc`. Here they have the name that `lock_api` gives them.
+/// The methods detach while they block. The returned guards own the mutex. In PyO3,
+/// `lock_py_attached` on an `Arc` returns such a guard; this trait uses the name of `lock_api`.
 ///
 /// ```
 /// use lock_api::{ArcMutexGuard, Mutex, RawMutex};
@@ -73,7 +74,7 @@ impl<R: RawRwLock, T: ?Sized> RwLockExt for RwLock<R, T> {
 /// use pyo3_sync::ext::MutexArcExt;
 /// use std::{collections::HashMap, sync::Arc};
 ///
-/// /// `R` is `parking_lot::RawMutex`, say.
+/// /// `R` is for example `parking_lot::RawMutex`.
 /// fn account<R: RawMutex>(
 ///     py: Python<'_>,
 ///     all: &HashMap<String, Arc<Mutex<R, u64>>>,
@@ -83,14 +84,16 @@ impl<R: RawRwLock, T: ?Sized> RwLockExt for RwLock<R, T> {
 /// }
 /// ```
 pub trait MutexArcExt: Sealed {
-    /// What `lock_arc` gives.
+    /// The return type of `lock_arc`.
     type Guard;
 
-    /// `lock_arc`, detached while it waits. The mutex is taken after having attached again.
+    /// Locks the mutex as `lock_arc` does, detaching while it blocks.
+    ///
+    /// The mutex is acquired after the thread has attached again.
     ///
     /// # Deadlocks
     ///
-    /// As [`MutexExt::lock_attached`].
+    /// See [`MutexExt::lock_attached`].
     fn lock_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::Guard;
 }
 
@@ -99,7 +102,7 @@ impl<R: RawMutex, T: ?Sized> MutexArcExt for Mutex<R, T> {
 
     #[inline]
     fn lock_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::Guard {
-        take_attached(py, || self.try_lock_arc(), || drop(self.lock()))
+        acquire_attached(py, || self.try_lock_arc(), || drop(self.lock()))
     }
 }
 
@@ -108,11 +111,13 @@ impl<R: RawMutex, G: GetThreadId, T: ?Sized> MutexArcExt for ReentrantMutex<R, G
 
     #[inline]
     fn lock_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::Guard {
-        take_attached(py, || self.try_lock_arc(), || drop(self.lock()))
+        acquire_attached(py, || self.try_lock_arc(), || drop(self.lock()))
     }
 }
 
-/// [`RwLockExt`] for the guards of `lock_api` that own their lock.
+/// Locks a `lock_api` read-write lock in an [`Arc`] from an attached thread.
+///
+/// The methods detach while they block. The returned guards own the lock.
 ///
 /// ```
 /// use lock_api::{ArcRwLockReadGuard, RawRwLock, RwLock};
@@ -120,7 +125,7 @@ impl<R: RawMutex, G: GetThreadId, T: ?Sized> MutexArcExt for ReentrantMutex<R, G
 /// use pyo3_sync::ext::RwLockArcExt;
 /// use std::{collections::HashMap, sync::Arc};
 ///
-/// /// `R` is `parking_lot::RawRwLock`, say.
+/// /// `R` is for example `parking_lot::RawRwLock`.
 /// fn table<R: RawRwLock>(
 ///     py: Python<'_>,
 ///     all: &HashMap<String, Arc<RwLock<R, Vec<u64>>>>,
@@ -130,24 +135,28 @@ impl<R: RawMutex, G: GetThreadId, T: ?Sized> MutexArcExt for ReentrantMutex<R, G
 /// }
 /// ```
 pub trait RwLockArcExt: Sealed {
-    /// What `read_arc` gives.
+    /// The return type of `read_arc`.
     type ReadGuard;
 
-    /// What `write_arc` gives.
+    /// The return type of `write_arc`.
     type WriteGuard;
 
-    /// `read_arc`, detached while it waits. The lock is taken after having attached again.
+    /// Locks for reading as `read_arc` does, detaching while it blocks.
+    ///
+    /// The lock is acquired after the thread has attached again.
     ///
     /// # Deadlocks
     ///
-    /// As [`RwLockExt::read_attached`].
+    /// See [`RwLockExt::read_attached`].
     fn read_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::ReadGuard;
 
-    /// `write_arc`, detached while it waits. The lock is taken after having attached again.
+    /// Locks for writing as `write_arc` does, detaching while it blocks.
+    ///
+    /// The lock is acquired after the thread has attached again.
     ///
     /// # Deadlocks
     ///
-    /// As [`RwLockExt::write_attached`].
+    /// See [`RwLockExt::write_attached`].
     fn write_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::WriteGuard;
 }
 
@@ -157,11 +166,11 @@ impl<R: RawRwLock, T: ?Sized> RwLockArcExt for RwLock<R, T> {
 
     #[inline]
     fn read_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::ReadGuard {
-        take_attached(py, || self.try_read_arc(), || drop(self.read()))
+        acquire_attached(py, || self.try_read_arc(), || drop(self.read()))
     }
 
     #[inline]
     fn write_arc_attached(self: &Arc<Self>, py: Python<'_>) -> Self::WriteGuard {
-        take_attached(py, || self.try_write_arc(), || drop(self.write()))
+        acquire_attached(py, || self.try_write_arc(), || drop(self.write()))
     }
 }

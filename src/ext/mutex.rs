@@ -4,19 +4,21 @@ use std::sync::{self, MutexGuard};
 
 use pyo3::Python;
 
-use super::{sealed::Sealed, take_attached, unless_taken};
+use super::{acquire_attached, ignore_would_block, sealed::Sealed};
 
-/// Locks a mutex without keeping the interpreter from others, for attached threads.
+/// Locks a mutex from an attached thread, detaching while it blocks.
 ///
-/// For [`std::sync::Mutex`], and with the feature `lock_api` for `lock_api::Mutex` and `lock_api::ReentrantMutex`, which those of
-/// `parking_lot` are.
+/// Implemented for [`std::sync::Mutex`] and, with the feature `lock_api`, for `lock_api::Mutex` and
+/// `lock_api::ReentrantMutex`. The mutexes of `parking_lot` are aliases of these two types.
 pub trait MutexExt: Sealed {
-    /// What `lock` gives.
+    /// The return type of `lock`.
     type LockResult<'a>
     where
         Self: 'a;
 
-    /// `lock`, detached while it waits. The mutex is taken after having attached again.
+    /// Locks the mutex as `lock` does, detaching while it blocks.
+    ///
+    /// The mutex is acquired after the thread has attached again.
     ///
     /// ```
     /// use pyo3::prelude::*;
@@ -27,7 +29,7 @@ pub trait MutexExt: Sealed {
     ///
     /// #[pyfunction]
     /// fn lines(py: Python<'_>) -> Vec<String> {
-    ///     // A statement of its own, so that the mutex is free again before anything is made of the lines in Python.
+    ///     // Unlocks the mutex before PyO3 converts the lines to a Python list.
     ///     let lines = LINES.lock_attached(py).unwrap().clone();
     ///     lines
     /// }
@@ -37,18 +39,20 @@ pub trait MutexExt: Sealed {
     ///
     /// # Errors
     ///
-    /// As `lock`: with `std`'s, if the mutex is poisoned.
+    /// Returns an error if a [`std::sync::Mutex`] is poisoned.
     ///
     /// # Deadlocks
     ///
-    /// As `lock`, none of which is reported: [`ext`](super#what-is-not-detected).
+    /// Blocks forever where `lock` does. No deadlock is reported, see [`ext`](super#deadlocks).
     fn lock_attached(&self, py: Python<'_>) -> Self::LockResult<'_>;
 
-    /// [`lock_attached`](Self::lock_attached) under the name that `pyo3::sync::MutexExt` gives it.
+    /// Calls [`lock_attached`](Self::lock_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::MutexExt`.
     ///
     /// # Errors
     ///
-    /// As `lock`.
+    /// See [`lock_attached`](Self::lock_attached).
     #[inline]
     fn lock_py_attached(&self, py: Python<'_>) -> Self::LockResult<'_> {
         self.lock_attached(py)
@@ -65,6 +69,10 @@ impl<T: ?Sized> MutexExt for sync::Mutex<T> {
 
     #[inline]
     fn lock_attached(&self, py: Python<'_>) -> Self::LockResult<'_> {
-        take_attached(py, || unless_taken(self.try_lock()), || drop(self.lock()))
+        acquire_attached(
+            py,
+            || ignore_would_block(self.try_lock()),
+            || drop(self.lock()),
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! [`OnceExt`] and [`OnceLockExt`], for [`std::sync::Once`] and [`std::sync::OnceLock`].
 //!
-//! PyO3's own traits do all that can be done, and know how to attach early; these give them names like the others here.
+//! Both forward to PyO3's traits, under names that match the other traits of this module.
 
 use std::sync::{Once, OnceLock, OnceState};
 
@@ -8,24 +8,25 @@ use pyo3::Python;
 
 use super::sealed::Sealed;
 
-/// Does something once without keeping the interpreter from others, for attached threads.
+/// Runs a [`Once`] closure from an attached thread, detaching while it blocks.
 ///
-/// Unless it has been done the thread detaches, whether or not it has to wait: only the `Once` knows. `f` runs attached, while the
-/// thread owns the `Once`. So all attached threads must come this way, and none of what `f` calls may come back.
-/// [`PyOnce`](crate::PyOnce) detaches only to wait, and reports who comes back.
+/// Unless the `Once` is completed, the thread detaches even if it does not have to wait. `f` runs
+/// attached while the thread owns the `Once`. To avoid a deadlock, all attached threads must use
+/// these methods, and `f` must not use the same `Once`. [`PyOnce`](crate::PyOnce) detaches only to
+/// wait, and reports re-entrant calls.
 ///
 /// ```
 /// use pyo3::prelude::*;
 /// use pyo3_sync::ext::OnceExt;
 /// use std::sync::Once;
 ///
-/// /// Rust threads ask whether it [is completed](Once::is_completed).
+/// /// Detached threads call [`Once::is_completed`].
 /// static REGISTERED: Once = Once::new();
 ///
 /// #[pyfunction]
 /// fn register(py: Python<'_>) {
 ///     REGISTERED.call_once_attached(py, || {
-///         // Registers something with Python, say.
+///         // Registers something with Python, for example.
 ///     });
 /// }
 /// # Python::initialize();
@@ -33,27 +34,31 @@ use super::sealed::Sealed;
 /// # assert!(REGISTERED.is_completed());
 /// ```
 pub trait OnceExt: Sealed {
-    /// [`Once::call_once`], detached while it waits; `f` runs attached.
+    /// Calls `f` once as [`Once::call_once`] does, detached while it waits. `f` runs attached.
     ///
     /// # Panics
     ///
-    /// As [`Once::call_once`]: if `f` does, and for ever after.
+    /// Panics if `f` panics, or if the `Once` is poisoned.
     fn call_once_attached(&self, py: Python<'_>, f: impl FnOnce());
 
-    /// [`Once::call_once_force`], detached while it waits; `f` runs attached.
+    /// Calls `f` once as [`Once::call_once_force`] does, ignoring poisoning. `f` runs attached.
     ///
     /// # Panics
     ///
-    /// If `f` does.
+    /// Panics if `f` panics.
     fn call_once_force_attached(&self, py: Python<'_>, f: impl FnOnce(&OnceState));
 
-    /// [`call_once_attached`](Self::call_once_attached) under the name that `pyo3::sync::OnceExt` gives it.
+    /// Calls [`call_once_attached`](Self::call_once_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::OnceExt`.
     #[inline]
     fn call_once_py_attached(&self, py: Python<'_>, f: impl FnOnce()) {
         self.call_once_attached(py, f);
     }
 
-    /// [`call_once_force_attached`](Self::call_once_force_attached) under the name that `pyo3::sync::OnceExt` gives it.
+    /// Calls [`call_once_force_attached`](Self::call_once_force_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::OnceExt`.
     #[inline]
     fn call_once_force_py_attached(&self, py: Python<'_>, f: impl FnOnce(&OnceState)) {
         self.call_once_force_attached(py, f);
@@ -74,18 +79,20 @@ impl OnceExt for Once {
     }
 }
 
-/// Fills a cell without keeping the interpreter from others, for attached threads.
+/// Initializes a [`OnceLock`] from an attached thread, detaching while it blocks.
 ///
-/// What is said of [`OnceExt`] holds here as well. [`PyOnceLock`](crate::PyOnceLock) is the cell that knows of Python.
+/// The restrictions of [`OnceExt`] apply. [`PyOnceLock`](crate::PyOnceLock) has none of them.
 pub trait OnceLockExt<T>: Sealed {
-    /// [`OnceLock::get_or_init`], detached while it waits; `f` runs attached.
+    /// Returns the value, initializing it with `f` as [`OnceLock::get_or_init`] does.
+    ///
+    /// The thread waits detached. `f` runs attached.
     ///
     /// ```
     /// use pyo3::prelude::*;
     /// use pyo3_sync::ext::OnceLockExt;
     /// use std::sync::OnceLock;
     ///
-    /// /// Read by Rust threads, with `VERSION.get()`.
+    /// /// Detached threads call `VERSION.get()`.
     /// static VERSION: OnceLock<String> = OnceLock::new();
     ///
     /// fn version(py: Python<'_>) -> &'static str {
@@ -97,10 +104,12 @@ pub trait OnceLockExt<T>: Sealed {
     ///
     /// # Panics
     ///
-    /// If `f` does. The cell is empty then.
+    /// Panics if `f` panics. The cell then stays empty.
     fn get_or_init_attached(&self, py: Python<'_>, f: impl FnOnce() -> T) -> &T;
 
-    /// [`get_or_init_attached`](Self::get_or_init_attached) under the name that `pyo3::sync::OnceLockExt` gives it.
+    /// Calls [`get_or_init_attached`](Self::get_or_init_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::OnceLockExt`.
     #[inline]
     fn get_or_init_py_attached(&self, py: Python<'_>, f: impl FnOnce() -> T) -> &T {
         self.get_or_init_attached(py, f)

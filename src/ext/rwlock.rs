@@ -4,11 +4,12 @@ use std::sync::{self, RwLockReadGuard, RwLockWriteGuard};
 
 use pyo3::Python;
 
-use super::{sealed::Sealed, take_attached, unless_taken};
+use super::{acquire_attached, ignore_would_block, sealed::Sealed};
 
-/// Takes a read-write lock without keeping the interpreter from others, for attached threads.
+/// Locks a read-write lock from an attached thread, detaching while it blocks.
 ///
-/// For [`std::sync::RwLock`], and with the feature `lock_api` for `lock_api::RwLock`, which that of `parking_lot` is.
+/// Implemented for [`std::sync::RwLock`] and, with the feature `lock_api`, for `lock_api::RwLock`.
+/// The lock of `parking_lot` is an alias of the latter.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -34,54 +35,62 @@ use super::{sealed::Sealed, take_attached, unless_taken};
 /// # });
 /// ```
 pub trait RwLockExt: Sealed {
-    /// What `read` gives.
+    /// The return type of `read`.
     type ReadLockResult<'a>
     where
         Self: 'a;
 
-    /// What `write` gives.
+    /// The return type of `write`.
     type WriteLockResult<'a>
     where
         Self: 'a;
 
-    /// `read`, detached while it waits. The lock is taken after having attached again.
+    /// Locks for reading as `read` does, detaching while it blocks.
+    ///
+    /// The lock is acquired after the thread has attached again.
     ///
     /// # Errors
     ///
-    /// As `read`: with `std`'s, if the lock is poisoned.
+    /// Returns an error if a [`std::sync::RwLock`] is poisoned.
     ///
     /// # Deadlocks
     ///
-    /// As `read`, none of which is reported. One that is easily overlooked: a thread that reads already waits for ever behind a
-    /// writer that waits for it.
+    /// Blocks forever where `read` does. A second `read` on the same thread may block behind a
+    /// writer that waits for the first one. No deadlock is reported, see [`ext`](super#deadlocks).
     fn read_attached(&self, py: Python<'_>) -> Self::ReadLockResult<'_>;
 
-    /// `write`, detached while it waits. The lock is taken after having attached again.
+    /// Locks for writing as `write` does, detaching while it blocks.
+    ///
+    /// The lock is acquired after the thread has attached again.
     ///
     /// # Errors
     ///
-    /// As `write`: with `std`'s, if the lock is poisoned.
+    /// Returns an error if a [`std::sync::RwLock`] is poisoned.
     ///
     /// # Deadlocks
     ///
-    /// As `write`, none of which is reported: [`ext`](super#what-is-not-detected).
+    /// Blocks forever where `write` does. No deadlock is reported, see [`ext`](super#deadlocks).
     fn write_attached(&self, py: Python<'_>) -> Self::WriteLockResult<'_>;
 
-    /// [`read_attached`](Self::read_attached) under the name that `pyo3::sync::RwLockExt` gives it.
+    /// Calls [`read_attached`](Self::read_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::RwLockExt`.
     ///
     /// # Errors
     ///
-    /// As `read`.
+    /// See [`read_attached`](Self::read_attached).
     #[inline]
     fn read_py_attached(&self, py: Python<'_>) -> Self::ReadLockResult<'_> {
         self.read_attached(py)
     }
 
-    /// [`write_attached`](Self::write_attached) under the name that `pyo3::sync::RwLockExt` gives it.
+    /// Calls [`write_attached`](Self::write_attached).
+    ///
+    /// This is the name of the method in `pyo3::sync::RwLockExt`.
     ///
     /// # Errors
     ///
-    /// As `write`.
+    /// See [`write_attached`](Self::write_attached).
     #[inline]
     fn write_py_attached(&self, py: Python<'_>) -> Self::WriteLockResult<'_> {
         self.write_attached(py)
@@ -103,11 +112,19 @@ impl<T: ?Sized> RwLockExt for sync::RwLock<T> {
 
     #[inline]
     fn read_attached(&self, py: Python<'_>) -> Self::ReadLockResult<'_> {
-        take_attached(py, || unless_taken(self.try_read()), || drop(self.read()))
+        acquire_attached(
+            py,
+            || ignore_would_block(self.try_read()),
+            || drop(self.read()),
+        )
     }
 
     #[inline]
     fn write_attached(&self, py: Python<'_>) -> Self::WriteLockResult<'_> {
-        take_attached(py, || unless_taken(self.try_write()), || drop(self.write()))
+        acquire_attached(
+            py,
+            || ignore_would_block(self.try_write()),
+            || drop(self.write()),
+        )
     }
 }

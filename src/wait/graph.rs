@@ -1,31 +1,28 @@
-//! Who waits for what: the graph in which a deadlock is a cycle.
+//! The wait-for graph. A deadlock is a cycle in it (invariant I4).
 //!
-//! The graph has an edge for each sleeping thread, to the word that it waits for. The edge from there to the thread
-//! that owns the word is not stored: it is in the word. So owning costs nothing, and only threads that are about to
-//! sleep come here.
+//! Each parked thread has one edge, to the word of the lock that it waits for. The word itself
+//! stores the next edge, to its owner. Only threads that are about to park use the graph.
 //!
-//! # Why exactly one thread of a cycle is told
+//! # One report per cycle
 //!
-//! A cycle is complete when its last thread goes to sleep, since a thread that is awake can still give up what it owns.
-//! That last thread, in one critical section, walks from the word it wants, over owners and their edges, and either
-//! comes back to itself, and then reports, or enters its own edge. Of two threads that would complete the cycle together
-//! the second finds the edge of the first.
+//! A running thread can still release its locks, so the last thread to park completes a cycle.
+//! Before it parks, each thread follows owners and edges, starting at the word it waits for.
+//! In one critical section, it either reaches itself and reports a deadlock, or inserts its own
+//! edge. Of two threads that race to complete a cycle, the second finds the edge of the first.
 //!
-//! # Why nobody is told without reason
+//! # No false reports
 //!
-//! A thread withdraws its edge after it was woken and before it attaches. An edge may therefore be stale for a
-//! moment: its thread has been woken and not withdrawn it yet. That is harmless, because the walk goes on
-//! to the present owner of the word. If the word was given up, it has none, or is reserved for the sleeper, which is no
-//! owner either, and the walk ends; if a third thread has taken it meanwhile, the woken thread will have to wait for that
-//! one, as the edge says. The same holds for a thread that has entered its edge and is refused by the queue: it is awake, and looks at
-//! the word again.
+//! A thread removes its edge after it is unparked and before it attaches. Until then the edge is
+//! stale, but harmless, because the search continues at the current owner of the word. A released
+//! word has no owner, even if it is reserved. If a third thread has acquired the word, the unparked
+//! thread has to wait for it, as the edge says. The same holds for a thread that fails to enqueue
+//! after it has inserted its edge.
 //!
-//! A wait may be for more than one thread: who wants to write to a lock waits for all its readers. It never ends if *one* of them
-//! waits, over however many others, for the thread itself; so the walk goes to each of them. That they read is known from the
-//! slots of their threads ([`readers`]). A slot may be filled by a thread that is about to withdraw, which is awake, and has
-//! no edge.
+//! A writer deadlocks if *one* of the readers that it waits for waits, directly or through other
+//! threads, for the writer. The search visits every reader in the [`readers`] slots. A reader that
+//! is about to leave its slot is running, and has no edge.
 //!
-//! Waits with a time limit end by themselves and are not entered.
+//! Waits with a timeout are not inserted, because they expire.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,25 +34,25 @@ use std::{
 use super::{Pending, ThreadId, Word, readers, readers::LockId};
 use crate::deadlock::LockKind;
 
-/// A word that a thread waits for.
+/// The lock that a thread waits for.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'word> {
     pub(crate) word: &'word Word,
     pub(crate) holders: Holders,
     pub(crate) kind: LockKind,
     pub(crate) asked_at: &'static Location<'static>,
-    /// Where it stands whether the owner only waits itself, if that may be so.
+    /// Set for locks whose owner may still be waiting for readers to drain.
     pub(crate) pending: Option<&'word Pending>,
 }
 
-/// For whom the thread waits.
+/// The threads that must release a lock before a waiter can acquire it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holders {
-    /// The owner in the word.
+    /// The owner stored in the word.
     Owner,
-    /// The threads that read the lock with this id, all of them.
+    /// All readers of the lock with this id.
     Readers(LockId),
-    /// Any thread, which may do something that this one waits for.
+    /// Unknown threads, such as the notifiers of a condition variable.
     Anybody,
 }
 
@@ -63,33 +60,34 @@ pub(crate) enum Holders {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Party {
     Known(ThreadId),
-    /// One that has never touched a lock of ours, by its [`number`](super::ident). It may be in a chain because of an import.
+    /// A thread without a [`ThreadId`], by its [OS id](super::ident). It may hold an import lock.
     Stranger(u64),
 }
 
-/// A thread that waits, and what for: a link of a chain that leads from thread to thread.
+/// One step in a chain of waits: a thread, and the resource that it waits for.
 pub(crate) struct Link {
     pub(crate) thread: Party,
     pub(crate) awaited: Awaited,
 }
 
+/// A resource that a thread waits for.
 pub(crate) enum Awaited {
     Lock {
         kind: LockKind,
         address: usize,
         holders: Holders,
         asked_at: &'static Location<'static>,
-        /// Where its owner took it, in builds with debug assertions.
+        /// The place where the owner acquired the lock, in builds with debug assertions.
         taken_at: Option<&'static Location<'static>>,
-        /// Whether that owner only [waits](Pending) itself.
+        /// `true` if the owner is still [waiting for readers to drain](Pending).
         is_pending: bool,
     },
-    /// A module that another thread is importing.
+    /// The import lock of a module.
     Import { module: String },
 }
 
 impl Awaited {
-    /// The address of the lock, or 0.
+    /// Returns the address of the lock, or 0 for an import lock.
     pub(super) fn address(&self) -> usize {
         match self {
             Awaited::Lock { address, .. } => *address,
@@ -124,19 +122,21 @@ impl Wanted<'_> {
             .is_some_and(|(pending, owner)| pending.is(owner))
     }
 
-    /// Whether `holder`, one of those that must let go, will never do so, since a fork left it behind. An owner that only waits need not:
-    /// the word is as good as free.
+    /// Returns `true` if `holder` was lost to a fork and will never release the lock.
+    ///
+    /// The word of an owner that was still waiting for readers to drain counts as free.
     pub(super) fn is_abandoned_by(&self, holder: ThreadId) -> bool {
         let need_not = self.holders == Holders::Owner
             && self.pending.is_some_and(|pending| pending.is(holder));
         holder.is_gone() && !need_not
     }
 
-    /// Calls `visit` with each thread that must let go, until it gives false.
+    /// Calls `visit` with each holder until `visit` returns `false`.
     pub(super) fn for_each_holder(&self, mut visit: impl FnMut(ThreadId) -> bool) {
         match self.holders {
             Holders::Owner => {
-                // Relaxed: whoever owns a word whose sleepers are asleep has owned it for long, and nothing else of its is read.
+                // Relaxed: an owner on a cycle stored its id before it inserted its edge, which the
+                // lock of the graph orders. Nothing that the owner wrote is read.
                 if let Some(owner) = Word::owner(self.word.load(Ordering::Relaxed)) {
                     visit(owner);
                 }
@@ -146,7 +146,6 @@ impl Wanted<'_> {
         }
     }
 
-    /// The threads that must let go.
     pub(super) fn holders(&self) -> Vec<Party> {
         let mut holders = Vec::new();
         self.for_each_holder(|holder| {
@@ -157,7 +156,7 @@ impl Wanted<'_> {
     }
 }
 
-/// A [`Wanted`] without its lifetime, as the graph keeps it.
+/// A [`Wanted`] without its lifetime, for storage in the graph.
 struct Edge {
     word: NonNull<Word>,
     holders: Holders,
@@ -166,22 +165,24 @@ struct Edge {
     pending: Option<NonNull<Pending>>,
 }
 
-// SAFETY: the pointers are to a `Word` and a `Pending`, which are `Sync`, and followed only under the conditions of `Graph::wanted_by`.
+// SAFETY:
+// - The pointers are to a `Word` and a `Pending`, both `Sync`.
+// - Only `Graph::wanted_by` dereferences them, under the conditions stated there.
 unsafe impl Send for Edge {}
 
-/// At most one edge for each thread: it is withdrawn before the thread attaches, and so before other code can run on it.
+/// The edges, at most one per thread: a thread runs no other code before it removes its edge.
 pub(super) struct Graph {
     edges: Option<HashMap<ThreadId, Edge>>,
 }
 
 static GRAPH: Mutex<Graph> = Mutex::new(Graph { edges: None });
 
-/// Locks the graph. No other lock of this module's siblings is taken under it, except at a fork.
+/// Locks the graph. No other lock of [`wait`](super) is acquired under it, except at a fork.
 pub(super) fn lock_graph() -> MutexGuard<'static, Graph> {
     GRAPH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An edge that is in the graph, until it is dropped.
+/// Removes an edge from the graph when dropped.
 pub(super) struct Published<'word> {
     thread: ThreadId,
     _wanted: Wanted<'word>,
@@ -195,15 +196,17 @@ impl Drop for Published<'_> {
     }
 }
 
-/// Enters that `thread`, the calling one, waits for `wanted`, unless that would complete a cycle: then the links of that
-/// cycle are the error, beginning with the calling thread.
+/// Inserts the edge from `thread`, the calling thread, to `wanted`, unless it completes a cycle.
 ///
-/// The result must be dropped, not forgotten: other threads use `wanted` until then. It does not leave this module's
-/// parent, which sees to that.
+/// The result must not be forgotten: other threads access `wanted` until it is dropped.
+///
+/// # Errors
+///
+/// Returns the links of the cycle, starting with the calling thread.
 pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<'_>, Vec<Link>> {
     let mut graph = lock_graph();
     let mut links = vec![wanted.link(thread)];
-    if graph.leads_to(thread, wanted, &mut links) {
+    if graph.find_path(thread, wanted, &mut links) {
         return Err(links);
     }
     let edge = Edge {
@@ -221,34 +224,33 @@ pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<
     })
 }
 
-/// What `thread` waits for, if it is a lock of ours, and the threads that must let go of that.
-pub(super) fn wait_of(thread: ThreadId) -> Option<(Link, Vec<Party>)> {
+/// Returns the lock that `thread` waits for, and its holders.
+pub(super) fn edge_of(thread: ThreadId) -> Option<(Link, Vec<Party>)> {
     let graph = lock_graph();
     let wanted = graph.wanted_by(thread)?;
     Some((wanted.link(thread), wanted.holders()))
 }
 
 impl Graph {
-    /// What `thread` waits for.
     fn wanted_by(&self, thread: ThreadId) -> Option<Wanted<'_>> {
         let edge = self.edges.as_ref()?.get(&thread)?;
         Some(Wanted {
-            // SAFETY: the word was borrowed for the `Published` that made this edge, and whose drop, which needs the
-            // lock of the graph, removes it. The lock is held for as long as `self` is borrowed.
+            // SAFETY:
+            // - The `Published` of this edge borrows the word, and is not forgotten.
+            // - Its drop removes the edge under the lock of the graph, which the caller holds.
             word: unsafe { edge.word.as_ref() },
             holders: edge.holders,
             kind: edge.kind,
             asked_at: edge.asked_at,
-            // SAFETY: as the word.
+            // SAFETY: as for the word; the `Published` borrows `pending` too.
             pending: edge.pending.map(|pending| unsafe { pending.as_ref() }),
         })
     }
 
-    /// Whether `wanted` cannot be had before `goal`, a thread, lets go of something. Then the waits on the way there are added to
-    /// `links`.
-    fn leads_to(&self, goal: ThreadId, wanted: Wanted<'_>, links: &mut Vec<Link>) -> bool {
+    /// Returns `true` if a path leads from `wanted` to the thread `goal`, and appends its links.
+    fn find_path(&self, goal: ThreadId, wanted: Wanted<'_>, links: &mut Vec<Link>) -> bool {
         let mut seen = HashSet::new();
-        // Threads to look at, each with the number of links that lead to it.
+        // Threads to visit, each with the length of the path to it.
         let mut open = Vec::new();
         let holders_of = |wanted: Wanted<'_>, links: usize, open: &mut Vec<_>| {
             wanted.for_each_holder(|holder| {
@@ -263,7 +265,7 @@ impl Graph {
             if thread == goal {
                 return true;
             }
-            // A thread that was seen before led nowhere, or to a cycle that others are in: one of them has been told.
+            // A thread seen before led nowhere, or to a cycle of other threads, which is reported.
             if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.insert(thread)) {
                 links.push(wanted.link(thread));
                 holders_of(wanted, links.len(), &mut open);
@@ -273,7 +275,7 @@ impl Graph {
         false
     }
 
-    /// Removes all edges, in the child of a fork, where none of their threads exists.
+    /// Removes all edges, in a forked child.
     pub(super) fn clear(&mut self) {
         self.edges = None;
     }

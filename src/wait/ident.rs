@@ -1,21 +1,21 @@
-//! A number for each thread that is cheap to have: no two threads that exist at the same time have the same one.
+//! OS thread ids, which are unique among running threads.
 //!
-//! Unlike a [`ThreadId`](super::ThreadId) it may be used again when its thread has ended. It serves where the thread is known to
-//! exist, and where a function call would be felt.
+//! An OS id is cheaper to read than a [`ThreadId`](super::ThreadId), but is reused after its
+//! thread has ended.
 
 pub(crate) use system::current;
 
-/// What `threading.get_ident` gives for the thread with this number, where it can be told.
-pub(crate) fn python_ident(number: u64) -> Option<u64> {
-    system::IS_PYTHONS.then_some(number)
+/// Returns the `threading.get_ident()` of the thread with this OS id, where it is known.
+pub(crate) fn python_thread_id(os_id: u64) -> Option<u64> {
+    system::MATCHES_PYTHON.then_some(os_id)
 }
 
-/// CPython uses the `pthread_t`.
+/// The id is the `pthread_t`, as in CPython.
 #[cfg(unix)]
 mod system {
-    pub(super) const IS_PYTHONS: bool = true;
+    pub(super) const MATCHES_PYTHON: bool = true;
 
-    /// The number of the calling thread.
+    /// Returns the calling thread's id.
     #[cfg(all(
         target_arch = "x86_64",
         target_pointer_width = "64",
@@ -25,10 +25,13 @@ mod system {
     #[inline(always)]
     pub(crate) fn current() -> u64 {
         let ident;
-        // What `pthread_self` does, without the call: the thread's control block begins with its own address, and that is the
-        // `pthread_t`, in glibc and musl alike (the ELF TLS specification wants the pointer; CPython's `_Py_ThreadId` reads the same).
-        // SAFETY: the segment register points to that block in every thread of a process with thread-local storage, for as long
-        // as the thread runs, and its first word never changes, which is why the result may be kept (`pure`).
+        // Inlined `pthread_self`: the `pthread_t` of glibc and musl is the address of the thread
+        // control block, which the ELF TLS ABI stores at `fs:0`. CPython's `_Py_ThreadId` is the
+        // same.
+        //
+        // SAFETY:
+        // - `fs` points to the control block of every running thread that has thread-local storage.
+        // - The word at `fs:0` never changes, so the read is `pure`.
         unsafe {
             std::arch::asm!(
                 "mov {}, qword ptr fs:[0]",
@@ -39,7 +42,7 @@ mod system {
         ident
     }
 
-    /// The number of the calling thread.
+    /// Returns the calling thread's id.
     #[cfg(not(all(
         target_arch = "x86_64",
         target_pointer_width = "64",
@@ -53,34 +56,34 @@ mod system {
     }
 }
 
-/// CPython uses the number that the system has for the thread.
+/// The id is that of the system, as in CPython.
 #[cfg(windows)]
 mod system {
-    pub(super) const IS_PYTHONS: bool = true;
+    pub(super) const MATCHES_PYTHON: bool = true;
 
-    // Declared here, since a crate that does so would be one more to depend on for a single function.
+    // Saves a dependency.
     #[link(name = "kernel32")]
     unsafe extern "system" {
         safe fn GetCurrentThreadId() -> u32;
     }
 
-    /// The number of the calling thread.
+    /// Returns the calling thread's id.
     #[inline]
     pub(crate) fn current() -> u64 {
         GetCurrentThreadId().into()
     }
 }
 
-/// A thread has its thread-locals where no other has anything, and what Python uses is not known.
+/// The id is the address of a thread-local.
 #[cfg(not(any(unix, windows)))]
 mod system {
-    pub(super) const IS_PYTHONS: bool = false;
+    pub(super) const MATCHES_PYTHON: bool = false;
 
     thread_local! {
         static ANCHOR: u8 = const { 0 };
     }
 
-    /// The number of the calling thread.
+    /// Returns the calling thread's id.
     #[inline]
     pub(crate) fn current() -> u64 {
         ANCHOR.with(|anchor| std::ptr::from_ref(anchor).addr() as u64)

@@ -1,7 +1,8 @@
-//! What is known of the threads that own locks or want them: for messages, and to recognise them in the
-//! interpreter's own records.
+//! Registry of the threads that have used a lock of this crate.
 //!
-//! A thread enters itself when it gets its id, that is once in its life, and takes itself off when it ends.
+//! Error messages take thread names from it, and [`import_lock`](super::import_lock) maps the
+//! interpreter's thread ids to [`ThreadId`]s. A thread registers once, when it is assigned its
+//! [`ThreadId`], and unregisters when it ends.
 
 use std::{
     collections::HashMap,
@@ -11,42 +12,42 @@ use std::{
 
 use super::{ThreadId, ident};
 
-/// A thread as the outside world knows it.
+/// The Rust handle and the Python id of a thread.
 #[derive(Clone)]
-pub(crate) struct KnownThread {
+pub(crate) struct ThreadInfo {
     handle: Thread,
-    /// What `threading.get_ident` gives, where this crate knows how to find out without asking Python.
+    /// The thread's `threading.get_ident()`, on platforms where it is known without calling Python.
     pub(crate) ident: Option<u64>,
 }
 
-impl KnownThread {
+impl ThreadInfo {
     fn current() -> Self {
-        KnownThread {
+        ThreadInfo {
             handle: thread::current(),
-            ident: ident::python_ident(ident::current()),
+            ident: ident::python_thread_id(ident::current()),
         }
     }
 
-    /// The name that the thread has in Rust.
+    /// Returns the name of the Rust thread.
     pub(crate) fn rust_name(&self) -> Option<&str> {
         self.handle.name()
     }
 }
 
-pub(super) type Registry = HashMap<ThreadId, KnownThread>;
+pub(super) type Registry = HashMap<ThreadId, ThreadInfo>;
 
-/// `None` before the first thread has come.
+/// `None` until the first thread registers.
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 
-/// Locks the registry. No other lock of this module's siblings is taken under it, except at a fork.
+/// Locks the registry. No other lock of [`wait`](super) is acquired under it, except at a fork.
 pub(super) fn lock_registry() -> MutexGuard<'static, Option<Registry>> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the entry off the registry when the thread ends.
-struct Registration(ThreadId);
+/// Removes the thread from the registry when its thread-locals are destroyed.
+struct Unregister(ThreadId);
 
-impl Drop for Registration {
+impl Drop for Unregister {
     fn drop(&mut self) {
         let entry = lock_registry()
             .as_mut()
@@ -55,27 +56,28 @@ impl Drop for Registration {
     }
 }
 
+/// Registers the calling thread.
 pub(super) fn register(id: ThreadId) {
     thread_local! {
-        static REGISTRATION: std::cell::OnceCell<Registration> = const { std::cell::OnceCell::new() };
+        static REGISTRATION: std::cell::OnceCell<Unregister> = const { std::cell::OnceCell::new() };
     }
-    // A thread that gets its id while its thread-locals are being destroyed stays unknown.
-    let entered = REGISTRATION.try_with(|registration| registration.set(Registration(id)).is_ok());
+    // Fails while the thread-locals are being destroyed. Such a thread stays unregistered.
+    let entered = REGISTRATION.try_with(|registration| registration.set(Unregister(id)).is_ok());
     if entered == Ok(true) {
-        let known = KnownThread::current();
+        let known = ThreadInfo::current();
         lock_registry().get_or_insert_default().insert(id, known);
     }
 }
 
-/// What is known of a thread: nothing once it has ended.
-pub(crate) fn known(id: ThreadId) -> Option<KnownThread> {
+/// Returns the registered thread with this id. Returns `None` once the thread has ended.
+pub(crate) fn known(id: ThreadId) -> Option<ThreadInfo> {
     lock_registry()
         .as_ref()
         .and_then(|registry| registry.get(&id))
         .cloned()
 }
 
-/// The thread with this `threading.get_ident`, if it has ever touched a lock of ours.
+/// Returns the registered thread with this `threading.get_ident()`.
 pub(crate) fn with_ident(ident: u64) -> Option<ThreadId> {
     lock_registry()
         .as_ref()?
