@@ -1,7 +1,7 @@
-//! What tests need again and again: threads that are attached, waiting that lets others run, child processes.
+//! Helpers for tests: attached threads, waiting for a condition, child processes.
 //!
-//! A test is called attached. Whatever here takes `py` detaches while it waits, so that the threads it waits for can run on a GIL
-//! build, and so that nothing here can be the reason for a hang.
+//! Tests are called attached. Functions that take `py` detach while they wait, so that the threads
+//! that they wait for can attach.
 
 use std::env;
 use std::ffi::CStr;
@@ -17,28 +17,30 @@ use pyo3::types::PyDict;
 
 use crate::child::{EMBEDDED, scenario};
 
-/// How long the `wait_until` functions wait: less than a test's limit, so that the message is seen.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// The timeout of the `wait_until` functions.
+///
+/// It is shorter than the limit of a test, so that the test reports the timeout.
+const TIMEOUT: Duration = Duration::from_secs(8);
 
-const POLL: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What looks into this process while it runs, if something does: `cargo xtask sanitize` tells.
+/// Returns the sanitizer that this process runs under, as set by `cargo xtask sanitize`.
 pub fn sanitizer() -> Option<String> {
     env::var("PYO3_SYNC_SUITE_SANITIZER").ok()
 }
 
-/// How much longer everything may take: a process that is looked into is slow.
+/// Returns the factor for all timeouts. Sanitizers slow the process down.
 pub fn slowdown() -> u32 {
     if sanitizer().is_some() { 8 } else { 1 }
 }
 
-/// For tests that measure memory.
+/// Skips tests that measure memory if a sanitizer is active.
 pub fn unless_sanitized(_: Python<'_>) -> Option<String> {
     let sanitizer = sanitizer()?;
     Some(format!("the {sanitizer} sanitizer uses memory of its own"))
 }
 
-/// Whether this interpreter was built without a GIL, whatever the extension was built for.
+/// Returns `true` if the interpreter was built without a GIL, whatever the extension targets.
 pub fn is_free_threaded(py: Python<'_>) -> bool {
     let version: PyResult<String> = py
         .import("sys")
@@ -48,7 +50,7 @@ pub fn is_free_threaded(py: Python<'_>) -> bool {
         .contains("free-threading")
 }
 
-/// On Windows no process can send a signal to one of its own, nor have one sent after a while.
+/// Skips tests on systems without `signal.setitimer`. Windows processes cannot signal themselves.
 pub fn without_signals(py: Python<'_>) -> Option<String> {
     let has_signals = py
         .import("signal")
@@ -56,31 +58,35 @@ pub fn without_signals(py: Python<'_>) -> Option<String> {
     (!has_signals.unwrap_or(false)).then(|| "this system has no signals to send".to_owned())
 }
 
-/// Polls `condition`, attached, and detaches in between; panics with `description` when it does not come true.
+/// Polls `condition`, attached, and detaches in between. Panics with `description` on a timeout.
 pub fn wait_until(py: Python<'_>, description: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(
-            start.elapsed() < PATIENCE * slowdown(),
-            "waited in vain until {description}"
+            start.elapsed() < TIMEOUT * slowdown(),
+            "timed out waiting until {description}"
         );
-        py.detach(|| thread::sleep(POLL));
+        py.detach(|| thread::sleep(POLL_INTERVAL));
     }
 }
 
-/// [`wait_until`] for threads that are not attached.
+/// Polls `condition` as [`wait_until`] does, for detached threads.
 pub fn wait_until_detached(description: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(
-            start.elapsed() < PATIENCE * slowdown(),
-            "waited in vain until {description}"
+            start.elapsed() < TIMEOUT * slowdown(),
+            "timed out waiting until {description}"
         );
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Runs `body` on `count` threads at once, each attached, with the numbers from 0. Passes on a panic, after all have ended.
+/// Runs `body` on `count` attached threads, passing each its index.
+///
+/// # Panics
+///
+/// Resumes the panic of a thread after all threads have ended.
 pub fn on_threads<R: Send>(
     py: Python<'_>,
     count: usize,
@@ -97,7 +103,7 @@ pub fn on_threads<R: Send>(
     })
 }
 
-/// Runs two different bodies at once, each on a thread of its own, attached.
+/// Runs two bodies concurrently, each on its own attached thread.
 pub fn on_two_threads<A: Send, B: Send>(
     py: Python<'_>,
     first: impl FnOnce(Python<'_>) -> A + Send,
@@ -118,7 +124,7 @@ fn join<R>(thread: thread::ScopedJoinHandle<'_, R>) -> R {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// A meeting point of attached threads.
+/// A barrier for attached threads.
 pub struct Barrier(sync::Barrier);
 
 impl Barrier {
@@ -126,18 +132,18 @@ impl Barrier {
         Self(sync::Barrier::new(threads))
     }
 
-    /// Waits, detached, until as many threads have come as the barrier is for.
+    /// Waits, detached, until all threads have reached the barrier.
     pub fn meet(&self, py: Python<'_>) {
         py.detach(|| self.0.wait());
     }
 
-    /// [`meet`](Self::meet) for threads that are not attached.
+    /// Waits as [`meet`](Self::meet) does, for detached threads.
     pub fn meet_detached(&self) {
         self.0.wait();
     }
 }
 
-/// A thread that is about to sleep in a lock.
+/// A thread that is about to block on a lock.
 #[derive(Default)]
 pub struct Sleeper(sync::OnceLock<i32>);
 
@@ -146,10 +152,10 @@ impl Sleeper {
         Self(sync::OnceLock::new())
     }
 
-    /// To be called by the thread itself, attached, right before it asks for the lock.
+    /// Records the calling thread, which is about to lock, attached.
     pub fn announce(&self) {
         #[cfg(target_os = "linux")]
-        // SAFETY: no preconditions.
+        // SAFETY: `gettid` has no preconditions.
         let id = unsafe { libc::gettid() };
         #[cfg(not(target_os = "linux"))]
         let id = 0;
@@ -160,17 +166,17 @@ impl Sleeper {
         self.0.get().is_some()
     }
 
-    /// What the system calls the thread, which has been announced.
+    /// Returns the system's id of the announced thread.
     pub fn id(&self) -> i32 {
         *self.0.get().expect("it was announced")
     }
 
-    /// Whether the thread sleeps. It may look several times at the lock first, and the machine may keep it from that.
+    /// Returns `true` if the system reports the thread as asleep. The thread may spin first.
     #[cfg(target_os = "linux")]
     pub fn is_asleep(&self) -> bool {
         let state = |id| {
             let status = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
-            // After the name, which may contain anything.
+            // The state follows the name, which may contain any character.
             status.rsplit_once(") ")?.1.chars().next()
         };
         self.0.get().and_then(state) == Some('S')
@@ -185,7 +191,7 @@ impl Sleeper {
     }
 }
 
-/// A thread started by Python. It does not keep the interpreter from ending.
+/// A daemon thread started by Python.
 pub struct PythonThread(Py<PyAny>);
 
 impl PythonThread {
@@ -198,7 +204,7 @@ impl PythonThread {
         Ok(Self(thread.unbind()))
     }
 
-    /// Waits for the end of the thread; an exception that ended it is raised here.
+    /// Waits for the thread to end. Returns the exception that ended it as an error.
     pub fn join(self, py: Python<'_>) -> PyResult<()> {
         self.0.bind(py).call_method0("finish").map(drop)
     }
@@ -224,8 +230,10 @@ class Thread(threading.Thread):
             raise self.error
 ";
 
-/// The command of a process with an interpreter like this one that calls a registered scenario on its main thread and then
-/// shuts the interpreter down. An error or a panic of the scenario makes its exit code 1.
+/// Returns the command of a process that calls the registered scenario `name` and then finalizes.
+///
+/// The process uses the same interpreter and calls the scenario on its main thread. The exit code
+/// is 1 if the scenario returns an error or panics.
 pub fn child(py: Python<'_>, name: &str) -> PyResult<Command> {
     scenario(name)?;
     let mut command = if env::var_os(EMBEDDED).is_some() {
@@ -240,20 +248,20 @@ pub fn child(py: Python<'_>, name: &str) -> PyResult<Command> {
     Ok(command)
 }
 
-/// What an interpreter runs to become a child.
+/// The Python code of a child process.
 const START: &str = "import sys, pyo3_sync_suite; sys.exit(pyo3_sync_suite.main(sys.argv[1:]))";
 
-/// How a child process ended, and what it printed.
+/// The exit status and the output of a child process.
 #[derive(Debug)]
 pub struct Finished {
-    /// `None` if it did not end in time and was killed.
+    /// `None` if the process was killed after the timeout.
     pub status: Option<ExitStatus>,
-    /// Standard output and standard error; after a hang with the Python stacks of all its threads.
+    /// Standard output and standard error. Includes the Python stacks after a timeout.
     pub output: String,
 }
 
 impl Finished {
-    /// Panics unless the process ended by itself, with code 0.
+    /// Panics unless the process exited with code 0.
     pub fn expect_success(&self) {
         let succeeded = self.status.is_some_and(|status| status.success());
         assert!(
@@ -264,8 +272,9 @@ impl Finished {
     }
 }
 
-/// Runs `command`, detached, to its end, at most for `limit` (of a process that nothing slows down): less than the test's own, so that it is
-/// the test that tells.
+/// Runs `command` to its end, detached, and kills it after `limit`, times [`slowdown`].
+///
+/// `limit` is shorter than the limit of the test, so that the test reports the timeout.
 pub fn finish(py: Python<'_>, mut command: Command, limit: Duration) -> PyResult<Finished> {
     let mut output = tempfile::tempfile()?;
     let mut child = command
@@ -292,12 +301,14 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(None)
 }
 
-/// Every child has `faulthandler` registered on the signal, where there is one: see `child.rs`.
+/// Kills `child` after it has printed its Python stacks.
+///
+/// `child.rs` registers `faulthandler` for `SIGUSR1` on systems that have the signal.
 fn kill_with_stacks(py: Python<'_>, child: &mut Child) -> PyResult<()> {
     if let Ok(signal) = py.import("signal")?.getattr("SIGUSR1") {
         py.import("os")?

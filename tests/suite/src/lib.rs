@@ -1,13 +1,16 @@
-//! Behaviour tests of pyo3-sync, written once and run twice: embedded in the machine's Python by `cargo test`, and as an
-//! extension module inside real interpreters, GIL and free-threaded, by `cargo xtask test`.
+//! Behavior tests of pyo3-sync.
 //!
-//! One file per primitive. A test is a function `fn(Python<'_>) -> PyResult<()>`, called attached, on the main thread of an
-//! interpreter of its own; a panic or an error is a failure. Each file ends with its table:
+//! `cargo test` runs the tests embedded in the system's Python. `cargo xtask test` runs them as an
+//! extension module in real interpreters, with a GIL and free-threaded.
+//!
+//! There is one file per primitive. A test is a function `fn(Python<'_>) -> PyResult<()>`. It is
+//! called attached, on the main thread of its own interpreter, and fails if it panics or returns an
+//! error. Each file ends with a table:
 //!
 //! ```ignore
 //! pub(crate) const MODULE: Module = Module {
 //!     tests: &[
-//!         test!(one_initialisation),
+//!         test!(one_initialization),
 //!         test!(waiter_is_not_starved).limit(30),
 //!         test!(suspension_is_seen).only_free_threaded("a GIL build has no critical sections"),
 //!         test!(survives_fork).unless(fork_is_missing),
@@ -16,8 +19,8 @@
 //! };
 //! ```
 //!
-//! A **scenario** is what a child process does that a test starts with [`harness::child`]: exit, crash and fork behaviour.
-//! [`harness`] has what tests need again and again.
+//! A *scenario* runs in a child process that a test starts with [`harness::child`], to test exits,
+//! crashes and forks. [`harness`] contains helpers for tests.
 
 mod callback;
 mod child;
@@ -60,7 +63,7 @@ use registry::Module;
 
 pub use child::{EMBEDDED, embedded};
 
-/// Every file of tests. The compiler reports a table that is missing here as dead code.
+/// The tables of all test files. The compiler reports a table missing here as dead code.
 const MODULES: &[Module] = &[
     ground::MODULE,
     once_lock::MODULE,

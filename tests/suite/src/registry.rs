@@ -1,13 +1,13 @@
-//! The tables that tests and scenarios are registered in.
+//! Tables of tests and scenarios.
 
 use pyo3::prelude::*;
 
 use crate::harness::is_free_threaded;
 
-/// Called attached, on the main thread of the interpreter.
+/// The function of a test or scenario, called attached on the main thread of the interpreter.
 pub type Body = fn(Python<'_>) -> PyResult<()>;
 
-/// What a file of tests contributes.
+/// The tests and scenarios of a file.
 pub struct Module {
     pub tests: &'static [Test],
     pub scenarios: &'static [Scenario],
@@ -20,7 +20,7 @@ pub struct Test {
     pub(crate) body: Body,
 }
 
-/// Where a test applies.
+/// The interpreters that a test runs in.
 enum Applies {
     Always,
     FreeThreadedOnly(&'static str),
@@ -28,14 +28,14 @@ enum Applies {
     Unless(fn(Python<'_>) -> Option<String>),
 }
 
-/// What a child process does: see [`crate::harness::child`].
+/// The code that a [child process](crate::harness::child) runs.
 pub struct Scenario {
     path: &'static str,
     pub(crate) body: Body,
 }
 
 impl Test {
-    /// Use `test!(function)`.
+    /// Creates a test. Use `test!(function)` instead.
     pub const fn new(path: &'static str, body: Body) -> Self {
         Self {
             path,
@@ -45,31 +45,31 @@ impl Test {
         }
     }
 
-    /// The time after which the test counts as hung, in seconds, the start of its process included; 10 unless told.
+    /// Sets the timeout of the test, including the start of its process. The default is 10 seconds.
     pub const fn limit(mut self, seconds: u64) -> Self {
         self.limit = seconds;
         self
     }
 
-    /// Not on GIL builds; `reason` says why.
+    /// Skips the test on GIL builds because of `reason`.
     pub const fn only_free_threaded(mut self, reason: &'static str) -> Self {
         self.applies = Applies::FreeThreadedOnly(reason);
         self
     }
 
-    /// Not on free-threaded builds; `reason` says why.
+    /// Skips the test on free-threaded builds because of `reason`.
     pub const fn only_with_gil(mut self, reason: &'static str) -> Self {
         self.applies = Applies::GilOnly(reason);
         self
     }
 
-    /// Not where `obstacle` gives a reason.
+    /// Skips the test if `obstacle` returns a reason.
     pub const fn unless(mut self, obstacle: fn(Python<'_>) -> Option<String>) -> Self {
         self.applies = Applies::Unless(obstacle);
         self
     }
 
-    /// `module::test`
+    /// Returns the name of the test, as `module::test`.
     pub(crate) fn name(&self) -> &'static str {
         without_crate(self.path)
     }
@@ -78,7 +78,7 @@ impl Test {
         self.limit
     }
 
-    /// Why the test cannot run in this interpreter.
+    /// Returns the reason to skip the test in this interpreter.
     pub(crate) fn obstacle(&self, py: Python<'_>) -> Option<String> {
         match self.applies {
             Applies::Always => None,
@@ -90,12 +90,12 @@ impl Test {
 }
 
 impl Scenario {
-    /// Use `scenario!(function)`.
+    /// Creates a scenario. Use `scenario!(function)` instead.
     pub const fn new(path: &'static str, body: Body) -> Self {
         Self { path, body }
     }
 
-    /// `module::scenario`
+    /// Returns the name of the scenario, as `module::scenario`.
     pub(crate) fn name(&self) -> &'static str {
         without_crate(self.path)
     }
@@ -105,7 +105,7 @@ fn without_crate(path: &'static str) -> &'static str {
     path.split_once("::").map_or(path, |(_, rest)| rest)
 }
 
-/// `test!(function)`: an entry for [`Module::tests`], to which `.limit(seconds)` and conditions may be added.
+/// Creates an entry of [`Module::tests`] from a function.
 #[macro_export]
 macro_rules! test {
     ($function:ident) => {
@@ -116,7 +116,7 @@ macro_rules! test {
     };
 }
 
-/// `scenario!(function)`: an entry for [`Module::scenarios`].
+/// Creates an entry of [`Module::scenarios`] from a function.
 #[macro_export]
 macro_rules! scenario {
     ($function:ident) => {
