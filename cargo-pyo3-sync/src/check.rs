@@ -1,4 +1,4 @@
-//! From a path to what is reported.
+//! Checks a path and returns the report.
 
 use std::path::Path;
 
@@ -14,15 +14,15 @@ use crate::{
     workspace::{self, Crate, Project},
 };
 
-/// What the command line says in addition to the configuration.
+/// Command-line options that override the configuration.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
     pub allow: Vec<String>,
     pub enable: Vec<String>,
     pub enable_all: bool,
-    /// Only these, if any are named.
+    /// If not empty, only these rules are applied.
     pub only: Vec<String>,
-    /// The version of PyO3, where no Cargo.toml tells.
+    /// The version of PyO3, for sources without a Cargo.toml that states it.
     pub pyo3: Option<Version>,
 }
 
@@ -30,7 +30,7 @@ pub struct Outcome {
     pub project: Project,
     pub findings: Vec<Reported>,
     pub errors: Vec<SourceError>,
-    /// Findings that comments in the source have allowed.
+    /// The number of findings that comments in the source allow.
     pub allowed: usize,
     pub verdict: Verdict,
 }
@@ -79,7 +79,7 @@ pub fn run(path: &Path, options: &Options) -> Result<Outcome> {
             other.rule,
         ))
     });
-    // A file may belong to several targets of one package.
+    // A file may belong to several targets of a package.
     findings.dedup_by(|one, other| {
         (&one.path, one.line, one.column, one.rule)
             == (&other.path, other.line, other.column, other.rule)
@@ -160,7 +160,7 @@ fn locate(files: &[SourceFile], place: Place) -> (&SourceFile, std::ops::Range<u
 }
 
 impl Outcome {
-    /// Whether something is found that fails the check.
+    /// Returns `true` if a finding fails the check.
     pub fn fails(&self, threshold: Option<Severity>) -> bool {
         self.findings.iter().any(|finding| {
             let config = &self.project.crates[finding.crate_index].config;

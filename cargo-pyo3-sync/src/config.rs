@@ -1,4 +1,7 @@
-//! `[package.metadata.pyo3-sync]` in Cargo.toml, or `[workspace.metadata.pyo3-sync]` for all packages that have none.
+//! The configuration in Cargo.toml.
+//!
+//! It is `[package.metadata.pyo3-sync]`, or `[workspace.metadata.pyo3-sync]` for packages without
+//! that table.
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -8,20 +11,20 @@ use crate::{finding::Severity, rules};
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// Rules that are not to be applied.
+    /// Rules that are not applied.
     pub allow: Vec<String>,
-    /// Rules that are off unless they are named here.
+    /// Rules that are off by default and applied anyway.
     pub enable: Vec<String>,
-    /// Rules whose findings fail the check whatever the threshold.
+    /// Rules whose findings fail the check regardless of the threshold.
     pub deny: Vec<String>,
-    /// Files and folders, relative to the package, that are not checked.
+    /// Files and directories, relative to the package, that are not checked.
     pub exclude: Vec<String>,
-    /// From which severity on findings fail the check.
+    /// The lowest severity that fails the check.
     pub fail_on: Option<Severity>,
 }
 
 impl Config {
-    /// Reads the table from a package's or workspace's `metadata`.
+    /// Reads the table from the `metadata` of a package or workspace.
     pub fn from_metadata(metadata: &serde_json::Value) -> Result<Option<Self>> {
         let Some(table) = metadata.get("pyo3-sync") else {
             return Ok(None);

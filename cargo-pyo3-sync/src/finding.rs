@@ -1,21 +1,21 @@
-//! What a rule has found.
+//! Findings of rules.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use proc_macro2::Span;
 use serde::{Deserialize, Serialize};
 
-/// How bad it is, by what happens on free-threaded Python. The worst is the greatest.
+/// The consequence of a finding on free-threaded Python, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// It works, and takes longer or keeps more than it should.
+    /// Correct, but slower or with more memory than necessary.
     Slow,
-    /// Callers get an exception that they can do nothing about, or it does not compile.
+    /// Callers get an exception that they cannot handle, or the code does not compile.
     RuntimeError,
-    /// Threads wait for each other for ever.
+    /// Threads deadlock.
     Deadlock,
-    /// Undefined behaviour: lost updates, crashes.
+    /// Undefined behavior: lost updates or crashes.
     Unsound,
 }
 
@@ -54,25 +54,25 @@ impl FromStr for Severity {
     }
 }
 
-/// A place in one of the files of a crate.
+/// A span in a file of a crate.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub file: usize,
     pub span: Span,
 }
 
-/// What a rule says, before anybody has looked up where that is.
+/// A finding, as a rule returns it.
 #[derive(Debug)]
 pub struct Finding {
     pub place: Place,
-    /// What goes wrong, in one sentence.
+    /// The problem, in one sentence.
     pub message: String,
-    /// What stands under the underlined code.
+    /// The label of the underlined code.
     pub label: String,
-    /// Other places that belong to it.
+    /// Other places that the finding refers to.
     pub related: Vec<(Place, String)>,
     pub notes: Vec<String>,
-    /// What to write instead.
+    /// The suggested replacement.
     pub help: String,
 }
 
@@ -109,7 +109,7 @@ impl Finding {
     }
 }
 
-/// A finding with everything that a reader needs, and no reference to the source any more.
+/// A finding with all data for output, independent of the source.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reported {
     pub rule: &'static str,
@@ -123,7 +123,7 @@ pub struct Reported {
     pub label: String,
     pub notes: Vec<String>,
     pub help: String,
-    /// The section of the guide, and the page of the rule.
+    /// The section of the guide and the page of the rule.
     pub docs: String,
     pub related: Vec<Related>,
     #[serde(skip)]

@@ -1,9 +1,11 @@
-//! `cargo pyo3-sync`: what in a PyO3 extension relies on the GIL.
+//! `cargo pyo3-sync` finds code in a PyO3 extension that relies on the GIL.
 //!
-//! - `workspace` finds the files, `source` parses them.
-//! - `context` is what all rules know about a crate: names, types, what each function does, what runs attached.
-//! - `rules` look for things; one file each, with a page in `rules/`.
-//! - `check` puts these together, `report` and `verdict` tell the outcome, `fix` changes what can be changed without thinking.
+//! - `workspace` finds the files, and `source` parses them.
+//! - `context` analyzes a crate for all rules: names, types, the events of each function, and which
+//!   functions run attached.
+//! - `rules` contains one file per rule. Each rule has a page in `rules/`.
+//! - `check` runs the rules, `report` and `verdict` print the result, and `fix` applies mechanical
+//!   fixes.
 
 pub mod check;
 pub mod config;

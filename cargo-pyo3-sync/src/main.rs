@@ -1,7 +1,10 @@
 //! The command line.
 //!
-//! Exit codes of `check`: 0, nothing found at or above the threshold; 1, something was; 2, it could not be done. Of `fix`: 0, nothing to
-//! change, or it is changed; 1, there is something, and it was not written; 2, it could not be done.
+//! | exit code | `check` | `fix` |
+//! |---|---|---|
+//! | 0 | no finding at or above the threshold | no changes, or all changes written |
+//! | 1 | findings at or above the threshold | changes not written |
+//! | 2 | error | error |
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -31,11 +34,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what relies on the GIL, and what to write instead
+    /// Report code that relies on the GIL, and what to write instead
     Check(Check),
-    /// Change what needs no thought: names that have changed, `frozen`, the dependency
+    /// Apply mechanical fixes: renamed items, `frozen`, the dependency
     Fix(Fix),
-    /// Show the page of a rule, or the list of all
+    /// Show the page of a rule, or list all rules
     Explain {
         /// The name of a rule
         rule: Option<String>,
@@ -44,21 +47,21 @@ enum Command {
 
 #[derive(Args)]
 struct Check {
-    /// A package, a workspace, a folder of Rust source, or a file
+    /// A package, a workspace, a directory of Rust source, or a file
     #[arg(default_value = ".")]
     path: PathBuf,
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// Fail only for findings of this severity and worse: unsound, deadlock, runtime-error, slow
+    /// Fail only for findings of this severity or worse: unsound, deadlock, runtime-error, slow
     #[arg(long, value_name = "SEVERITY")]
     fail_on: Option<Severity>,
-    /// Leave out a rule
+    /// Disable a rule
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
-    /// Apply a rule that is off by default; `all` for all of them
+    /// Enable a rule that is off by default; `all` enables every rule
     #[arg(long, value_name = "RULE")]
     enable: Vec<String>,
-    /// Take this version of PyO3, where no Cargo.toml tells
+    /// Assume this version of PyO3 if no Cargo.toml states it
     #[arg(long, value_name = "VERSION")]
     pyo3: Option<semver::Version>,
     /// Apply only this rule
@@ -68,19 +71,19 @@ struct Check {
 
 #[derive(Args)]
 struct Fix {
-    /// A package, a workspace, a folder of Rust source, or a file
+    /// A package, a workspace, a directory of Rust source, or a file
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// Write the changes; otherwise they are shown, and on a terminal it asks
+    /// Write the changes; without this option, show them, and ask if on a terminal
     #[arg(long)]
     apply: bool,
-    /// Even if there are changes that are not committed
+    /// Write even if there are uncommitted changes
     #[arg(long)]
     allow_dirty: bool,
-    /// Even if it is not in git
+    /// Write even outside a git repository
     #[arg(long)]
     allow_no_vcs: bool,
-    /// Depend on a checkout of pyo3-sync, and not on a published version
+    /// Depend on a checkout of pyo3-sync instead of a published version
     #[arg(long, value_name = "FOLDER")]
     pyo3_sync_path: Option<PathBuf>,
 }
@@ -189,7 +192,7 @@ fn fix(arguments: &Fix) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks on a terminal; where there is none the answer is no.
+/// Asks the user on a terminal. Returns `false` if there is no terminal.
 fn asked() -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
@@ -228,7 +231,7 @@ fn explain(rule: Option<&str>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A reader that has enough, as `head`, is no error.
+/// Prints `text`. Ignores a closed pipe, as with `head`.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -1,7 +1,7 @@
-//! A source file: its text, its syntax tree, and the comments by which its author allows a finding.
+//! Source files: their text, syntax tree, and comments that allow findings.
 //!
-//! Spans of `proc-macro2` mean something only on the thread that parsed them, so files are parsed and checked on one thread; parsing is what
-//! takes the time, and 50,000 lines take well under a second.
+//! Spans of `proc-macro2` are valid only on the thread that parsed them, so one thread parses and
+//! checks all files. Parsing dominates the run time.
 
 use std::{
     ops::Range,
@@ -10,15 +10,15 @@ use std::{
 
 use proc_macro2::{Span, TokenStream};
 
-/// `// pyo3-sync: allow(rule) reason`.
+/// A comment `// pyo3-sync: allow(rule) reason`.
 #[derive(Debug)]
 pub struct Allow {
     pub rule: String,
-    /// Why; a comment that gives no reason allows nothing.
+    /// The reason. A comment without a reason allows nothing.
     pub reason: String,
     /// The line of the comment, counted from 1.
     pub line: usize,
-    /// The whole file, because it was written `//! pyo3-sync: allow(..)`.
+    /// `true` for `//! pyo3-sync: allow(..)`, which applies to the whole file.
     pub whole_file: bool,
 }
 
@@ -27,13 +27,13 @@ pub struct SourceFile {
     pub text: String,
     pub tree: syn::File,
     pub allows: Vec<Allow>,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
-    /// What stands before the text that was parsed: a byte order mark, a `#!` line.
+    /// The length of the byte order mark and `#!` line, which are not parsed.
     skipped: usize,
 }
 
-/// Why a file could not be read.
+/// The error of reading or parsing a file.
 #[derive(Debug, Clone)]
 pub struct SourceError {
     pub path: PathBuf,
@@ -56,7 +56,7 @@ impl SourceFile {
         Self::parse(path, text).map_err(|(line, column, message)| failed(line, column, message))
     }
 
-    /// Parses a text; the error is a line, a column and a message.
+    /// Parses a text. An error is a line, a column and a message.
     pub fn parse(path: &Path, text: String) -> Result<Self, (usize, usize, String)> {
         let skipped = before_the_code(&text);
         let code = &text[skipped..];
@@ -83,33 +83,35 @@ impl SourceFile {
         Ok(file)
     }
 
-    /// All tokens. They are parsed anew: their spans have nothing to do with those of the tree, but `range` knows both.
+    /// Parses the text into tokens.
+    ///
+    /// Their spans differ from the spans of the tree. `range` supports both.
     pub fn tokens(&self) -> TokenStream {
         self.text[self.skipped..].parse().unwrap_or_default()
     }
 
-    /// The bytes of the text that a span stands for.
+    /// Returns the bytes of the text that a span covers.
     pub fn range(&self, span: Span) -> Range<usize> {
         let range = span.byte_range();
         let shift = |offset: usize| (offset + self.skipped).min(self.text.len());
         shift(range.start)..shift(range.end).max(shift(range.start))
     }
 
-    /// Line and column, both counted from 1; columns are characters.
+    /// Returns the line and column of an offset, both counted from 1. Columns count characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|&start| start <= offset) - 1;
         let column = self.text[self.lines[line]..offset].chars().count();
         (line + 1, column + 1)
     }
 
-    /// The line with this number, counted from 1.
+    /// Returns a line by its number, counted from 1.
     pub fn line(&self, number: usize) -> &str {
         let start = self.lines[number - 1];
         let end = self.lines.get(number).copied().unwrap_or(self.text.len());
         self.text[start..end].trim_end_matches(['\n', '\r'])
     }
 
-    /// The comment lines and attributes directly above this line, as one text.
+    /// Returns the comment lines and attributes directly above a line.
     pub fn comment_above(&self, line: usize) -> String {
         let mut above = Vec::new();
         for number in (1..line).rev() {
@@ -124,7 +126,9 @@ impl SourceFile {
         above.join("\n")
     }
 
-    /// The comment that allows `rule` at `line`: on the line itself, or above it with nothing but comments and attributes in between.
+    /// Returns the comment that allows `rule` at `line`.
+    ///
+    /// The comment is on the line itself, or above it with only comments and attributes in between.
     pub fn allow(&self, rule: &str, line: usize) -> Option<&Allow> {
         let mut first = line;
         while first > 1 {
@@ -174,7 +178,7 @@ impl SourceFile {
     }
 }
 
-/// The length of a byte order mark and a `#!` line, which `proc-macro2` does not take.
+/// Returns the length of a byte order mark and `#!` line, which `proc-macro2` rejects.
 fn before_the_code(text: &str) -> usize {
     let mark = if text.starts_with('\u{feff}') {
         '\u{feff}'.len_utf8()

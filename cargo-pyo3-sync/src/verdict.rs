@@ -1,4 +1,4 @@
-//! What an author is to make of it: a verdict, counts, and what to do first.
+//! The summary of a report: a verdict, counts, and the first steps.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,13 +14,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// Nothing is left to do.
+    /// No findings, and all files were readable.
     Ready,
-    /// Nothing that is unsound or hangs.
+    /// No findings that are unsound or deadlock.
     ReadyAfterThese,
-    /// Something is unsound or hangs.
+    /// Findings that are unsound or deadlock.
     NotYet,
-    /// There was nothing to look at.
+    /// No source was checked.
     Unknown,
 }
 
@@ -30,13 +30,13 @@ pub struct Verdict {
     pub files: usize,
     pub lines: usize,
     pub unreadable: usize,
-    /// How many of each severity.
+    /// The number of findings of each severity.
     pub counts: BTreeMap<String, usize>,
-    /// How many of each rule.
+    /// The number of findings of each rule.
     pub rules: BTreeMap<String, usize>,
-    /// What to do first, at most three things.
+    /// The first steps, at most three.
     pub first: Vec<Step>,
-    /// What modules declare: `gil_used = ..`, or nothing.
+    /// The `gil_used` argument of each module, if present.
     pub declared: Vec<Option<bool>>,
 }
 
@@ -93,7 +93,7 @@ impl Verdict {
     }
 }
 
-/// One step for each rule: the worst first, then what there is most of.
+/// Returns one step per rule, by descending severity and then count.
 fn steps(findings: &[Reported]) -> Vec<Step> {
     let mut steps: Vec<Step> = rules::ALL
         .iter()
@@ -121,7 +121,7 @@ fn steps(findings: &[Reported]) -> Vec<Step> {
     steps
 }
 
-/// Up to the first semicolon or full stop: the findings themselves say the rest.
+/// Returns the text up to the first semicolon, full stop or colon.
 fn first_clause(text: &str) -> &str {
     let end = [";", ". ", ": "]
         .iter()

@@ -1,4 +1,4 @@
-//! Finding the source: with cargo's help if there is a Cargo.toml, by walking if there is only a folder.
+//! Discovery of source files, with cargo if there is a Cargo.toml, and by directory walk otherwise.
 
 use std::{
     collections::HashSet,
@@ -15,32 +15,32 @@ use crate::{
     source::{SourceError, SourceFile},
 };
 
-/// One library (or folder), with all of its files.
+/// A library target or directory, with all of its files.
 pub struct Crate {
     pub name: String,
-    /// The folder that paths in the configuration are relative to.
+    /// The directory that paths in the configuration are relative to.
     pub root: PathBuf,
     pub manifest: Option<PathBuf>,
     pub files: Vec<SourceFile>,
-    /// The module that each file is.
+    /// The module path of each file.
     pub module_paths: Vec<Vec<String>>,
     pub errors: Vec<SourceError>,
-    /// The version of PyO3 that is locked, or the lowest that is asked for.
+    /// The locked version of PyO3, or the lowest required one.
     pub pyo3: Option<Version>,
     pub config: Config,
     pub has_pyo3_sync: bool,
-    /// Whether interpreters load it: it is a `cdylib`, or nobody knows.
+    /// `true` if interpreters load the crate: it is a `cdylib`, or its type is unknown.
     pub is_extension: bool,
 }
 
 #[derive(Default)]
 pub struct Project {
     pub crates: Vec<Crate>,
-    /// What was left out, and why.
+    /// Notes on skipped packages, and on manifests that were read without cargo.
     pub skipped: Vec<String>,
 }
 
-/// Finds and parses everything under `path`.
+/// Finds and parses all sources under `path`.
 pub fn load(path: &Path) -> Result<Project> {
     if !path.exists() {
         bail!("there is no {}", path.display());
@@ -84,7 +84,7 @@ pub fn load(path: &Path) -> Result<Project> {
     Ok(project)
 }
 
-/// Cargo.toml files below a folder that has none itself, as in the source distributions of Python packages.
+/// Returns the Cargo.toml files below a directory without one, as in Python source distributions.
 fn nested_manifests(path: &Path) -> Vec<PathBuf> {
     let walk = ignore::WalkBuilder::new(path)
         .max_depth(Some(4))
@@ -95,7 +95,7 @@ fn nested_manifests(path: &Path) -> Vec<PathBuf> {
         .map(ignore::DirEntry::into_path)
         .filter(|path| path.file_name().is_some_and(|name| name == "Cargo.toml"))
         .collect();
-    // A manifest within the folder of another is a member of it.
+    // A manifest below another one is a member of its workspace.
     let is_member = |manifest: &PathBuf| {
         manifests.iter().any(|other| {
             other != manifest
@@ -119,7 +119,8 @@ fn load_manifest(manifest: &Path) -> Result<Project> {
         .exec()
     {
         Ok(metadata) => load_workspace(manifest, &metadata),
-        // Cargo refuses what it could not build: a member that is missing, a newer format. The source can be read all the same.
+        // Cargo rejects manifests that it cannot build, for example with a missing member or a
+        // newer format. The source is still readable.
         Err(error) => load_without_cargo(manifest, &error.to_string()),
     }
 }
@@ -202,7 +203,7 @@ fn load_workspace(manifest: &Path, metadata: &cargo_metadata::Metadata) -> Resul
     Ok(project)
 }
 
-/// Reads a manifest that cargo does not take.
+/// Reads a manifest that cargo rejects.
 fn load_without_cargo(manifest: &Path, why: &str) -> Result<Project> {
     let text = std::fs::read_to_string(manifest)
         .with_context(|| format!("reading {}", manifest.display()))?;
@@ -322,7 +323,7 @@ fn excluded(folder: &Path, config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// All `.rs` files of a folder, as one crate.
+/// Loads all `.rs` files of a directory as one crate.
 fn load_folder(path: &Path, root: &Path) -> Crate {
     let mut loader = Loader::default();
     let walk = ignore::WalkBuilder::new(path)
@@ -386,7 +387,7 @@ impl Loader {
         }
     }
 
-    /// A file and the modules that it declares.
+    /// Loads a file and the modules that it declares.
     fn tree(&mut self, path: &Path, is_root: bool, module: Vec<String>) {
         let Some(id) = self.file(path, module.clone()) else {
             return;
@@ -462,13 +463,13 @@ impl Loader {
     }
 }
 
-/// A `mod name;`.
+/// A `mod name;` declaration.
 struct Declared {
     candidates: Vec<PathBuf>,
     module: Vec<String>,
-    /// Its own modules lie beside it: it was named with `#[path]`.
+    /// `true` for `#[path]` modules, whose submodules are in the same directory.
     like_root: bool,
-    /// May be missing, because of a `cfg`.
+    /// `true` if the module has a `cfg` and may be missing.
     conditional: bool,
     span: proc_macro2::Span,
 }
@@ -524,14 +525,14 @@ fn modules_in(
     }
 }
 
-/// As seen from the current folder, if it is below it.
+/// Returns the path relative to the current directory, if it is below it.
 fn relative(path: &Path) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here)
         .map_or_else(|_| path.to_owned(), Path::to_owned)
 }
 
-/// The version of PyO3 in Cargo.lock that satisfies `requirement`, or the lowest that does.
+/// Returns the version of PyO3 in Cargo.lock that satisfies `requirement`, or the lowest that does.
 fn locked(folders: &[&Path], requirement: &VersionReq) -> Option<Version> {
     let versions = folders.iter().find_map(|folder| {
         let text = std::fs::read_to_string(folder.join("Cargo.lock")).ok()?;

@@ -1,4 +1,4 @@
-//! What a crate declares: its types, classes, statics and functions, with the names that are known where each stands.
+//! The declarations of a crate: types, classes, statics and functions, with the names in scope.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use crate::{finding::Place, source::SourceFile};
 
 pub type FunctionId = usize;
 
-/// A module, in a file or within braces: the names that are known in it.
+/// A module, in a file or in braces, with the names in its scope.
 #[derive(Debug, Default)]
 pub struct Scope {
     pub imports: Imports,
@@ -26,7 +26,7 @@ pub struct Scope {
 
 pub struct Field<'a> {
     pub name: String,
-    /// Of an `enum`.
+    /// The variant that contains the field, in an `enum`.
     pub variant: Option<String>,
     pub ty: Ty,
     pub syntax: &'a syn::Field,
@@ -38,11 +38,11 @@ pub struct TypeItem<'a> {
     pub scope: usize,
     pub place: Place,
     pub attributes: &'a [Attribute],
-    /// Of a `struct`; those of all variants, if it is an `enum`.
+    /// The fields of a `struct`, or of all variants of an `enum`.
     pub fields: Vec<Field<'a>>,
     pub is_enum: bool,
     pub generics: Vec<String>,
-    /// What `#[pyclass(..)]` says; `None` if it is not one.
+    /// The options of `#[pyclass(..)]`, for classes.
     pub class: Option<ClassOptions>,
 }
 
@@ -53,7 +53,7 @@ pub struct ClassOptions {
     pub set_all: bool,
     pub extends: Option<String>,
     pub subclass: bool,
-    /// The attribute, to be underlined and edited.
+    /// The attribute, to underline and edit it.
     pub place: Option<Place>,
 }
 
@@ -65,12 +65,12 @@ pub struct StaticItem<'a> {
     pub syntax_type: Option<&'a syn::Type>,
     pub value: Option<StaticValue<'a>>,
     pub mutable: bool,
-    /// In a `thread_local!`.
+    /// `true` for a static in a `thread_local!`.
     pub thread_local: bool,
     pub comment_line: usize,
 }
 
-/// The initialiser: borrowed from the file, or parsed from the tokens of a macro.
+/// The initializer, borrowed from the file or parsed from the tokens of a macro.
 pub enum StaticValue<'a> {
     Borrowed(&'a Expr),
     Parsed(Box<Expr>),
@@ -87,11 +87,11 @@ impl StaticValue<'_> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionKind {
-    /// `#[pyfunction]`.
+    /// A `#[pyfunction]`.
     PyFunction,
-    /// In a `#[pymethods]`.
+    /// A method in a `#[pymethods]` block.
     PyMethod,
-    /// `#[pymodule]`.
+    /// A `#[pymodule]`.
     PyModule,
     Plain,
 }
@@ -100,17 +100,17 @@ pub struct Function<'a> {
     pub name: String,
     pub scope: usize,
     pub self_type: Option<String>,
-    /// The trait it implements.
+    /// The trait that the `impl` block implements.
     pub of_trait: Option<String>,
     pub kind: FunctionKind,
     pub attributes: &'a [Attribute],
     pub signature: &'a Signature,
     pub body: &'a Block,
     pub place: Place,
-    /// Parameters and their types; `self` first, if there is one.
+    /// The parameters and their types, starting with `self` for methods.
     pub parameters: Vec<(String, Ty)>,
     pub output: Ty,
-    /// Has `Python<'_>` or `Bound<'_, _>` among its parameters.
+    /// `true` if a parameter is a `Python<'_>` or `Bound<'_, _>`.
     pub has_token: bool,
 }
 
@@ -122,13 +122,13 @@ impl Function<'_> {
         }
     }
 
-    /// Called by Python, through PyO3.
+    /// Returns `true` if Python calls the function, through PyO3.
     pub fn is_entry(&self) -> bool {
         self.kind != FunctionKind::Plain
     }
 }
 
-/// `unsafe impl Send for ..` and `Sync`.
+/// An `unsafe impl Send for ..` or `unsafe impl Sync for ..`.
 pub struct MarkerImpl {
     pub marker: &'static str,
     pub ty: Ty,
@@ -137,17 +137,17 @@ pub struct MarkerImpl {
     pub scope: usize,
 }
 
-/// `#[pymodule]`, with what it declares.
+/// A `#[pymodule]` with its declarations.
 pub struct ModuleItem {
     pub name: String,
     pub scope: usize,
     pub place: Place,
     pub gil_used: Option<bool>,
-    /// A module within a `#[pymodule]`; only the outermost declares.
+    /// `true` for a module in a `#[pymodule]`. Only the outermost module declares `gil_used`.
     pub submodule: bool,
 }
 
-/// Everything that a crate declares.
+/// All declarations of a crate.
 #[derive(Default)]
 pub struct Index<'a> {
     pub scopes: Vec<Scope>,
@@ -161,17 +161,17 @@ pub struct Index<'a> {
     free_functions: HashMap<String, Vec<FunctionId>>,
     methods: HashMap<(String, String), Vec<FunctionId>>,
     methods_by_type: HashMap<String, Vec<FunctionId>>,
-    /// The types that implement a trait of this name.
+    /// Maps the name of a trait to the types that implement it.
     implementors: HashMap<String, HashSet<String>>,
-    /// `type Name = ..`.
+    /// Maps the name of `type Name = ..` to its scope and type.
     aliases: HashMap<String, (usize, &'a syn::Type)>,
     pub declared: DeclaredNames,
-    /// What `wrap_pymodule!` and `#[pymodule_export]` put into other modules.
+    /// The items that `wrap_pymodule!` and `#[pymodule_export]` add to other modules.
     exported: HashSet<String>,
 }
 
 impl<'a> Index<'a> {
-    /// Reads all the files of a crate; each with the path of the module that it is.
+    /// Reads all files of a crate, each with its module path.
     pub fn new(files: &'a [SourceFile], module_paths: &[Vec<String>]) -> Self {
         let mut index = Index::default();
         for file in files {
@@ -211,7 +211,7 @@ impl<'a> Index<'a> {
         self.scopes.len() - 1
     }
 
-    /// Follows aliases and fills the look-up tables, when all names are known.
+    /// Follows aliases and fills the lookup tables, once all names are known.
     fn resolve(&mut self) {
         let mut types = std::mem::take(&mut self.types);
         let mut statics = std::mem::take(&mut self.statics);
@@ -282,7 +282,7 @@ impl<'a> Index<'a> {
         self.declared.types.contains(name)
     }
 
-    /// The type that is written, in the module `scope`; aliases of the crate are followed.
+    /// Resolves a type written in the module `scope`, following aliases of the crate.
     pub fn ty(&self, scope: usize, ty: &syn::Type, self_type: Option<&str>) -> Ty {
         let resolved = resolve_type(ty, &self.scopes[scope].imports, self_type, &self.declared);
         self.unalias(resolved, 0)
@@ -341,7 +341,7 @@ impl<'a> Index<'a> {
         self.methods_by_type.get(ty).into_iter().flatten().copied()
     }
 
-    /// The types that implement a trait of this name, as far as it has methods.
+    /// Returns the types that implement a trait of this name and have methods in the `impl`.
     pub fn implementors<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s str> + use<'s, 'a> {
         self.implementors
             .get(name)
@@ -350,7 +350,7 @@ impl<'a> Index<'a> {
             .map(String::as_str)
     }
 
-    /// The function that a path calls: `foo`, `module::foo`, `Type::foo`, `Self::foo`.
+    /// Returns the function that a path calls: `foo`, `module::foo`, `Type::foo`, `Self::foo`.
     pub fn callee(
         &self,
         scope: usize,
@@ -382,7 +382,7 @@ impl<'a> Index<'a> {
             if let Some(id) = self.method(&owner_ty, name, scope_of_call.file) {
                 return Some(id);
             }
-            // A function of another crate that is called the same.
+            // A function of another crate with the same name.
             let root = full[0].as_str();
             let inside = matches!(root, "crate" | "self" | "super")
                 || scope_of_call
@@ -416,7 +416,7 @@ impl<'a> Index<'a> {
         };
         match here.or_else(near) {
             Some(id) => Some(*id),
-            // Elsewhere in the crate, if it was imported or can only be that one.
+            // Another module of the crate, if the function was imported or the name is unique.
             None if full.len() > 1 || candidates.len() == 1 => candidates.first().copied(),
             None => None,
         }
@@ -449,12 +449,12 @@ fn collect_names(items: &[syn::Item], names: &mut DeclaredNames) {
     }
 }
 
-/// Goes through one file.
+/// Collects the declarations of a file.
 struct Collector<'i, 'a> {
     index: &'i mut Index<'a>,
     file: usize,
     scope: usize,
-    /// The `impl` we are in.
+    /// The current `impl` block.
     container: Option<Container>,
     in_python_module: bool,
 }
@@ -611,7 +611,7 @@ impl<'a> Collector<'_, 'a> {
     }
 }
 
-/// Whoever has one of these is attached.
+/// Returns `true` if a value of this type proves that the thread is attached.
 pub fn carries_token(ty: &Ty) -> bool {
     let direct = |ty: &Ty| {
         matches!(
@@ -619,7 +619,8 @@ pub fn carries_token(ty: &Ty) -> bool {
             "pyo3::Python" | "pyo3::Bound" | "pyo3::PyRef" | "pyo3::PyRefMut"
         )
     };
-    // `Option<Bound<..>>`, `&[Bound<..>]`; but not `impl Fn(Python)` and the like, whose arguments we do not keep.
+    // Covers `Option<Bound<..>>` and `&[Bound<..>]`, but not `impl Fn(Python)`, whose arguments are
+    // not stored.
     match ty.name.as_str() {
         "std::Option" | "[]" | "std::Vec" | "()" => ty.arguments.iter().any(carries_token),
         _ => direct(ty),
@@ -676,7 +677,7 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         self.in_python_module = was_python;
     }
 
-    /// Those within functions; those of modules have been read before.
+    /// Reads the `use` items within functions. Those of modules have been read before.
     fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
         if has_attribute(&item.attrs, "pymodule_export") {
             exported_names(&item.tree, &mut self.index.exported);
@@ -839,7 +840,7 @@ impl<'a> Visit<'a> for Collector<'_, 'a> {
         }
         let outer = self.container.take();
         self.add_function(&item.attrs, &item.sig, &item.block);
-        // Functions may have `use` of their own; a scope for the items inside.
+        // Functions may contain `use` items, which apply to the items inside.
         visit::visit_block(self, &item.block);
         self.container = outer;
     }
@@ -858,7 +859,7 @@ fn exported_names(tree: &syn::UseTree, names: &mut HashSet<String>) {
     }
 }
 
-/// `static NAME: Type = value;`, as `thread_local!` and `lazy_static!` have it.
+/// Statics `static NAME: Type = value;`, as in `thread_local!` and `lazy_static!`.
 struct StaticsInMacro(Vec<(Ident, syn::Type, Expr)>);
 
 impl StaticsInMacro {
@@ -900,7 +901,7 @@ pub fn attributes_of(item: &syn::Item) -> &[Attribute] {
     }
 }
 
-/// `#[test]`, `#[cfg(test)]` and the like.
+/// Matches `#[test]`, `#[cfg(test)]` and similar attributes.
 pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let Some(name) = attribute.path().segments.last() else {
@@ -917,14 +918,14 @@ pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether there is `#[name]`, `#[name(..)]`, `#[pyo3::name]`, or `#[cfg_attr(.., name)]`.
+/// Matches `#[name]`, `#[name(..)]`, `#[pyo3::name]`, and `#[cfg_attr(.., name)]`.
 pub fn has_attribute(attributes: &[Attribute], name: &str) -> bool {
     attributes
         .iter()
         .any(|attribute| find_meta(&attribute.meta, name).is_some())
 }
 
-/// The attribute `name`, looked for in `cfg_attr` too.
+/// Returns the attribute `name`, also from `cfg_attr`.
 fn find_meta(meta: &Meta, name: &str) -> Option<Meta> {
     let last = meta.path().segments.last()?;
     if last.ident == name {
@@ -940,7 +941,7 @@ fn find_meta(meta: &Meta, name: &str) -> Option<Meta> {
     None
 }
 
-/// The arguments of all attributes of this name: `#[pyclass(frozen)] #[pyo3(name = "x")]`.
+/// Returns the arguments of all attributes of this name: `#[pyclass(frozen)] #[pyo3(name = "x")]`.
 pub fn attribute_arguments(attributes: &[Attribute], name: &str) -> Vec<Meta> {
     attributes
         .iter()
@@ -955,7 +956,7 @@ pub fn attribute_arguments(attributes: &[Attribute], name: &str) -> Vec<Meta> {
         .collect()
 }
 
-/// Names that stand alone in an attribute's list, whatever else is in it: `get`, `set` in `#[pyo3(get, set, name = "x")]`.
+/// Returns `true` if an attribute contains a flag, as `get` in `#[pyo3(get, name = "x")]`.
 pub fn has_flag(attributes: &[Attribute], name: &str, flag: &str) -> bool {
     attribute_arguments(attributes, name)
         .iter()

@@ -1,5 +1,7 @@
-//! What type an expression has, as far as it can be told without a compiler: from declarations, and from a few dozen methods of `std` and
-//! PyO3 that matter here. What is not known stays unknown, and rules say nothing about it.
+//! Types of expressions, without a compiler.
+//!
+//! Types are inferred from declarations and from a few dozen methods of `std` and PyO3. A type that
+//! cannot be inferred is unknown, and rules report nothing about it.
 
 use std::collections::HashMap;
 
@@ -10,7 +12,7 @@ use super::{
     names::{Ty, canonical},
 };
 
-/// The variables that are known at some point of a function.
+/// The variables in scope at a point of a function.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Locals(Vec<HashMap<String, Ty>>);
 
@@ -37,7 +39,7 @@ impl Locals {
     }
 }
 
-/// Where the expression stands.
+/// The position of an expression.
 pub(super) struct Inference<'i, 'a> {
     pub(super) index: &'i Index<'a>,
     pub(super) scope: usize,
@@ -243,7 +245,8 @@ impl Inference<'_, '_> {
                 | "pyo3::PyString" | "pyo3::PyBytes",
                 made,
             ) if made.starts_with("new") || made.starts_with("empty") => {
-                // `PyList::new` gives a `Result` from PyO3 0.23 on; `?` and `unwrap` take what is within, and so must this.
+                // `PyList::new` returns a `Result` from PyO3 0.23. Before, `unwrap` and `?` on the
+                // object yield the same type.
                 let object = Ty::of("pyo3::Bound", owner.clone());
                 if made == "new" && matches!(owner.last(), "PyList" | "PyTuple" | "PySet") {
                     Ty::of("std::Result", object)
@@ -274,7 +277,7 @@ impl Inference<'_, '_> {
         }
     }
 
-    /// What stands before the last name of a path: a type, or a module as `std::thread`.
+    /// Returns the prefix of a path: a type, or a module such as `std::thread`.
     pub(super) fn owner(&self, path: &syn::Path) -> (Ty, Vec<String>) {
         let written: Vec<String> = path
             .segments
@@ -287,7 +290,7 @@ impl Inference<'_, '_> {
         }
         let before = &full[..full.len() - 1];
         if before.last().is_some_and(|last| !starts_upper(last)) {
-            // A module, called by its whole name.
+            // A module, by its full name.
             let mut name = before.join("::");
             if name == "std::sync::mpsc" {
                 name = "std::mpsc".to_owned();
@@ -311,7 +314,7 @@ impl Inference<'_, '_> {
     fn of_method(&self, call: &syn::ExprMethodCall) -> Ty {
         let receiver = self.type_of(&call.receiver);
         let method = call.method.to_string();
-        // Of the wrappers themselves.
+        // Methods of the wrappers.
         match (receiver.name.as_str(), method.as_str()) {
             ("std::Option" | "std::Result", _) => {
                 let inner = receiver.argument(0);
@@ -515,7 +518,7 @@ impl Inference<'_, '_> {
         }
     }
 
-    /// The field that a pattern names: `Shape::Circle(radius)`, `Circle { radius }`.
+    /// Returns the field that a pattern names: `Shape::Circle(radius)`, `Circle { radius }`.
     pub(super) fn field_in_pattern(&self, ty: &Ty, path: &syn::Path, name: &str) -> Ty {
         let segments: Vec<String> = path
             .segments
@@ -556,7 +559,7 @@ fn starts_upper(name: &str) -> bool {
     name.chars().next().is_some_and(char::is_uppercase)
 }
 
-/// What indexing or iterating gives.
+/// Returns the type of the elements of a collection.
 pub(super) fn element(ty: &Ty) -> Ty {
     match ty.name.as_str() {
         "iter" | "[]" | "std::Vec" | "std::VecDeque" | "std::HashSet" | "std::BTreeSet"
@@ -583,7 +586,7 @@ fn substitute(ty: &Ty, generics: &[String], arguments: &[Ty]) -> Ty {
     }
 }
 
-/// Gives the variables of a pattern their types.
+/// Binds the variables of a pattern to their types.
 pub(super) fn bind(
     locals: &mut Locals,
     pattern: &Pat,

@@ -1,12 +1,12 @@
-//! What all rules know about a crate.
+//! The analysis of a crate that all rules share.
 //!
-//! - `names`: what a name means, through `use` and aliases.
-//! - `index`: what the crate declares.
-//! - `infer`: what type an expression has.
-//! - `python`: what runs Python code, and what waits.
-//! - `behaviour`: what each function does, as a list of events.
-//! - `sharing`: what several threads can be at, and what is borrowed mutably.
-//! - `reach`: which functions run attached, and which of them come to run Python code.
+//! - `names`: resolves names through `use` and aliases.
+//! - `index`: the declarations of the crate.
+//! - `infer`: the types of expressions.
+//! - `python`: the operations that run Python code or wait.
+//! - `behaviour`: the events of each function.
+//! - `sharing`: the types shared between threads, and the classes borrowed mutably.
+//! - `reach`: the functions that run attached, and the functions that run Python code.
 
 pub mod behaviour;
 pub mod index;
@@ -28,18 +28,18 @@ pub struct Context<'a> {
     pub source: &'a Crate,
     pub files: &'a [SourceFile],
     pub index: Index<'a>,
-    /// Of each function.
+    /// The body of each function.
     pub bodies: Vec<Body>,
-    /// Of the initialiser of each static.
+    /// The body of each static's initializer.
     pub static_bodies: Vec<Body>,
     pub reach: Reach,
-    /// Types whose values several threads can be at.
+    /// Types whose values several threads can access.
     pub shared: HashSet<String>,
-    /// Classes that something borrows mutably.
+    /// Classes that the crate borrows mutably.
     pub mutably_borrowed: HashSet<String>,
 }
 
-/// A place where a lock is taken.
+/// An acquisition of a lock.
 pub struct Acquisition<'c> {
     pub function: FunctionId,
     pub guard: usize,
@@ -72,7 +72,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// All events, each with the function it is in.
+    /// Returns all events, each with its function.
     pub fn events(&self) -> impl Iterator<Item = (FunctionId, &Event)> {
         self.bodies
             .iter()
@@ -80,7 +80,7 @@ impl<'a> Context<'a> {
             .flat_map(|(id, body)| body.events.iter().map(move |event| (id, event)))
     }
 
-    /// Whether the thread is attached when the function comes to an event in this state.
+    /// Returns `true` if the thread is attached at an event of a function.
     pub fn is_attached(&self, function: FunctionId, event: &Event) -> bool {
         !event.elsewhere
             && match event.state {
@@ -90,8 +90,10 @@ impl<'a> Context<'a> {
             }
     }
 
-    /// Whether nobody else can be at the lock: the method that takes it has made the object, or borrowed it mutably, and the lock is in that
-    /// object and in no other.
+    /// Returns `true` if no other thread can access the lock.
+    ///
+    /// The method that acquires the lock has created its object or borrowed it mutably, and the
+    /// lock belongs to that object only.
     pub fn has_exclusively(&self, function: FunctionId, lock: &Lock) -> bool {
         let function = &self.index.functions[function];
         let (Some(identity), Some(instance)) = (&lock.identity, &lock.instance) else {
@@ -107,7 +109,7 @@ impl<'a> Context<'a> {
             && (is_own() || sharing::makes(function, instance))
     }
 
-    /// Whether a lock, by its identity, is a field of a class itself: not behind an `Arc`, which others may have as well.
+    /// Returns `true` if a lock is a field of a class, and not shared through an `Arc`.
     pub fn is_within_class(&self, identity: &str, file: usize) -> bool {
         let Some((class, field)) = identity.split_once('.') else {
             return false;
@@ -121,7 +123,7 @@ impl<'a> Context<'a> {
             })
     }
 
-    /// Where a lock is taken, by its identity.
+    /// Returns the acquisitions of a lock, by its identity.
     pub fn acquisitions<'s>(&'s self, identity: &'s str) -> impl Iterator<Item = Acquisition<'s>> {
         self.events().filter_map(move |(function, event)| {
             let Operation::Acquire(guard) = event.operation else {
@@ -138,14 +140,14 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Whether some thread can make readers of a lock wait, where the lock is in a class: a method that only borrows its object, and writes.
+    /// Returns `true` if a method that borrows its object shared acquires the lock for writing.
     pub fn has_shared_writer(&self, identity: &str) -> bool {
         self.acquisitions(identity).any(|taken| {
             taken.lock.mode != Mode::Read && !self.has_exclusively(taken.function, taken.lock)
         })
     }
 
-    /// How it is known that a function runs attached, as a sentence.
+    /// Explains, as a sentence, how a function runs attached.
     pub fn why_attached(&self, function: FunctionId) -> String {
         self.reach.why(&self.index, function)
     }

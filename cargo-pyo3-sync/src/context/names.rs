@@ -1,17 +1,20 @@
-//! What a name means: `Mutex` may be that of `std`, of `parking_lot`, of PyO3 or ours.
+//! Name resolution: `Mutex` may be that of `std`, `parking_lot`, PyO3 or pyo3-sync.
 //!
-//! A type is called by the crate it comes from and its last name, whatever path was written: `std::Mutex`, `pyo3::Bound`,
-//! `pyo3_sync::PyMutex`, `crate::Parser`. That is shorter than its path, and enough: none of the types that rules ask for share a name within
-//! a crate, but `unsync`, `compat` and the nested `tokio::sync`, which keep a name of their own.
+//! The name of a type consists of its crate and the last name of its path: `std::Mutex`,
+//! `pyo3::Bound`, `pyo3_sync::PyMutex`, `crate::Parser`. The types that rules refer to are unique
+//! within their crate under this scheme, except for `unsync`, `compat` and the nested
+//! `tokio::sync`, which get names of their own.
 
 use std::collections::{HashMap, HashSet};
 
 use syn::{GenericArgument, PathArguments, Type, UseTree};
 
-/// A type, as far as it is known, without the references around it.
+/// A type without the references around it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ty {
-    /// `std::Mutex`, `crate::Parser`, `*` (raw pointer), `()` (tuple), `[]` (slice or array), `fn`, or empty: not known.
+    /// The name, such as `std::Mutex` or `crate::Parser`. Empty if the type is unknown.
+    ///
+    /// Types without a name are `*` (raw pointer), `()` (tuple), `[]` (slice or array) and `fn`.
     pub name: String,
     pub arguments: Vec<Ty>,
 }
@@ -47,17 +50,17 @@ impl Ty {
         self.arguments.get(index).cloned().unwrap_or_default()
     }
 
-    /// The name without the crate.
+    /// Returns the name without the crate.
     pub fn last(&self) -> &str {
         self.name.rsplit("::").next().unwrap_or(&self.name)
     }
 
-    /// The name of a type of this crate.
+    /// Returns the name of a type of the checked crate.
     pub fn local(&self) -> Option<&str> {
         self.name.strip_prefix("crate::")
     }
 
-    /// What is found by dereferencing as often as it goes: through `Arc`, `Box`, `Rc`, guards, once-cells' results.
+    /// Dereferences as often as possible: through `Arc`, `Box`, `Rc`, guards and lazy cells.
     pub fn peeled(&self) -> &Ty {
         let mut ty = self;
         while POINTERS.contains(&ty.name.as_str()) {
@@ -69,7 +72,7 @@ impl Ty {
         ty
     }
 
-    /// This type and everything in its arguments.
+    /// Visits this type and all of its arguments.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Ty)) {
         visit(self);
         for argument in &self.arguments {
@@ -77,7 +80,7 @@ impl Ty {
         }
     }
 
-    /// Whether it, or something in its arguments, is so.
+    /// Returns `true` if this type or one of its arguments passes the test.
     pub fn mentions(&self, test: &mut dyn FnMut(&Ty) -> bool) -> bool {
         test(self)
             || self
@@ -87,7 +90,7 @@ impl Ty {
     }
 }
 
-/// As an author would write it.
+/// Formats the type as in source code.
 impl std::fmt::Display for Ty {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let list = |formatter: &mut std::fmt::Formatter<'_>| {
@@ -145,12 +148,12 @@ const POINTERS: [&str; 22] = [
     "crossbeam_utils::CachePadded",
 ];
 
-/// The names that `use` brings into one module.
+/// The names that `use` imports into a module.
 #[derive(Debug, Default, Clone)]
 pub struct Imports {
-    /// What each name stands for, as a path.
+    /// Maps each name to its path.
     names: HashMap<String, Vec<String>>,
-    /// `use std::sync::*`.
+    /// The paths of glob imports, such as `use std::sync::*`.
     globs: Vec<Vec<String>>,
 }
 
@@ -193,16 +196,17 @@ impl Imports {
         }
     }
 
-    /// The full path of what was written, following `use`.
+    /// Returns the full path of a written path, following `use`.
     pub fn expand(&self, written: &[String]) -> Vec<String> {
         let Some((first, rest)) = written.split_first() else {
             return Vec::new();
         };
         match self.names.get(first) {
-            // `use crate::python::pyo3;` and the like would go round in circles.
+            // Prevents endless expansion of `use crate::python::pyo3;` and the like.
             Some(full) if full.first() != Some(first) || full.len() > 1 => {
                 let mut path = full.clone();
-                // What the import starts with may be a name of another import: `use std::sync; use sync::Mutex`.
+                // An import may start with the name of another import: `use std::sync; use
+                // sync::Mutex`.
                 if let Some(again) = path.first().filter(|start| *start != first)
                     && let Some(prefix) = self.names.get(again).filter(|prefix| prefix.len() > 1)
                 {
@@ -221,21 +225,23 @@ impl Imports {
             .any(|glob| glob.first().is_some_and(|first| first == root))
     }
 
-    /// Whether `name` comes in by itself, and from where.
+    /// Returns the path that `name` is imported from explicitly.
     pub fn origin(&self, name: &str) -> Option<&[String]> {
         self.names.get(name).map(Vec::as_slice)
     }
 }
 
-/// The names of the crate's own types and modules: `shop::Price` is one of the crate's if `shop` is a module of it, and not if it is another
-/// crate with a type that is called the same.
+/// The types and modules of the checked crate.
+///
+/// `shop::Price` belongs to the crate if `shop` is a module of it. Otherwise `shop` is another
+/// crate.
 #[derive(Debug, Default)]
 pub struct DeclaredNames {
     pub types: HashSet<String>,
     pub modules: HashSet<String>,
 }
 
-/// The name of a type or function whose full path is known: the crate it comes from, and its last name.
+/// Returns the name of a type or function from its full path: its crate and its last name.
 pub fn canonical(path: &[String], imports: &Imports, declared: &DeclaredNames) -> String {
     let Some(last) = path.last() else {
         return String::new();
@@ -269,7 +275,7 @@ pub fn canonical(path: &[String], imports: &Imports, declared: &DeclaredNames) -
             } else if imports.has_glob("pyo3_sync") && name.starts_with("Py") {
                 "pyo3_sync"
             } else if is_of_pyo3(name) {
-                // `use super::*` and preludes of the crate's own.
+                // `use super::*` and preludes of the checked crate.
                 "pyo3"
             } else if OF_STD_SYNC.contains(&name)
                 && (imports.has_glob("super") || imports.has_glob("crate"))
@@ -325,7 +331,7 @@ fn is_of_pyo3(name: &str) -> bool {
     OF_PYO3.contains(&name)
 }
 
-/// What the preludes of PyO3 bring in, and the types that are mostly imported with a glob.
+/// Names in the preludes of PyO3, and types that are usually imported with a glob.
 const OF_PYO3: [&str; 48] = [
     "Py",
     "Bound",
@@ -377,7 +383,7 @@ const OF_PYO3: [&str; 48] = [
     "PyCell",
 ];
 
-/// The type that was written, by its names.
+/// Resolves a type by its names.
 pub fn resolve_type(
     ty: &Type,
     imports: &Imports,
@@ -433,7 +439,7 @@ fn bounds(
     Ty::of("dyn", argument)
 }
 
-/// The type that a path stands for, with its arguments.
+/// Resolves the path of a type, with its arguments.
 pub fn resolve_path(
     path: &syn::Path,
     imports: &Imports,
@@ -463,7 +469,7 @@ pub fn resolve_path(
     }
     let name = canonical(&imports.expand(&written), imports, declared);
     match name.as_str() {
-        // Aliases that PyO3 and `std` have for the same thing.
+        // Aliases of PyO3 and `std`.
         "pyo3::PyObject" => Ty::of("pyo3::Py", Ty::named("pyo3::PyAny")),
         "pyo3::PyResult" => Ty {
             name: "std::Result".to_owned(),

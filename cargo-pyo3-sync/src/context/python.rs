@@ -1,13 +1,14 @@
-//! What runs Python code, and what waits: tables of names of PyO3, of the C interface, of `std` and others.
+//! Tables of operations of PyO3, the C API, `std` and other crates that run Python code or wait.
 //!
-//! "Runs Python code" is meant strictly: an operation that calls a function or method written in Python when it is given the usual objects,
-//! so that the interpreter may be left and others let in. Making a string, cloning a reference or asking for the length of a list does not.
+//! An operation runs Python code if, for common objects, it calls a function or method written in
+//! Python. Such a call may detach and let other threads run. Creating a string, cloning a reference
+//! and getting the length of a list do not run Python code.
 
 use syn::ExprMethodCall;
 
 use super::{behaviour::WaitKind, names::Ty};
 
-/// Methods that run Python code whatever the receiver is: their names are PyO3's alone.
+/// Methods that run Python code on any receiver, because only PyO3 has methods of this name.
 const UNMISTAKABLE: [&str; 22] = [
     "call0",
     "call1",
@@ -33,7 +34,7 @@ const UNMISTAKABLE: [&str; 22] = [
     "write_unraisable",
 ];
 
-/// Methods of objects in general, which classes written in Python may define.
+/// Methods of objects that classes written in Python may define.
 const OF_OBJECTS: [&str; 42] = [
     "call",
     "repr",
@@ -79,7 +80,7 @@ const OF_OBJECTS: [&str; 42] = [
     "eval",
 ];
 
-/// Classes whose own methods run no Python code by themselves.
+/// Classes whose own methods run no Python code.
 const PLAIN_CLASSES: [&str; 18] = [
     "PyDict",
     "PyList",
@@ -119,11 +120,12 @@ pub fn method_into_python(receiver: &Ty, method: &str, arguments: usize, first: 
                 return method == "next";
             }
             if class.is_empty() || !receiver.argument(0).name.starts_with("pyo3::") {
-                // A class of the crate: its methods are looked up, and PyO3's own on it are rare.
+                // A class of the checked crate: its methods are in the index, and PyO3's own are
+                // rare.
                 return matches!(method, "call" | "repr" | "str") && class.is_empty();
             }
             if PLAIN_CLASSES.contains(&class) {
-                // A dictionary hashes and compares keys that may be anything.
+                // A dictionary hashes and compares its keys, which may have any class.
                 let by_key = matches!(
                     method,
                     "get_item" | "set_item" | "contains" | "del_item" | "add"
@@ -141,7 +143,7 @@ pub fn method_into_python(receiver: &Ty, method: &str, arguments: usize, first: 
     }
 }
 
-/// `PyModule::import(py, ..)` and the like.
+/// Matches functions such as `PyModule::import(py, ..)`.
 pub fn function_into_python(owner: &Ty, name: &str) -> bool {
     match owner.name.as_str() {
         "pyo3::PyModule" => matches!(
@@ -154,7 +156,7 @@ pub fn function_into_python(owner: &Ty, name: &str) -> bool {
     }
 }
 
-/// A reference to an object of a class that nobody knows, whose `__del__` may be anything.
+/// Returns `true` for a reference to an object of unknown class, whose `__del__` may run any code.
 pub fn is_object(ty: &Ty) -> bool {
     ty.is("pyo3::Py")
         && matches!(
@@ -163,7 +165,7 @@ pub fn is_object(ty: &Ty) -> bool {
         )
 }
 
-/// Any reference to an object.
+/// Returns `true` for any reference to an object.
 pub fn is_reference(ty: &Ty) -> bool {
     matches!(
         ty.name.as_str(),
@@ -171,7 +173,7 @@ pub fn is_reference(ty: &Ty) -> bool {
     )
 }
 
-/// The function of the C interface that a path names: `ffi::PyDict_GetItem`, `pyo3_ffi::..`, or imported by name.
+/// Returns the C API function that a path names: `ffi::..`, `pyo3_ffi::..`, or an imported name.
 pub fn ffi_name(path: &[String]) -> Option<&str> {
     let last = path.last()?;
     let name = last.strip_prefix('_').unwrap_or(last);
@@ -182,7 +184,7 @@ pub fn ffi_name(path: &[String]) -> Option<&str> {
     plausible.then_some(last)
 }
 
-/// What functions of the C interface run Python code.
+/// Returns the name of a C API function if it runs Python code.
 pub fn ffi_that_runs_python(name: &str) -> Option<&str> {
     let runs = name.starts_with("PyObject_Call")
         || name.starts_with("PyObject_GetAttr")
@@ -209,7 +211,7 @@ pub fn ffi_that_runs_python(name: &str) -> Option<&str> {
     runs.then_some(name)
 }
 
-/// Functions that wait, by their full path.
+/// Returns the kind of wait of a function, by its full path.
 pub fn waiting_function(path: &[String]) -> Option<WaitKind> {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     match parts.as_slice() {
@@ -228,7 +230,7 @@ pub fn waiting_function(path: &[String]) -> Option<WaitKind> {
     }
 }
 
-/// Methods that wait. Where the type is not known, the shape of the call has to tell.
+/// Returns the kind of wait of a method. If the type is unknown, matches the shape of the call.
 pub fn waiting_method(receiver: &Ty, call: &ExprMethodCall, unwrapped: bool) -> Option<WaitKind> {
     let method = call.method.to_string();
     let arguments = call.args.len();

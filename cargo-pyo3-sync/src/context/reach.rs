@@ -1,4 +1,4 @@
-//! Which functions run attached, and which come to run Python code: through calls within the crate, as far as they are known.
+//! Functions that run attached, and functions that run Python code, through calls within the crate.
 
 use std::collections::VecDeque;
 
@@ -8,21 +8,23 @@ use super::{
 };
 use crate::finding::Place;
 
-/// How a function comes to do something: by itself, or through another.
+/// An operation of a function, direct or through a call.
 #[derive(Debug, Clone)]
 pub struct Witness {
     pub what: String,
-    /// Where it is done, or the call that leads there.
+    /// The place of the operation, or of the call that leads to it.
     pub place: Place,
     pub through: Option<FunctionId>,
 }
 
 pub struct Reach {
-    /// From which function each was reached attached; itself, if it has a token or is called by Python.
+    /// For each function that runs attached, an attached caller.
+    ///
+    /// The caller is the function itself if it has a token, or if Python calls it.
     attached: Vec<Option<FunctionId>>,
-    /// Runs Python code, or lets others have the interpreter.
+    /// The functions that run Python code or detach.
     python: Vec<Option<Witness>>,
-    /// Attaches.
+    /// The functions that attach.
     attaches: Vec<Option<Witness>>,
 }
 
@@ -37,7 +39,7 @@ impl Reach {
                 queue.push_back(id);
             }
         }
-        // Calls from closures that are attached, in functions that are not.
+        // Calls from attached closures in functions that are not attached.
         for (id, body) in bodies.iter().enumerate() {
             for callee in calls(body, State::Attached) {
                 if attached[callee].is_none() {
@@ -82,7 +84,7 @@ impl Reach {
         self.attaches[id].as_ref()
     }
 
-    /// The functions that lead to where it is done: `a` calls `b` calls `c`.
+    /// Returns the chain of calls that leads to the operation: `a` calls `b` calls `c`.
     pub fn chain<'r>(
         &'r self,
         id: FunctionId,
@@ -133,7 +135,7 @@ impl Reach {
     }
 }
 
-/// Whether it is attached when it begins.
+/// Returns `true` if the function is attached when it is called.
 fn starts_attached(index: &Index<'_>, function: &Function<'_>) -> bool {
     if function.signature.asyncness.is_some() && !function.is_entry() {
         return false;
@@ -195,7 +197,7 @@ fn summarise(
     }
 }
 
-/// The functions that a body calls in this state, on its own thread.
+/// Returns the functions that a body calls in this state, on its own thread.
 fn calls(body: &Body, state: State) -> impl Iterator<Item = FunctionId> {
     body.events
         .iter()

@@ -1,4 +1,4 @@
-//! What several threads can be at, and what is borrowed mutably.
+//! Types shared between threads, and classes borrowed mutably.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,11 @@ use super::{
 };
 use crate::source::SourceFile;
 
-/// The types whose values several threads can be at at once: reached, through fields, from a static, an `Arc`, or a class with a method
-/// that takes `&self`. What is only ever a local variable, or only reached through `&mut self`, is not among them.
+/// Returns the types whose values several threads can access concurrently.
+///
+/// These are reachable, through fields, from a static, an `Arc`, or a class with a method that
+/// takes `&self`. Values that are only local, or only reachable through `&mut self`, are not
+/// shared.
 pub(super) fn shared_types(index: &Index<'_>) -> HashSet<String> {
     let mut reached = Reached {
         index,
@@ -27,7 +30,8 @@ pub(super) fn shared_types(index: &Index<'_>) -> HashSet<String> {
     for item in &index.types {
         match &item.class {
             Some(class) if class.frozen => reached.add(&item.name),
-            // Of a class that is borrowed mutably, what methods with `&self` touch.
+            // Of a class that is borrowed mutably, only the fields that `&self` methods access are
+            // shared.
             Some(_) => {
                 let touched = touched_by_readers(index, item);
                 for field in item
@@ -64,7 +68,7 @@ pub(super) fn shared_types(index: &Index<'_>) -> HashSet<String> {
     classes
 }
 
-/// The fields that methods called by Python with a shared reference name.
+/// Returns the fields that Python-callable methods with a shared receiver name.
 fn touched_by_readers(index: &Index<'_>, item: &TypeItem<'_>) -> HashSet<String> {
     struct Fields(HashSet<String>);
     impl<'ast> Visit<'ast> for Fields {
@@ -107,7 +111,7 @@ impl Reached<'_, '_> {
         ty.walk(&mut |part| names.extend(part.local().map(ToOwned::to_owned)));
         for name in names {
             self.add(&name);
-            // `dyn Trait`: whatever implements it.
+            // `dyn Trait`: all implementors.
             for implementor in self
                 .index
                 .implementors(&name)
@@ -150,7 +154,7 @@ fn is_constructor(function: &Function<'_>) -> bool {
             })
 }
 
-/// `&mut self`, or `PyRefMut<Self>` in its place.
+/// Matches a receiver `&mut self`, or `PyRefMut<Self>` in its place.
 pub fn borrows_mutably(function: &Function<'_>) -> bool {
     let by_reference = match function.signature.inputs.first() {
         Some(syn::FnArg::Receiver(receiver)) => {
@@ -165,7 +169,7 @@ pub fn borrows_mutably(function: &Function<'_>) -> bool {
             .is_some_and(|(_, ty)| ty.is("pyo3::PyRefMut"))
 }
 
-/// `let object = Self { .. };`: the function has made what is in this variable.
+/// Matches `let object = Self { .. };`: the function has created the value of the variable.
 pub(super) fn makes(function: &Function<'_>, variable: &str) -> bool {
     struct Finder<'v>(&'v str, bool);
     impl<'ast> Visit<'ast> for Finder<'_> {
@@ -181,8 +185,9 @@ pub(super) fn makes(function: &Function<'_>, variable: &str) -> bool {
     finder.1
 }
 
-/// The classes that something in the crate borrows mutably: methods, parameters, `borrow_mut`. Its tests are part of it: they must
-/// compile too.
+/// Returns the classes that the crate borrows mutably: in methods, parameters and `borrow_mut`.
+///
+/// Tests are included, because a fix must not break them.
 pub(super) fn mutably_borrowed(
     index: &Index<'_>,
     files: &[SourceFile],
@@ -212,7 +217,7 @@ pub(super) fn mutably_borrowed(
             });
         }
         names.extend(guards.iter().filter_map(Ty::local).map(ToOwned::to_owned));
-        // `&mut Class` as a parameter of what Python calls.
+        // `&mut Class` as a parameter of a function that Python calls.
         if function.is_entry() {
             for input in &function.signature.inputs {
                 let syn::FnArg::Typed(parameter) = input else {
@@ -242,7 +247,7 @@ pub(super) fn mutably_borrowed(
     names
 }
 
-/// `extract::<PyRefMut<Class>>()`.
+/// Collects the classes of `extract::<PyRefMut<Class>>()`.
 struct Guards<'n, 'i, 'a>(&'i Index<'a>, &'i Function<'a>, &'n mut HashSet<String>);
 
 impl<'ast> Visit<'ast> for Guards<'_, '_, '_> {
@@ -258,7 +263,9 @@ impl<'ast> Visit<'ast> for Guards<'_, '_, '_> {
     }
 }
 
-/// The class of what is borrowed is not known; every class that the function names, or that fields of its object hold, may be it.
+/// Adds every class that a borrow of unknown class may refer to.
+///
+/// These are the classes that the function names, or that fields of its object contain.
 fn any_of(index: &Index<'_>, function: &Function<'_>, names: &mut HashSet<String>) {
     let mut mentioned = Identifiers::default();
     mentioned.visit_signature(function.signature);
@@ -279,7 +286,7 @@ fn any_of(index: &Index<'_>, function: &Function<'_>, names: &mut HashSet<String
     }
 }
 
-/// In tests nothing is resolved: where they borrow something, every class that they name may be it.
+/// Collects every class that a borrowing test names. Types are not resolved in tests.
 struct Tests<'n, 'i, 'a>(&'i Index<'a>, &'n mut HashSet<String>);
 
 impl<'ast> Visit<'ast> for Tests<'_, '_, '_> {
@@ -300,7 +307,7 @@ impl<'ast> Visit<'ast> for Tests<'_, '_, '_> {
     }
 }
 
-/// All identifiers, those in the arguments of macros too.
+/// Collects all identifiers, including those in the arguments of macros.
 #[derive(Default)]
 struct Identifiers(HashSet<String>);
 

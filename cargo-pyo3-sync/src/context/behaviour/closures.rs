@@ -1,7 +1,8 @@
-//! Who runs a closure, and when: this thread now, this thread later, or another one.
+//! The time and thread in which a closure runs.
 //!
-//! A closure that runs at once sees the guards that are alive here and is attached as this place is, unless the call changes that. One
-//! that is kept sees none of the guards. One that another thread runs is, besides, not attached.
+//! A closure that runs immediately holds the live guards, and is attached if the call site is,
+//! unless the call changes that. A stored closure holds none of the guards. A closure that another
+//! thread runs also is not attached.
 
 use proc_macro2::Span;
 use syn::{Expr, Pat, Token, punctuated::Punctuated, spanned::Spanned, visit::Visit};
@@ -10,7 +11,7 @@ use super::{Initialiser, Operation, Parallel, State, Walker};
 use crate::context::names::Ty;
 
 impl Walker<'_, '_> {
-    /// Walks something in another state, without letting guards that are taken in it out.
+    /// Walks in another state. Guards acquired inside do not stay alive.
     pub(super) fn in_state(&mut self, state: State, inside: impl FnOnce(&mut Self)) {
         let outer = std::mem::replace(&mut self.state, state);
         let live = self.live.clone();
@@ -19,7 +20,7 @@ impl Walker<'_, '_> {
         self.state = outer;
     }
 
-    /// Walks what does not run in the course of this function.
+    /// Walks code that does not run as part of this function.
     fn walk_elsewhere(&mut self, inside: impl FnOnce(&mut Self)) {
         let live = std::mem::take(&mut self.live);
         let elsewhere = std::mem::replace(&mut self.elsewhere, true);
@@ -30,19 +31,19 @@ impl Walker<'_, '_> {
         self.live = live;
     }
 
-    /// Walks what another thread runs.
+    /// Walks code that another thread runs.
     pub(super) fn on_another_thread(&mut self, inside: impl FnOnce(&mut Self)) {
         let state = std::mem::replace(&mut self.state, State::Detached);
         self.walk_elsewhere(inside);
         self.state = state;
     }
 
-    /// A closure that is kept, and called when nothing of this function is held any more.
+    /// Walks a stored closure, which is called when this function holds no guards.
     pub(super) fn stored(&mut self, closure: &syn::ExprClosure) {
         self.walk_elsewhere(|walker| walker.closure(closure, &[]));
     }
 
-    /// Walks what fills a cell, and others wait for.
+    /// Walks the initializer of a cell, which other threads wait for.
     pub(super) fn enter_initialiser(
         &mut self,
         cell: String,
@@ -62,7 +63,7 @@ impl Walker<'_, '_> {
         self.initialiser = outer;
     }
 
-    /// Closures that other threads run while this one waits for them.
+    /// Walks closures that other threads run while this thread waits for them.
     pub(super) fn parallel_closures(
         &mut self,
         what: &str,
@@ -86,7 +87,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Walks the body of a closure, here and now; it is attached if it takes a token.
+    /// Walks the body of a closure that runs immediately. It is attached if it takes a token.
     pub(super) fn closure(&mut self, closure: &syn::ExprClosure, parameters: &[Ty]) {
         self.locals.enter();
         let mut state = self.state;
@@ -113,7 +114,7 @@ impl Walker<'_, '_> {
         self.locals.leave();
     }
 
-    /// An argument that is called: a closure, or the name of a function.
+    /// Walks an argument that the callee calls: a closure, or the name of a function.
     pub(super) fn callable(&mut self, argument: &Expr, parameters: &[Ty]) {
         match argument {
             Expr::Closure(closure) => self.closure(closure, parameters),
@@ -133,7 +134,7 @@ impl Walker<'_, '_> {
     }
 }
 
-/// Whether a function or method of this name has another thread, or a task, run what it is given.
+/// Returns `true` if functions of this name run their argument on another thread or in a task.
 pub(super) fn is_spawn(name: &str) -> bool {
     matches!(
         name,
@@ -149,7 +150,7 @@ pub(super) fn is_spawn(name: &str) -> bool {
     )
 }
 
-/// Whether the name of a function is often given to a method of this name.
+/// Returns `true` if methods of this name often take the name of a function.
 pub(super) fn has_callable_argument(method: &str) -> bool {
     matches!(
         method,
@@ -164,8 +165,9 @@ pub(super) fn has_callable_argument(method: &str) -> bool {
     )
 }
 
-/// Whether a method calls the closure it is given before it returns, as those of iterators, options and collections do. What is not known
-/// may keep it.
+/// Returns `true` if a method calls its closure before it returns.
+///
+/// Methods of iterators, options and collections do. An unknown method may store its closure.
 pub(super) fn runs_closure_now(receiver: &Ty, method: &str) -> bool {
     let known_type = [
         "std::",
@@ -235,7 +237,7 @@ pub(super) fn runs_closure_now(receiver: &Ty, method: &str) -> bool {
     known_type || known_method
 }
 
-/// Whether it is a chain that began with one of Rayon's iterators.
+/// Returns `true` for a method chain that starts with a parallel iterator of Rayon.
 pub(super) fn is_parallel(receiver: &Expr) -> bool {
     match receiver {
         Expr::MethodCall(call) => {

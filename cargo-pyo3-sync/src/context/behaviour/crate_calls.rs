@@ -1,4 +1,6 @@
-//! Calls within the crate: what the function does is in its own body, and here it is only where it is called, with which guards alive.
+//! Calls within the crate.
+//!
+//! The body of the callee contains its events. The caller records the call and the live guards.
 
 use proc_macro2::Span;
 use syn::{Expr, Token, punctuated::Punctuated, visit::Visit};
@@ -10,15 +12,15 @@ pub(super) struct CrateCall<'e> {
     pub(super) function: FunctionId,
     pub(super) receiver: Option<&'e Expr>,
     pub(super) arguments: &'e Punctuated<Expr, Token![,]>,
-    /// What is pointed at as the call.
+    /// The span of the call in findings.
     pub(super) callee: Span,
-    /// What is pointed at as taking a lock, if the function gives a guard.
+    /// The span of the acquisition in findings, if the function returns a guard.
     pub(super) acquisition: Span,
     pub(super) address: usize,
 }
 
 impl Walker<'_, '_> {
-    /// A future of the crate runs where it is awaited, which is not known.
+    /// Walks a call. An awaited future of the crate runs at an unknown place.
     pub(super) fn call_of_crate(&mut self, call: &CrateCall<'_>, awaited: bool) {
         let detaches = self.detaching.contains(&call.function);
         let mut moved = Vec::new();

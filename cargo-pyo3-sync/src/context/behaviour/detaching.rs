@@ -1,4 +1,6 @@
-//! Functions of the crate that run what they are given detached: `fn without_gil<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T`.
+//! Functions of the crate that detach and run a closure.
+//!
+//! An example is `fn without_gil<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T`.
 
 use std::collections::HashSet;
 
@@ -6,7 +8,7 @@ use syn::visit::{self, Visit};
 
 use crate::context::{FunctionId, Index};
 
-/// Functions of the crate that run a closure they are given detached.
+/// Returns the functions of the crate that run a closure argument detached.
 pub fn detaching_helpers(index: &Index<'_>) -> HashSet<FunctionId> {
     struct Finder<'p> {
         parameters: &'p [String],

@@ -1,8 +1,10 @@
-//! Whether a branch ever comes to its end. What is alive at the end of one that does not is alive nowhere behind it.
+//! Divergence of branches.
+//!
+//! Guards that are alive at the end of a diverging branch are not alive after it.
 
 use syn::{Expr, Stmt};
 
-/// Whether a block never gets to its end: `return`, `break`, `continue` or a panic is its last statement.
+/// Returns `true` if the last statement of a block is `return`, `break`, `continue` or a panic.
 pub(super) fn diverges(block: &syn::Block) -> bool {
     match block.stmts.last() {
         Some(Stmt::Expr(last, _)) => expression_diverges(last),

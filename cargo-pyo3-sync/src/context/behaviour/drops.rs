@@ -1,11 +1,11 @@
-//! What drops Python objects, and so may run their `__del__`, in a way that is easily overlooked: elements that are removed or replaced.
+//! Implicit drops of Python objects, which may run `__del__`: removed and replaced elements.
 
 use syn::{Expr, spanned::Spanned};
 
 use super::{Operation, Walker, text::text};
 use crate::context::{names::Ty, python};
 
-/// Methods of the collections of `std` that drop what was there, or give it to somebody who ignores it.
+/// Methods of `std` collections that drop an element, or return one that may be ignored.
 const REMOVING: [&str; 11] = [
     "insert",
     "remove",
@@ -20,11 +20,11 @@ const REMOVING: [&str; 11] = [
     "swap_remove",
 ];
 
-/// How deep fields of fields are looked at.
+/// The maximum depth of nested fields to search.
 const DEPTH: usize = 4;
 
 impl Walker<'_, '_> {
-    /// `table.insert(key, value);`, `table.clear();`, `self.last = object;`: what was there is dropped.
+    /// Records drops in a statement such as `table.clear();` or `self.last = object;`.
     pub(super) fn drops_in_statement(&mut self, expression: &Expr) {
         match expression {
             Expr::MethodCall(call) => {
@@ -65,7 +65,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Whether dropping such a value may drop the last reference to an object of unknown class.
+    /// Returns `true` if such a value contains references to objects of unknown class.
     fn holds_objects(&self, ty: &Ty, depth: usize) -> bool {
         if depth > DEPTH {
             return false;

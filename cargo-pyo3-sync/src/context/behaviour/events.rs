@@ -1,4 +1,4 @@
-//! What a body is read into: its events, in the order in which they stand there, and what they refer to.
+//! The events of a body, in source order, and the data that they refer to.
 
 use crate::{
     context::{FunctionId, names::Ty},
@@ -7,7 +7,7 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As its caller is.
+    /// Attached if the caller is.
     Caller,
     Attached,
     Detached,
@@ -20,19 +20,19 @@ pub enum Mode {
     Write,
 }
 
-/// A lock that does not know of the interpreter, being taken.
+/// An acquisition of a lock that is unaware of the interpreter.
 #[derive(Debug, Clone)]
 pub struct Lock {
-    /// `std::Mutex`, `parking_lot::RwLock`, ..; empty if only its methods tell that it is a lock.
+    /// The type, such as `std::Mutex`. Empty if only its methods identify it as a lock.
     pub ty: String,
     pub mode: Mode,
-    /// `Type.field` or `STATIC`: equal for what can be the same lock.
+    /// `Type.field` or `STATIC`. Acquisitions with the same identity may be of the same lock.
     pub identity: Option<String>,
-    /// The expression in front of the field: `self`, `other`.
+    /// The expression before the field: `self`, `other`.
     pub instance: Option<String>,
-    /// Taken with `lock_py_attached` or our `lock_attached`, or tried: nobody waits attached here.
+    /// Acquired with `lock_py_attached` or `lock_attached`, or with a `try_*` method.
     pub never_waits_attached: bool,
-    /// What it protects.
+    /// The type of the protected data.
     pub content: Ty,
 }
 
@@ -57,18 +57,18 @@ pub enum WaitKind {
 
 #[derive(Debug, Clone)]
 pub enum Operation {
-    /// Takes a lock: an index into the body's guards.
+    /// Acquires a lock. The value is an index into the guards of the body.
     Acquire(usize),
-    /// Runs, or may run, Python code; or gives others the GIL.
+    /// May run Python code, or release the GIL.
     Python(String),
     Attach,
     Detach,
     Wait(WaitKind, String),
     Call(FunctionId),
-    /// Calls, or mentions, a function of the C interface.
+    /// Calls or mentions a function of the C API.
     Ffi {
         function: String,
-        /// Where its first argument comes from.
+        /// The origin of the first argument.
         first: Origin,
     },
     /// Drops a reference to an object, which may run its `__del__`.
@@ -80,16 +80,16 @@ pub enum Operation {
     },
 }
 
-/// Where a collection that is iterated over comes from.
+/// The origin of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Made here, and nobody has seen it.
+    /// Created here, and not shared yet.
     Fresh,
-    /// Given by the caller.
+    /// Passed by the caller.
     Parameter,
-    /// A field, a static, an attribute of another object: others can get at it as well.
+    /// A field, a static, or an attribute of another object, which other threads can access.
     Shared,
-    /// Given by `PyObject_GetAttr`: an attribute that the object keeps, or one that is made for whoever asks.
+    /// Returned by `PyObject_GetAttr`: an attribute that the object stores, or a new object.
     Attribute,
     Unknown,
 }
@@ -101,27 +101,27 @@ pub struct Event {
     pub state: State,
     /// The guards that are alive.
     pub held: Vec<usize>,
-    /// The initialiser it is in.
+    /// The enclosing initializer.
     pub initialiser: Option<usize>,
-    /// The parallel iteration it is in.
+    /// The enclosing parallel iteration.
     pub parallel: Option<usize>,
-    /// In a closure that another thread runs.
+    /// `true` in a closure that another thread runs.
     pub elsewhere: bool,
     pub in_critical_section: bool,
 }
 
-/// A closure given to a cell of `std` or `once_cell`, or to a `LazyLock`.
+/// A closure passed to a cell of `std` or `once_cell`, or to a `LazyLock`.
 #[derive(Debug)]
 pub struct Initialiser {
     pub cell: String,
     pub place: Place,
     pub state: State,
-    /// The first use of a token in it.
+    /// The first use of a token in the closure.
     pub token: Option<Place>,
     pub held_outside: bool,
 }
 
-/// A closure that other threads run while this one waits for it: Rayon's.
+/// A closure that other threads run while this thread waits for them, as with Rayon.
 #[derive(Debug)]
 pub struct Parallel {
     pub place: Place,
@@ -129,7 +129,7 @@ pub struct Parallel {
     pub what: String,
 }
 
-/// A `PyDict`, `PySet` or `PyList` that is iterated over.
+/// An iteration over a `PyDict`, `PySet` or `PyList`.
 #[derive(Debug)]
 pub struct Iteration {
     pub class: String,
@@ -137,7 +137,7 @@ pub struct Iteration {
     pub place: Place,
     /// Includes the section that `locked_for_each` enters.
     pub in_critical_section: bool,
-    /// What happens in the course of it.
+    /// The events during the iteration.
     pub events: std::ops::Range<usize>,
 }
 
@@ -148,6 +148,6 @@ pub struct Body {
     pub guards: Vec<Guard>,
     pub initialisers: Vec<Initialiser>,
     pub parallels: Vec<Parallel>,
-    /// The type of each object, a `Py` or `Bound` or unknown, on which `borrow_mut` is called.
+    /// The type of each object on which `borrow_mut` is called: a `Py`, a `Bound`, or unknown.
     pub mutable_borrows: Vec<Ty>,
 }

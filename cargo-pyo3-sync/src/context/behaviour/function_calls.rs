@@ -1,5 +1,7 @@
-//! What the call of a function by its path does: `drop(..)`, `Python::attach(..)`, `thread::spawn(..)`, functions of the C interface, of
-//! this crate, and of others.
+//! Calls of functions by path.
+//!
+//! These are known functions such as `drop`, `Python::attach` and `thread::spawn`, and functions of
+//! the C API, of the checked crate and of other crates.
 
 use syn::{Expr, Token, punctuated::Punctuated, spanned::Spanned, visit::Visit};
 
@@ -81,7 +83,10 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// The new thread runs what is written here; a variable may hold anything.
+    /// Walks the arguments of a spawn.
+    ///
+    /// The new thread runs closures, async blocks and functions. The content of a variable is
+    /// unknown.
     fn spawn(&mut self, arguments: &Punctuated<Expr, Token![,]>) {
         for argument in arguments {
             let runs = matches!(argument, Expr::Closure(_) | Expr::Async(_) | Expr::Path(_))
@@ -94,7 +99,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// A function of another crate, of which only its name is known.
+    /// Walks a call of another crate's function, of which only the name is known.
     fn call_of_another_crate(
         &mut self,
         call: &syn::ExprCall,
@@ -122,14 +127,14 @@ impl Walker<'_, '_> {
             let what = format!("{}::{name}", owner.last());
             self.emit(Operation::Python(what), span);
         }
-        // `MutexGuard::map`, `Some` and `Ok` give it back.
+        // `MutexGuard::map`, `Some` and `Ok` return the guard.
         if !name.ends_with("map") && name != "Some" && name != "Ok" {
             self.release_variables(&moved);
         }
     }
 }
 
-/// Whether a function of `Python` runs what it is given attached.
+/// Returns `true` if the function of `Python` runs its argument attached.
 fn is_attach(name: &str) -> bool {
     matches!(
         name,

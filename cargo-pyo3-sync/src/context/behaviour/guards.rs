@@ -1,8 +1,9 @@
-//! How long guards live: the lifetimes of temporaries and variables, as the Rust reference has them under "destructors".
+//! Lifetimes of guards.
 //!
-//! The guard that a call gives is a temporary, which is dropped at the end of its statement, unless a variable gets it; then it lives
-//! as long as the variable, or until it is moved or dropped. `guard_of` tells which guard the value of an expression is, through
-//! `unwrap()` and the like.
+//! The rules are those of the Rust reference under "destructors". The guard that a call returns is
+//! a temporary, which is dropped at the end of its statement. If a variable is bound to it, the
+//! guard lives until the end of the variable, or until it is moved or dropped. `guard_of` follows
+//! the guard through `unwrap()` and similar methods.
 
 use proc_macro2::Span;
 use syn::Expr;
@@ -24,10 +25,10 @@ enum Owner {
     Variable(String, usize),
 }
 
-/// Walks a branch, and says whether it comes to its end.
+/// Walks a branch. Returns `true` unless the branch diverges.
 pub(super) type Branch<'b, W> = Box<dyn FnOnce(&mut W) -> bool + 'b>;
 
-/// What is called on the result of `lock()` and gives the guard on.
+/// Methods of the result of `lock()` that return the guard.
 const PASSES: [&str; 11] = [
     "unwrap",
     "expect",
@@ -43,7 +44,7 @@ const PASSES: [&str; 11] = [
 ];
 
 impl Walker<'_, '_> {
-    /// A lock is taken: `address` is that of the call, whose value is the guard from now on.
+    /// Records the acquisition of a lock. The call at `address` has the guard as its value.
     pub(super) fn acquire(&mut self, lock: Lock, span: Span, address: usize) {
         let id = self.body.guards.len();
         self.body.guards.push(Guard {
@@ -59,7 +60,7 @@ impl Walker<'_, '_> {
         self.given.insert(address, id);
     }
 
-    /// The guard that an expression gives, if it gives one.
+    /// Returns the guard that is the value of an expression.
     pub(super) fn guard_of(&self, expression: &Expr) -> Option<usize> {
         match expression {
             Expr::MethodCall(call) => {
@@ -119,7 +120,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// The guard whose life a reference into it extends.
+    /// Returns the guard whose lifetime is extended by a reference into it.
     fn extended(&self, expression: &Expr) -> Option<usize> {
         match expression {
             Expr::Unary(unary) => self.extended(&unary.expr),
@@ -129,14 +130,14 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Where among those alive the guard in this variable is.
+    /// Returns the index in `live` of the guard in this variable.
     fn position(&self, name: &str) -> Option<usize> {
         self.live.iter().rposition(
             |live| matches!(&live.owner, Owner::Variable(variable, _) if variable == name),
         )
     }
 
-    /// The variable with a guard that is given away by naming it.
+    /// Returns the variable with a guard that an argument moves.
     pub(super) fn variable_guard(&self, argument: &Expr) -> Option<String> {
         let Expr::Path(path) = argument else {
             return None;
@@ -153,7 +154,7 @@ impl Walker<'_, '_> {
         self.body.guards[guard].name = Some(name.to_owned());
     }
 
-    /// Says whether there was a guard in the variable.
+    /// Releases the guard in a variable. Returns `true` if there was one.
     pub(super) fn release_variable(&mut self, name: &str) -> bool {
         let position = self.position(name);
         if let Some(position) = position {
@@ -178,7 +179,9 @@ impl Walker<'_, '_> {
             .retain(|live| !matches!(live.owner, Owner::Variable(_, depth) if depth >= block));
     }
 
-    /// Walks the branches of an `if` or `match`, each from the same start; alive afterwards is what is alive at the end of any of them.
+    /// Walks the branches of an `if` or `match`, each from the same start.
+    ///
+    /// A guard is alive afterwards if it is alive at the end of any branch.
     pub(super) fn branches(&mut self, branches: Vec<Branch<'_, Self>>) {
         let before = self.live.clone();
         let mut after: Vec<Live> = Vec::new();
@@ -196,7 +199,7 @@ impl Walker<'_, '_> {
         self.live = after;
     }
 
-    /// Walks a statement, at the end of which its temporaries are dropped.
+    /// Walks a statement and drops its temporaries at the end.
     pub(super) fn within_statement(&mut self, inside: impl FnOnce(&mut Self)) {
         self.statement += 1;
         let depth = self.statement;
@@ -208,7 +211,7 @@ impl Walker<'_, '_> {
     }
 }
 
-/// What a call is known by: its place in the tree.
+/// Returns the address of a node, which identifies a call.
 pub(super) fn address<T>(node: &T) -> usize {
     std::ptr::from_ref(node) as usize
 }

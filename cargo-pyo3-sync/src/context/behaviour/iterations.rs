@@ -1,4 +1,4 @@
-//! Iterations over a `PyDict`, `PySet` or `PyList`: how long they go on, and whether somebody else can have the collection.
+//! Iterations over a `PyDict`, `PySet` or `PyList`: their extent, and the origin of the collection.
 
 use proc_macro2::Span;
 use syn::{Expr, Stmt};
@@ -29,7 +29,7 @@ impl Walker<'_, '_> {
         self.body.iterations.push(iteration);
     }
 
-    /// Iterations that were begun in a statement go on to the end of it.
+    /// Ends the iterations that were started in a statement.
     pub(super) fn end_iterations(&mut self, first: usize) {
         let end = self.body.events.len();
         for iteration in &mut self.body.iterations[first..] {
@@ -39,7 +39,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Where a collection comes from, as far as the expression tells.
+    /// Returns the origin of a collection, as far as the expression shows it.
     pub(super) fn origin(&self, expression: &Expr) -> Origin {
         match expression {
             Expr::Path(path) => match path.path.get_ident().map(ToString::to_string) {
@@ -66,7 +66,7 @@ impl Walker<'_, '_> {
                 [Stmt::Expr(expression, None)] => self.origin(expression),
                 _ => Origin::Unknown,
             },
-            // `ffi!(PyObject_GetAttr(..))`, as some crates write their calls.
+            // Some crates write C API calls as `ffi!(PyObject_GetAttr(..))`.
             Expr::Macro(inner) => match inner.mac.parse_body() {
                 Ok(Expr::Call(call)) => attribute(&call).unwrap_or(Origin::Unknown),
                 _ => Origin::Unknown,
@@ -76,7 +76,10 @@ impl Walker<'_, '_> {
     }
 }
 
-/// Of a call of `PyObject_GetAttr`, what it gives. A `__dict__` is known to be the object's own, by that name or by the constant that it is in.
+/// Returns the origin of the result of `PyObject_GetAttr`.
+///
+/// A `__dict__` belongs to the object. It is recognized by that name, or by the constant that
+/// contains it.
 fn attribute(call: &syn::ExprCall) -> Option<Origin> {
     let Expr::Path(function) = &*call.func else {
         return None;

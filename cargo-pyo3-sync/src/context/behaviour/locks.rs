@@ -1,16 +1,16 @@
-//! Which calls take a lock that does not know of the interpreter, and which lock that is.
+//! Calls that acquire a lock unaware of the interpreter, and the identity of the lock.
 
 use syn::{Expr, Token, punctuated::Punctuated};
 
 use super::{Lock, Mode, Walker, text::text};
 use crate::context::{FunctionId, names::Ty};
 
-/// Which lock it is, as far as that can be told.
+/// The identity of a lock, if known.
 #[derive(Clone, Default)]
 pub(super) struct Identity {
-    /// `Type.field` or `STATIC`: equal for what can be the same lock.
+    /// `Type.field` or `STATIC`. Acquisitions with the same identity may be of the same lock.
     pub(super) lock: Option<String>,
-    /// The expression in front of the field: `self`, `other`.
+    /// The expression before the field: `self`, `other`.
     instance: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// The lock that a method call takes, if it takes one.
+    /// Returns the lock that a method call acquires.
     pub(super) fn lock_taken(
         &self,
         call: &syn::ExprMethodCall,
@@ -93,7 +93,7 @@ impl Walker<'_, '_> {
             )
         );
         let is_tokio = peeled.name.starts_with("tokio::") && method.starts_with("blocking_");
-        // Of an unknown type: `.lock().unwrap()` without arguments is a mutex of `std`.
+        // For an unknown type, `.lock().unwrap()` without arguments is a mutex of `std`.
         let looks_like_it = peeled.is_unknown() && call.args.is_empty() && unwrapped && !aware;
         if !known && !is_tokio && !looks_like_it {
             return None;
@@ -109,8 +109,10 @@ impl Walker<'_, '_> {
         })
     }
 
-    /// A function of the crate that gives a guard has taken a lock: one for each such method of an object, otherwise that of its first
-    /// argument, as far as we know.
+    /// Returns the lock that a function of the crate acquires, if it returns a guard.
+    ///
+    /// Each such method of an object has one lock. Other functions lock their first argument, as an
+    /// approximation.
     pub(super) fn lock_taken_within(
         &self,
         id: FunctionId,
@@ -133,7 +135,7 @@ impl Walker<'_, '_> {
         };
         let root = output.name.split("::").next().unwrap_or_default();
         let identity = match receiver {
-            // A lock of the crate's own, in a field or a static.
+            // A lock of the crate, in a field or a static.
             Some(receiver) if self.identity(receiver).lock.is_some() => self.identity(receiver),
             Some(receiver) => {
                 let owner = function.self_type.clone().unwrap_or_default();

@@ -1,4 +1,7 @@
-//! What the call of a method does: locks, `py.detach(..)`, initialisers of cells, parallel iterators, waits, and calls into Python.
+//! Calls of methods.
+//!
+//! These are locks, `py.detach(..)`, initializers of cells, parallel iterators, waits, and calls
+//! into Python.
 
 use syn::{Expr, visit::Visit};
 
@@ -12,8 +15,10 @@ use super::{
 use crate::context::{names::Ty, python};
 
 impl Walker<'_, '_> {
-    /// `awaited`: it gives a future, and `.await` follows. `unwrapped`: `unwrap()`, `?` or the like follows, as behind the `lock()` of
-    /// `std`.
+    /// Walks a method call.
+    ///
+    /// `awaited` is `true` if `.await` follows. `unwrapped` is `true` if `unwrap()`, `?` or a
+    /// similar operation follows, as after the `lock()` of `std`.
     pub(super) fn call_method(
         &mut self,
         call: &syn::ExprMethodCall,
@@ -82,7 +87,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// A method of another crate, of which only the name and the type of the object are known.
+    /// Walks a call of another crate's method, of which only the name and receiver type are known.
     fn call_method_of_another_crate(
         &mut self,
         call: &syn::ExprMethodCall,
@@ -122,7 +127,7 @@ impl Walker<'_, '_> {
         }
         if !awaited && let Some(kind) = wait {
             self.emit(Operation::Wait(kind, method.clone()), span);
-            // It gives back the guard that it is given.
+            // The method returns the guard that is passed to it.
             if is_condvar_wait
                 && let Some(id) = call.args.first().and_then(|first| self.guard_of(first))
             {
@@ -141,7 +146,7 @@ impl Walker<'_, '_> {
     }
 }
 
-/// `.lock().unwrap()` is known by what is called on it.
+/// Matches methods that unwrap the result of `.lock()`.
 fn unwraps(method: &syn::Ident) -> bool {
     [
         "unwrap",
@@ -163,7 +168,7 @@ fn is_detach(call: &syn::ExprMethodCall, receiver: &Ty, has_closure: bool) -> bo
         && (receiver.is("pyo3::Python") || looks_like_it)
 }
 
-/// Whether it runs the initialiser of a cell of `std`, `once_cell` or `parking_lot`, or of one of unknown type.
+/// Matches initializing calls on a `OnceLock`, `OnceCell`, `Once`, or unknown type.
 fn fills_cell(call: &syn::ExprMethodCall, receiver: &Ty) -> bool {
     let method = call.method.to_string();
     matches!(
@@ -176,7 +181,7 @@ fn fills_cell(call: &syn::ExprMethodCall, receiver: &Ty) -> bool {
         )
 }
 
-/// The types of the parameters of closures: those of iterators, options and results know what they are given.
+/// Returns the parameter types of closures passed to iterators, options and results.
 fn given_to_closures(receiver: &Ty, method: &str) -> Vec<Ty> {
     match (receiver.name.as_str(), method) {
         ("std::Option" | "std::Result", "map_err" | "or_else" | "unwrap_or_else") => Vec::new(),

@@ -1,18 +1,21 @@
-//! What a function does that has to do with threads and the interpreter, in the order in which it stands there: locks it takes and how long
-//! their guards live, calls into Python, attaching and detaching, waits, initialisers of cells, calls of other functions of the crate.
+//! The events of a function that concern threads and the interpreter.
 //!
-//! All rules about behaviour look at these events, and none at syntax. A body is read once, from top to bottom, by an abstract
-//! interpreter: it keeps what is so at the place it has come to (is the thread attached, which guards are alive, what do the variables
-//! hold), and each event is written down with that.
+//! Events are acquisitions of locks, calls into Python, attaching and detaching, waits,
+//! initializers of cells, and calls of other functions of the crate. Rules about behavior use these
+//! events, not syntax.
 //!
-//! - `events`: the outcome.
-//! - `walk`: the order in which expressions are evaluated, and the scopes of variables.
-//! - `divergence`: branches that never come to their end.
-//! - `function_calls`, `method_calls`, `crate_calls`: what calls do.
-//! - `closures`: in which thread a closure runs, and when.
-//! - `locks`: which calls take a lock, and which lock that is.
-//! - `guards`: how long it is held.
-//! - `iterations`, `drops`: what happens to collections of Python objects.
+//! An abstract interpreter reads each body once, from top to bottom. It tracks whether the thread
+//! is attached, which guards are alive, and what variables hold, and records this state with each
+//! event.
+//!
+//! - `events`: the events.
+//! - `walk`: the order of evaluation, and the scopes of variables.
+//! - `divergence`: branches that diverge.
+//! - `function_calls`, `method_calls`, `crate_calls`: calls.
+//! - `closures`: the time and thread in which a closure runs.
+//! - `locks`: calls that acquire a lock, and the identity of the lock.
+//! - `guards`: the lifetimes of guards.
+//! - `iterations`, `drops`: operations on collections of Python objects.
 //! - `detaching`: functions of the crate that detach for their callers.
 
 mod closures;
@@ -70,7 +73,7 @@ pub fn of_function(index: &Index<'_>, id: FunctionId, detaching: &HashSet<Functi
         };
         walker.origins.insert(name.clone(), origin);
     }
-    // Patterns among the parameters.
+    // Parameters that are patterns.
     for input in &function.signature.inputs {
         if let syn::FnArg::Typed(parameter) = input
             && !matches!(*parameter.pat, Pat::Ident(_))
@@ -83,7 +86,7 @@ pub fn of_function(index: &Index<'_>, id: FunctionId, detaching: &HashSet<Functi
     walker.body
 }
 
-/// Reads the initialiser of a static.
+/// Reads the initializer of a static.
 pub fn of_static(index: &Index<'_>, id: usize, detaching: &HashSet<FunctionId>) -> Body {
     let item = &index.statics[id];
     let mut walker = Walker::new(index, item.scope, item.place.file, None, detaching);
@@ -100,7 +103,7 @@ pub fn of_static(index: &Index<'_>, id: usize, detaching: &HashSet<FunctionId>) 
     walker.body
 }
 
-/// Where the reader of a body has come to, and what is so there.
+/// The current position in a body, and the state there.
 struct Walker<'i, 'a> {
     index: &'i Index<'a>,
     scope: usize,
@@ -108,24 +111,24 @@ struct Walker<'i, 'a> {
     self_type: Option<String>,
     detaching: &'i HashSet<FunctionId>,
     locals: Locals,
-    /// Variables that hold a lock which has an identity: clones of an `Arc`, references.
+    /// Variables that hold a lock with an identity: clones of an `Arc`, references.
     locks: HashMap<String, Identity>,
-    /// Where what variables hold comes from.
+    /// The origins of the values of variables.
     origins: HashMap<String, Origin>,
     body: Body,
     state: State,
     elsewhere: bool,
-    /// How many critical sections it is in.
+    /// The number of enclosing critical sections.
     critical: usize,
     initialiser: Option<usize>,
     parallel: Option<usize>,
     live: Vec<Live>,
-    /// How deep it is in statements, and in blocks.
+    /// The nesting depth of statements, and of blocks.
     statement: usize,
     block: usize,
-    /// The guard that a call gave, by the address of the call in the tree.
+    /// Maps the address of a call in the tree to the guard that it returned.
     given: HashMap<usize, usize>,
-    /// What was parsed from macros is kept, so that no address comes twice.
+    /// Trees parsed from macros. Keeping them prevents reuse of addresses.
     parsed: Vec<Parsed>,
 }
 
@@ -196,7 +199,7 @@ impl<'i, 'a> Walker<'i, 'a> {
         infer::bind(&mut self.locals, pattern, ty, &within, &written);
     }
 
-    /// As `bind`, and what the variables hold comes from where the whole came from.
+    /// Binds a pattern as `bind` does, with the origin of `whole` for each variable.
     fn bind_part_of(&mut self, pattern: &Pat, whole: &Expr, ty: &Ty) {
         struct Names(Vec<String>);
         impl<'ast> Visit<'ast> for Names {
@@ -213,7 +216,7 @@ impl<'i, 'a> Walker<'i, 'a> {
         }
     }
 
-    /// The function of the crate that a path names.
+    /// Returns the function of the crate that a path names.
     fn callee(&self, path: &syn::Path) -> Option<FunctionId> {
         self.index
             .callee(self.scope, path, self.self_type.as_deref())

@@ -1,8 +1,8 @@
-//! Source text of expressions, for messages and to compare them.
+//! Source text of expressions, for messages and comparison.
 
 use syn::Expr;
 
-/// Source text of a short expression, as far as it matters which one it is.
+/// Returns the source text of a short expression, enough to identify it.
 pub fn text(expression: &Expr) -> String {
     match expression {
         Expr::Path(path) => {

@@ -1,6 +1,7 @@
-//! The walk over a body, in the order in which Rust evaluates it: scopes of variables, ends of statements, branches, loops.
+//! The walk over a body, in the order of evaluation.
 //!
-//! What calls do is in `function_calls` and `method_calls`.
+//! It covers scopes of variables, ends of statements, branches and loops. `function_calls` and
+//! `method_calls` handle calls.
 
 use syn::{
     Expr, Pat, Stmt, Token,
@@ -19,7 +20,7 @@ use super::{
 use crate::context::{index::carries_token, infer::element, names::Ty};
 
 impl<'ast> Visit<'ast> for Walker<'_, '_> {
-    /// Items within functions are functions of their own.
+    /// Skips items within functions, which the index lists as functions of their own.
     fn visit_item(&mut self, _: &'ast syn::Item) {}
 
     fn visit_block(&mut self, block: &'ast syn::Block) {
@@ -115,7 +116,7 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
         self.on_another_thread(|walker| walker.visit_block(&block.block));
     }
 
-    /// One that is kept in a variable: what is held here need not be held when it is called.
+    /// Walks a stored closure. It may be called after this function has released its guards.
     fn visit_expr_closure(&mut self, closure: &'ast syn::ExprClosure) {
         let live = std::mem::take(&mut self.live);
         self.closure(closure, &[]);
@@ -266,7 +267,7 @@ impl<'ast> Visit<'ast> for Walker<'_, '_> {
     }
 }
 
-/// The variable that gets the guard, if the value is one.
+/// Returns the variable that a guard is bound to.
 fn variable(pattern: &Pat) -> Option<String> {
     match pattern {
         Pat::Ident(name) => Some(name.ident.to_string()),
@@ -283,7 +284,7 @@ fn variable(pattern: &Pat) -> Option<String> {
     }
 }
 
-/// Whether the temporaries of a condition live on in the branch.
+/// Returns `true` if the temporaries of a condition live to the end of the branch.
 fn has_let(condition: &Expr) -> bool {
     match condition {
         Expr::Let(_) => true,
