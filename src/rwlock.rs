@@ -58,7 +58,8 @@ use crate::{
 ///
 /// # Reading and writing on one thread
 ///
-/// - A thread that reads may read again. It never waits for that, not even behind a writer that waits for it.
+/// - A thread that reads may read again. This never blocks, not even while a writer waits. It holds
+///   only for the thread that owns the guard: see [below](#helper-threads).
 /// - A thread that reads and asks to write would wait for itself. [`write`](Self::write) panics,
 ///   [`write_checked`](Self::write_checked) is an error. It is easy to do in one statement, since the guards of a statement live to its
 ///   end:
@@ -85,6 +86,17 @@ use crate::{
 /// Cycles of several threads, through readers as well as writers and through other locks of this crate, are reported to one of
 /// them.
 ///
+/// # Helper threads
+///
+/// A reader may lend the data to helper threads, for example to those of a thread pool. A helper
+/// thread must use the borrowed `&T`, and not call [`read`](Self::read). If a writer waits for the
+/// reader, that `read` blocks behind the writer; the writer waits for the reader, and the reader
+/// waits for the helper thread. This deadlock is not reported: the lock cannot see that a thread
+/// waits for another one by other means. [`try_read`](Self::try_read) returns `None` in that case.
+///
+/// There is no `read_recursive`, which would not wait behind a waiting writer: threads that use it
+/// in turn can starve writers.
+///
 /// # Fairness
 ///
 /// A writer that waits keeps new readers out, so readers cannot starve it. A reader or writer that has slept for a millisecond has its turn
@@ -100,7 +112,8 @@ use crate::{
 ///
 /// What is said at [`PyMutex`](crate::PyMutex#not-here) of poison, of signals in waits with a limit, of the `*_fair` forms and of locking
 /// without a guard holds here too. Of `lock_api`: upgradable readers, a lock of their own for something that [`write`](Self::write)
-/// does as well when writes are few; `read_recursive`, since [`read`](Self::read) is; `is_locked_exclusive` is
+/// does as well when writes are few; `read_recursive`, for the reason given under
+/// [Helper threads](#helper-threads); `is_locked_exclusive` is
 /// [`is_write_locked`](Self::is_write_locked).
 pub struct PyRwLock<T: ?Sized> {
     raw: RawRwLock,
@@ -258,7 +271,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for reading if that needs no waiting.
     ///
-    /// Gives `None` if a thread writes, or waits to write.
+    /// Returns `None` if a thread writes or waits to write, unless this thread reads already. A
+    /// failed attempt blocks no other thread and wakes none.
     #[inline]
     #[track_caller]
     pub fn try_read<'a>(&'a self, py: Python<'a>) -> Option<PyRwLockReadGuard<'a, T>> {
@@ -512,7 +526,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for writing if that needs no waiting.
     ///
-    /// Gives `None` if a thread reads or writes, this one included, or if the lock is reserved for others.
+    /// Returns `None` if a thread reads, writes or waits to write, this one included, or if the
+    /// lock is reserved for other threads. A failed attempt blocks no other thread and wakes none.
     #[inline]
     #[track_caller]
     pub fn try_write<'a>(&'a self, py: Python<'a>) -> Option<PyRwLockWriteGuard<'a, T>> {
