@@ -1,8 +1,24 @@
 //! The state machine of the read-write lock, without the data that it guards.
 //!
 //! A word for the writers, as that of a mutex; the readers are in the slots of their threads
-//! ([`readers`]). To write is to become the owner of the word, which keeps new readers out, and then to wait until the
-//! readers that there are have left. So a writer waits for the readers it found, and for none that come after it.
+//! ([`readers`]). A writer becomes the owner of the word, which keeps new readers out, and then
+//! waits until the present readers have left.
+//!
+//! # Failed attempts
+//!
+//! A failed `try_read` or `try_write` leaves no trace (I11), and fails only if at some moment
+//! during the call another thread held the lock, or waited to write, or had it reserved:
+//!
+//! - `try_read` enters no slot while the word has an owner. If a writer becomes the owner at the
+//!   same moment, the reader withdraws before it is in a slot, where no writer sleeps for it and no
+//!   `try_write` fails because of it.
+//! - `try_write` looks for readers before it claims the word. If it finds one only afterwards, it
+//!   restores the word. Until it knows, the word is [`TRYING`], and readers and writers wait for
+//!   the outcome. So a reader is not refused by a `try_write` that fails itself: of two attempts
+//!   that exclude each other one succeeds.
+//!
+//! A blocked reader is in no slot either. A writer that stops waiting for readers unparks the
+//! threads that its claim kept out, and reserves the lock for none of them.
 
 use std::{
     mem,
@@ -12,13 +28,15 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::Backoff;
 use pyo3::Python;
 
 use crate::{
+    build_config::FREE_THREADED,
     deadlock::LockKind,
     wait::{
         self, Crowd, FLAG, Front, Holders, PARKED, Patience, Pending, RESERVATION, Refusal,
-        ThreadId, UNOWNED, Waiter, Word, fork,
+        SECOND_FLAG, ThreadId, UNOWNED, Waiter, Word, fork,
         readers::{self, Entry, LockId},
     },
 };
@@ -26,11 +44,14 @@ use crate::{
 /// A thread panicked while it was the owner.
 const POISONED: u64 = FLAG;
 
+/// The owner is in the middle of a `try_write`, and looks for readers.
+const TRYING: u64 = SECOND_FLAG;
+
 /// The bits that say who may become the owner.
 const RIGHT: u64 = !(POISONED | PARKED);
 
-/// How long a writer that waits for readers sleeps at first. The reason is told in [`readers`]; any time is enough in which a
-/// processor writes back what it has stored.
+/// Length of a writer's first sleep behind readers. Any time suffices in which a processor makes
+/// its stores visible: see [`readers`].
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
 
 /// Sleepers of three kinds, at three addresses that have one queue.
@@ -52,27 +73,32 @@ pub(super) struct RawRwLock {
     /// | thread | 1 | *reserved*: no owner, and of those who want to write only that thread may be the next | the owner, who unlocks with a writer asleep that has waited for a millisecond |
     /// | 0 | 1 | *reserved for readers*: no owner, and nobody becomes it before `awaited_readers` have come | the owner, who unlocks with a reader asleep that has waited for a millisecond |
     ///
-    /// Readers come in whenever there is no owner. A reservation that is not used within [`RESERVATION`] may be passed over by
-    /// any thread that saw it all that time; one for threads that a fork left behind, by any thread, and so may every one at exit,
-    /// when those that it is for cannot attach any more.
+    /// With `TRYING`, the thread looks for readers after it has claimed the word, and then becomes
+    /// the owner or restores the word. That takes a few instructions, in which it neither detaches
+    /// nor reaches a safe point, so other threads spin. They only load such a word: its thread ends
+    /// the state with a plain store. If that thread was lost to a fork, the word counts as free.
+    /// Not used with a GIL, where no other attached thread would see it.
+    ///
+    /// Readers enter whenever there is no owner. A reservation expires for a thread that has seen
+    /// it for [`RESERVATION`]. One for threads lost to a fork is ignored, and so is any at exit.
     ///
     /// | flag | meaning | set | cleared |
     /// |---|---|---|---|
     /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread that enters the queue, under its lock | by whoever takes the last one off the queue |
     /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
     word: Word,
-    /// Whether the owner only waits until those who read have left. If it never comes back, because a fork left it behind or the interpreter
-    /// is shutting down, it counts as none.
+    /// Set while the owner waits for readers to leave. Ignored if that writer was lost to a fork or
+    /// to finalization.
     pending: Pending,
     /// The [`LockId`], or 0 before somebody reads or writes for the first time.
     id: AtomicU64,
     /// Of the readers that a reservation is for, those that have not come yet.
     awaited_readers: AtomicU32,
-    /// The [process](fork::process) in which that reservation was made: in the child of a fork it is for nobody.
+    /// The [process](fork::process) in which that reservation was made. It is ignored in others.
     reserved_in: AtomicU32,
 }
 
-/// An owner that waits until the readers have left. Gives the word up when it is dropped.
+/// An owner that waits until the readers have left. Unlocks when it is dropped.
 struct WaitsToWrite<'a> {
     raw: &'a RawRwLock,
     py: Python<'a>,
@@ -81,8 +107,7 @@ struct WaitsToWrite<'a> {
 impl Drop for WaitsToWrite<'_> {
     fn drop(&mut self) {
         self.raw.pending.end(self.py);
-        // SAFETY: this thread owns the word, and has made no reference to the data.
-        unsafe { self.raw.unlock_write(self.py) };
+        self.raw.give_up_writing(self.py);
     }
 }
 
@@ -129,39 +154,77 @@ impl RawRwLock {
         self.word.address() + sleepers as usize
     }
 
-    /// Whether the calling thread may read, having just entered that it does.
+    /// Enters the lock as a reader, unless it has an owner and the calling thread does not read it
+    /// already.
     #[inline]
-    fn may_read(&self, entry: &Entry) -> bool {
-        // Sequentially consistent: see `readers`. And it takes over what the last owner wrote.
-        entry.is_nested() || Word::owner(self.word.load(Ordering::SeqCst)).is_none()
+    fn enter(&self) -> Option<Entry> {
+        Entry::enter_if(self.id(), || {
+            // Sequentially consistent: see `readers`. It also acquires what the last owner wrote.
+            Word::owner(self.word.load(Ordering::SeqCst)).is_none()
+        })
     }
 
     fn waiter(&self, patience: Patience, asked_at: &'static Location<'static>) -> Waiter<'_> {
         Waiter::new(&self.word, LockKind::RwLock, patience, asked_at).with_pending(&self.pending)
     }
 
-    /// The owner, unless it is one that a fork left behind while it waited: whatever else the word says, it is to be had then.
-    fn owner(&self, bits: u64) -> Option<ThreadId> {
-        Word::owner(bits).filter(|owner| !(owner.is_gone() && self.pending.is(*owner)))
+    /// Loads the word after any `try_write` in progress has ended. Shows [`TRYING`] only if its
+    /// thread was lost to a fork.
+    #[inline]
+    fn settled(&self) -> u64 {
+        let bits = self.word.load(Ordering::Relaxed);
+        if FREE_THREADED && bits & TRYING != 0 {
+            self.settle()
+        } else {
+            bits
+        }
     }
 
-    /// Frees the word, seen as `bits`, from an owner that waits, and will never come back. Gives false if that is not so.
+    /// Spins, attached: see [`RawRwLock::word`]. It lasts only if the system preempts the thread
+    /// that tries, and then `snooze` yields.
+    #[cold]
+    fn settle(&self) -> u64 {
+        let backoff = Backoff::new();
+        loop {
+            let bits = self.word.load(Ordering::Relaxed);
+            if bits & TRYING == 0 || self.owner(bits).is_none() {
+                return bits;
+            }
+            backoff.snooze();
+        }
+    }
+
+    /// Returns whether the owner in `bits` has not used the data yet.
+    fn is_pending(&self, owner: ThreadId, bits: u64) -> bool {
+        bits & TRYING != 0 || self.pending.is(owner)
+    }
+
+    /// Returns the owner, unless it was lost to a fork before it had used the data: the lock is
+    /// free then.
+    fn owner(&self, bits: u64) -> Option<ThreadId> {
+        Word::owner(bits).filter(|owner| !(owner.is_gone() && self.is_pending(*owner, bits)))
+    }
+
+    /// Frees the word, loaded as `bits`, from an owner that has not used the data and was lost to a
+    /// fork or to finalization. Returns whether there was one.
     #[cold]
     #[inline(never)]
     fn free_from_pending(&self, py: Python<'_>, bits: u64) -> bool {
-        let Some(owner) = Word::owner(bits).filter(|owner| self.pending.is(*owner)) else {
+        let pending = |owner: &ThreadId| self.is_pending(*owner, bits);
+        let Some(owner) = Word::owner(bits).filter(pending) else {
             return false;
         };
         // Only one thread is left at exit.
         if !owner.is_gone() && (owner == ThreadId::current() || !wait::is_finalizing(py)) {
             return false;
         }
-        // No thread that sleeps behind that owner can come back either. If this fails another thread was quicker.
+        // The threads parked behind that owner do not exist either. If this fails, another thread
+        // was quicker.
         let _ = self.word.release(py, bits, bits & (POISONED | PARKED));
         true
     }
 
-    /// Begins to read.
+    /// Locks for reading.
     #[inline]
     pub(super) fn read(
         &self,
@@ -169,47 +232,43 @@ impl RawRwLock {
         patience: impl FnOnce() -> Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<Entry, Refusal> {
-        let entry = Entry::new(self.id());
-        if self.may_read(&entry) {
-            return Ok(entry);
+        match self.enter() {
+            Some(entry) => Ok(entry),
+            None => self.read_slow(py, patience(), asked_at),
         }
-        self.read_slow(py, entry, patience(), asked_at)
     }
 
     #[cold]
     fn read_slow(
         &self,
         py: Python<'_>,
-        entry: Entry,
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<Entry, Refusal> {
-        self.leave(entry);
         let mut waiter = self.waiter(patience, asked_at);
         let mut has_slept = false;
         loop {
-            let bits = self.word.load(Ordering::Relaxed);
+            let bits = self.settled();
             if self.free_from_pending(py, bits) {
                 continue;
             }
             if Word::owner(bits).is_none() {
-                let entry = Entry::new(self.id());
-                let may_read = self.may_read(&entry);
+                let entry = self.enter();
                 if has_slept {
                     self.reader_has_come(py);
                 }
-                if may_read {
+                if let Some(entry) = entry {
                     return Ok(entry);
                 }
                 has_slept = false;
-                self.leave(entry);
                 continue;
             }
             if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
             let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, || {
-                self.word.mark(py, |now| self.owner(now).is_some())
+                let is_owned = |now| now & TRYING == 0 && self.owner(now).is_some();
+                self.word.mark(py, is_owned)
             });
             if let Err(refusal) = slept {
                 // Perhaps it was woken at the same time, and is waited for.
@@ -220,23 +279,40 @@ impl RawRwLock {
         }
     }
 
-    /// Begins to read if that needs no waiting.
+    /// Locks for reading, without waiting for readers or writers.
     #[inline]
     pub(super) fn try_read(&self, py: Python<'_>) -> Option<Entry> {
-        loop {
-            let entry = Entry::new(self.id());
-            if self.may_read(&entry) {
-                return Some(entry);
+        // Before entering: a failed attempt leaves no trace.
+        if Word::owner(self.word.load(Ordering::Relaxed)).is_none() {
+            let entry = self.enter();
+            if entry.is_some() {
+                return entry;
             }
-            self.leave(entry);
-            if !self.free_from_pending(py, self.word.load(Ordering::Relaxed)) {
+        }
+        self.try_read_slow(py)
+    }
+
+    #[cold]
+    fn try_read_slow(&self, py: Python<'_>) -> Option<Entry> {
+        let again = Entry::again(self.id());
+        if again.is_some() {
+            return again;
+        }
+        loop {
+            let bits = self.settled();
+            if Word::owner(bits).is_none() {
+                let entry = self.enter();
+                if entry.is_some() {
+                    return entry;
+                }
+            } else if !self.free_from_pending(py, bits) {
                 return None;
             }
         }
     }
 
-    /// Counts a reader that was woken. It may not be one that the reservation is for, or may have come already: then the
-    /// reservation ends a little early.
+    /// Counts a reader that was woken. It may not be one that the reservation is for, or may have
+    /// come already: then the reservation ends a little early.
     fn reader_has_come(&self, py: Python<'_>) {
         // Relaxed: the count guards no data.
         if self.word.load(Ordering::Relaxed) & RIGHT != UNOWNED {
@@ -283,8 +359,9 @@ impl RawRwLock {
         if !entry.leave() {
             return;
         }
-        // The processor may let the look pass the store before it, by a moment, with which the owner reckons ([`readers`]). The
-        // compiler must not: it could move the look up to where reading began.
+        // The processor may let the look pass the store before it, by a moment, with which the
+        // owner reckons ([`readers`]). The compiler must not: it could move the look up to where
+        // reading began.
         compiler_fence(Ordering::SeqCst);
         // Relaxed: as told there. An owner can only be one that waits for readers to leave.
         if Word::owner(self.word.load(Ordering::Relaxed)).is_some() {
@@ -329,7 +406,7 @@ impl RawRwLock {
         // The right that this thread has watched for the whole length of a reservation.
         let mut expired = None;
         loop {
-            let bits = self.word.load(Ordering::Relaxed);
+            let bits = self.settled();
             if self.free_from_pending(py, bits) {
                 continue;
             }
@@ -347,7 +424,8 @@ impl RawRwLock {
             let pause = reserved.then_some(RESERVATION);
             let pause_is_over = waiter.sleep(py, self.address(Sleepers::Writers), pause, || {
                 self.word.mark(py, |now| {
-                    !matches!(self.look(now, me, expired), Look::Available)
+                    now & TRYING == 0
+                        && !matches!(self.look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
                 })
             })?;
@@ -387,7 +465,8 @@ impl RawRwLock {
         }
         let right = bits & RIGHT;
         let is_mine = match right {
-            // Relaxed: it guards no data. Whoever does not see yet what was stored with the word passes the readers over.
+            // Relaxed: it guards no data. A thread that loads an older value ignores the
+            // reservation.
             UNOWNED => self.reserved_in.load(Ordering::Relaxed) != fork::process(),
             _ => ThreadId::from_bits(bits).is_none_or(|other| other == me || other.is_gone()),
         };
@@ -398,29 +477,39 @@ impl RawRwLock {
         }
     }
 
-    /// Becomes the one that writes if that needs no waiting.
+    /// Locks for writing, without waiting for readers or writers.
     #[inline]
     pub(super) fn try_write(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
         let me = ThreadId::current();
+        let id = self.id();
         loop {
-            let bits = self.word.load(Ordering::Relaxed);
+            let bits = self.settled();
             match self.look(bits, me, None) {
-                Look::Owned if self.free_from_pending(py, bits) => {}
+                Look::Owned if self.free_from_pending(py, bits) => continue,
                 Look::Owned => return false,
                 Look::Reserved if !wait::is_finalizing(py) => return false,
-                Look::Available | Look::Reserved => {
-                    if self.take(py, bits, me, asked_at) {
-                        break;
-                    }
-                }
+                Look::Available | Look::Reserved => {}
             }
+            // Before the claim: a failed attempt leaves no trace.
+            if readers::is_read(id) {
+                return false;
+            }
+            if !FREE_THREADED {
+                // No other attached thread runs between the two lines.
+                return self.take(py, bits, me, asked_at);
+            }
+            let owned = me.bits() | bits & (PARKED | POISONED);
+            if self.word.claim(py, bits, owned | TRYING).is_err() {
+                continue;
+            }
+            let succeeded = !readers::is_read(id);
+            // No other thread writes a word that is `TRYING`.
+            self.word.publish(py, if succeeded { owned } else { bits });
+            if succeeded {
+                self.word.note_taken(asked_at);
+            }
+            return succeeded;
         }
-        let succeeded = !readers::is_read(self.id());
-        if !succeeded {
-            // SAFETY: this thread owns the word, and has made no reference to the data.
-            unsafe { self.unlock_write(py) };
-        }
-        succeeded
     }
 
     /// Makes `me` the owner of a lock that was seen as `bits`, keeping the flags.
@@ -439,22 +528,34 @@ impl RawRwLock {
         taken
     }
 
-    /// Stops writing.
+    /// Unlocks after writing.
     ///
     /// # Safety
     ///
-    /// The calling thread owns the word, and no reference to what the lock guards is used any more.
+    /// - The calling thread owns the word.
+    /// - It uses no reference to the data any more.
     #[inline]
     pub(super) unsafe fn unlock_write(&self, py: Python<'_>) {
         let mine = ThreadId::current().bits();
         if self.word.release(py, mine, 0).is_err() {
-            self.unlock_write_slow(py);
+            self.unlock_write_slow(py, |crowd, first| self.after_writing(crowd, first));
         }
     }
 
-    /// Gives the word up with sleepers to look after, or a flag to keep.
+    /// Unlocks without having written. Makes no reservation: a failed attempt decides nothing for
+    /// others.
     #[cold]
-    fn unlock_write_slow(&self, py: Python<'_>) {
+    fn give_up_writing(&self, py: Python<'_>) {
+        self.unlock_write_slow(py, |_, first| {
+            let parked = first.is_some_and(|first| first.others);
+            if parked { PARKED } else { 0 }
+        });
+    }
+
+    /// Unlocks with threads to unpark, or a flag to keep. `next` returns the next word, without
+    /// `POISONED`.
+    #[cold]
+    fn unlock_write_slow(&self, py: Python<'_>, next: impl FnOnce(Crowd, Option<Front>) -> u64) {
         let mine = self.word.load(Ordering::Relaxed);
         if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
             return;
@@ -465,7 +566,7 @@ impl RawRwLock {
         );
         // All readers, since they can all go on, and one writer, which goes on after them.
         wait::unpark_all_and_one(readers, writers, |crowd, first| {
-            let next = self.after_writing(crowd, first);
+            let next = next(crowd, first);
             self.word.update(py, |bits| next | bits & POISONED);
         });
     }
@@ -473,7 +574,7 @@ impl RawRwLock {
     /// What the word is, without `POISONED`, when the owner lets go.
     fn after_writing(&self, readers: Crowd, writer: Option<Front>) -> u64 {
         if readers.is_due {
-            // Relaxed: they guard no data, and are read by those that see the word which is stored next.
+            // Relaxed: they guard no data. The word is stored after them.
             self.awaited_readers.store(readers.size, Ordering::Relaxed);
             self.reserved_in.store(fork::process(), Ordering::Relaxed);
             // That writer sleeps on, for the length of the reservation, and must not be forgotten.
@@ -486,7 +587,8 @@ impl RawRwLock {
     ///
     /// # Safety
     ///
-    /// The calling thread owns the word, and uses no exclusive reference to what the lock guards any more.
+    /// The calling thread owns the word, and uses no exclusive reference to what the lock guards
+    /// any more.
     pub(super) unsafe fn downgrade(&self, py: Python<'_>) -> Entry {
         // Before the word is given up: the next writer sees the slot filled.
         let entry = Entry::new(self.id());
@@ -495,8 +597,8 @@ impl RawRwLock {
         entry
     }
 
-    /// [`unlock_write`](Self::unlock_write) by a guard, which poisons the lock if its thread has begun to panic since it was
-    /// locked.
+    /// [`unlock_write`](Self::unlock_write) by a guard, which poisons the lock if its thread has
+    /// begun to panic since it was locked.
     ///
     /// # Safety
     ///
@@ -510,14 +612,15 @@ impl RawRwLock {
         unsafe { self.unlock_write(py) }
     }
 
-    /// Becomes the one that writes where a fork left behind the owner, or readers, and nobody else reads; and poisons the lock.
+    /// Locks for writing and poisons the lock, if its owner or all of its readers were lost to a
+    /// fork.
     pub(super) fn take_abandoned(
         &self,
         py: Python<'_>,
         asked_at: &'static Location<'static>,
     ) -> bool {
         let had_owner = loop {
-            let bits = self.word.load(Ordering::Relaxed);
+            let bits = self.settled();
             if self.free_from_pending(py, bits) {
                 continue;
             }
@@ -532,12 +635,10 @@ impl RawRwLock {
                 break owner.is_some();
             }
         };
-        // While an owner was in the word nobody could come in, so those who are seen now are about to withdraw: the lock must not be
-        // given up for them, with the data as the owner left them. Where there was none, somebody may have come in before
-        // this thread took the lock.
+        // No thread can have entered while the word had an owner. Where it had none, a reader may
+        // have entered before this thread took the lock.
         if !had_owner && self.readers().1 {
-            // SAFETY: this thread owns the word, and has made no reference to the data.
-            unsafe { self.unlock_write(py) };
+            self.give_up_writing(py);
             return false;
         }
         readers::forget_gone_readers(self.id());
@@ -562,7 +663,9 @@ impl RawRwLock {
     }
 
     pub(super) fn clear_poison(&self, py: Python<'_>) {
-        self.word.update(py, |bits| bits & !POISONED);
+        // Not while a thread tries to write: it would restore the flag.
+        let clear = |bits| self.word.release(py, bits, bits & !POISONED);
+        while clear(self.settled()).is_err() {}
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
@@ -570,8 +673,10 @@ impl RawRwLock {
     }
 
     pub(super) fn has_owner(&self) -> bool {
-        // Acquire: the garbage collector reads the data after a negative answer.
-        self.owner(self.word.load(Ordering::Acquire)).is_some()
+        // Acquire: the garbage collector reads the data after a negative answer. A thread that
+        // tries to write owns nothing yet; while the world is stopped there is none.
+        let bits = self.word.load(Ordering::Acquire);
+        bits & TRYING == 0 && self.owner(bits).is_some()
     }
 
     pub(super) fn has_readers(&self) -> bool {

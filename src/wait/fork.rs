@@ -3,15 +3,16 @@
 //! The child has one thread, a copy of the one that forked, and a copy of all memory as it was at that moment: with
 //! queues of threads that do not exist, behind locks that such threads may hold. Three handlers see to that:
 //!
-//! - *before* the fork, the forking thread takes the lock of every queue, of the graph and of the registry. What
-//!   they guard is then in order, and they belong to the one thread that will be there.
+//! - *before* the fork, the forking thread takes the lock of every queue, of the graph, of the
+//!   registry and of the list of reader records. What they guard is then consistent, and the locks
+//!   belong to the one thread of the child.
 //! - *after* it the parent releases them: its sleepers have noticed nothing.
 //! - The child forgets all sleepers, edges and threads but its own, notes that all older ids are of threads that are
 //!   gone ([`ThreadId::is_gone`]), and releases the locks.
 //!
-//! The records of readers ([`readers`](super::readers)) need none of this: they can be read at any moment. What the threads that are
-//! gone were reading stays entered, and is reported to whoever wants to write: a reader may have lent the data to the thread that
-//! survives.
+//! In the list of reader records ([`readers`](super::readers)) the child keeps those of gone
+//! threads that read. They are reported to writers: a reader may have lent the data to the
+//! surviving thread.
 //!
 //! The words of the locks stay as they are. A primitive that finds an owner that is gone knows what to do: a cell starts
 //! over, a mutex reports, and a read-write lock too, unless that owner only waited for readers to leave
@@ -32,12 +33,13 @@ mod handlers {
         },
     };
 
-    use crate::wait::{ThreadId, graph, park, threads};
+    use crate::wait::{ThreadId, graph, park, readers, threads};
 
     struct Held {
         queues: Vec<MutexGuard<'static, park::Queue>>,
         graph: MutexGuard<'static, graph::Graph>,
         registry: MutexGuard<'static, Option<threads::Registry>>,
+        records: MutexGuard<'static, readers::List>,
     }
 
     /// What the forking thread holds between the handlers.
@@ -66,12 +68,14 @@ mod handlers {
         let registry = threads::lock_registry();
         let graph = graph::lock_graph();
         let queues = park::lock_all_queues();
+        let records = readers::lock_list();
         // SAFETY: all locks are held, so no other thread is between the handlers.
         let slot = unsafe { &mut *HELD.0.get() };
         *slot = Some(Held {
             queues,
             graph,
             registry,
+            records,
         });
     }
 
@@ -100,6 +104,7 @@ mod handlers {
         if let Some(registry) = held.registry.as_mut() {
             registry.retain(|id, _| !id.is_gone());
         }
+        held.records.forget_gone_threads();
     }
 }
 

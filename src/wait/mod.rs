@@ -72,7 +72,7 @@ pub(crate) use self::{
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly},
     thread_id::ThreadId,
     threads::{known, with_ident},
-    word::{FLAG, PARKED, Pending, UNOWNED, Word},
+    word::{FLAG, PARKED, Pending, SECOND_FLAG, UNOWNED, Word},
 };
 use self::{
     graph::{Published, Wanted},

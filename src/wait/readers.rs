@@ -1,51 +1,96 @@
-//! Who reads what: the read sides of all locks that have one, in the open.
+//! Per-thread reader slots (BRAVO): which thread reads which lock.
 //!
-//! A lock that counts its readers in a word of its own makes every reader write that word, and two processors that only
-//! read hand its cache line to and fro all the time. Here a reader writes in a place of its thread's own: it enters the id of the
-//! lock in a *slot*. Whoever wants to write to the lock looks through the slots of all threads. So reading scales with
-//! the threads, and writing costs a look at each of them. The idea is BRAVO's (Dave Dice and Alex Kogan, "BRAVO: Biased Locking for
-//! Reader-Writer Locks", USENIX ATC 2019), which has one table of slots for the process; with slots for each thread no two
-//! threads ever write to one cache line, a thread knows what it reads, and others can tell who the readers are.
+//! A lock that counts its readers in a word of its own makes all of them write to one cache line.
+//! Here a reader stores the id of the lock in a *slot* of its own thread, and a writer scans the
+//! slots of all threads. Reading scales with the threads; writing costs one scan. The idea is
+//! BRAVO's (Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC
+//! 2019), which uses one table for the process. Slots of each thread share no cache line with those
+//! of another, and identify the readers.
 //!
-//! # Why a writer misses no reader
+//! # Entering
 //!
-//! A reader enters the slot, then looks whether the lock has an owner. A writer makes itself the owner, then looks through the
-//! slots. All four are sequentially consistent, so they have an order that all threads agree on, and in it one of the two comes
-//! second and sees the other. That costs the reader its one read-modify-write operation. With a GIL attached threads
-//! take turns, and plain stores and loads do.
+//! 1. The reader announces the lock in [`Record::entering`].
+//! 2. It loads the word of the lock. If the lock has an owner, it clears the announcement and has
+//!    not read.
+//! 3. Otherwise it stores the lock in a slot, and then clears the announcement.
 //!
-//! To leave, a reader clears the slot with a plain store and looks for an owner. Here the two may pass each other: a
-//! reader that saw no owner leaves, and the writer, which does not see the slot cleared yet, goes to sleep. Nobody will wake
-//! it. So a writer's first sleep is a short one: after it every such store is to be seen, and every reader that is left will see
-//! the owner.
+//! A writer becomes the owner, and then scans all records. It waits until no thread is entering the
+//! lock, and then looks for it in the slots. The announcement, the load of the word, the claim and
+//! the loads of the scan are sequentially consistent. In their total order either the claim
+//! precedes the load of the word, and the reader withdraws; or the announcement precedes the scan,
+//! and the writer waits for it to be cleared. Clearing it is a release, so a scan that finds it
+//! cleared finds the slot filled.
 //!
-//! # Memory
+//! A slot therefore shows only threads that read. A reader that withdraws is waited for during a
+//! few instructions, never slept for, and wakes no thread (I11).
 //!
-//! The records of threads are a list that only grows; one whose thread has ended serves the next new thread. So they can be
-//! looked through without a lock, at any time, and a fork has nothing to make whole.
+//! With a GIL attached threads take turns: the reader loads the word and fills the slot.
+//!
+//! # Leaving
+//!
+//! The reader clears the slot with a plain store and then looks for an owner to wake. The store may
+//! become visible after the load: the writer then sleeps, and no thread wakes it. So the first
+//! sleep of a writer is short. After it, every such store is visible, and every remaining reader
+//! sees the owner.
+//!
+//! Every store to a slot is a release: a writer that loads any later value of the slot has acquired
+//! what the thread read before.
+//!
+//! # The list of records
+//!
+//! Records are never freed, so a scan needs no lock. The list holds the records of the threads that
+//! exist now, and of forgotten guards (I12): a thread links its record when it first reads, and
+//! unlinks it when it ends. Unlinked records serve later threads. Only the holder of the
+//! [list](lock_list)'s lock changes the list.
+//!
+//! A scan visits each record that is linked from its beginning to its end. Say that B is
+//! *reachable* from A if `next` pointers lead from A to B:
+//!
+//! - At the beginning, all linked records are reachable from the first one.
+//! - *Linking* N stores the present first record in `N.next`, from which all linked records are
+//!   reachable. So a way that led through N, which was unlinked before, still leads to every linked
+//!   record.
+//! - *Unlinking* U makes its predecessor point to U's successor. A way through U only becomes
+//!   shorter. U keeps its `next`, so a scan that is at U continues behind it.
+//!
+//! Thus a record that stays linked stays reachable from each record that the scan reaches. No cycle
+//! can appear: when its last pointer was stored, all records of the cycle would have been linked,
+//! in a list without an end. A scan starts over only if the record where it is was unlinked and
+//! linked again meanwhile.
+//!
+//! All `next` pointers are stored with release and loaded with acquire ordering. A scan that sees
+//! one change sees all earlier changes, and so sees the list at times that never go back. A scan
+//! that misses a record because it was unlinked has acquired what its thread read before.
+//!
+//! A record that is linked during a scan is the case of "Entering": linking is sequentially
+//! consistent and precedes the announcement. If the scan begins too early to see it, then so was
+//! the claim, and the reader sees an owner.
 
 use std::{
     cell::Cell,
     num::NonZeroU64,
     ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, compiler_fence},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence},
+    },
 };
 
-use crossbeam_utils::CachePadded;
+use crossbeam_utils::Backoff;
 
 use super::ThreadId;
 use crate::build_config::FREE_THREADED;
 
-/// A lock, as it stands in a slot. Not its address: a guard that was forgotten leaves its slot filled for ever, which must not
-/// concern another lock that is put in the same place.
+/// Identifies a lock in a slot. An address would not do: the slot of a forgotten guard stays
+/// filled, and must not concern a later lock at the same address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LockId(NonZeroU64);
 
 impl LockId {
-    /// One that no lock has had before.
+    /// Returns an id that no lock has had before.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // Relaxed: all that counts is that no two locks get the same number.
+        // Relaxed: only uniqueness matters.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         LockId(NonZeroU64::new(id).expect("fewer than 2^64 locks"))
     }
@@ -59,86 +104,198 @@ impl LockId {
     }
 }
 
-/// How many locks a thread can read at once in one record. It gets another one for more.
+/// Number of locks that a thread can read at once in one record. It takes another record for more.
 const SLOTS: usize = 6;
 
-/// In [`Record::used`]: there are further records, which may have slots in use.
+/// In [`Record::used`]: the thread has further records, which may have slots in use.
 const MORE: u32 = 1 << SLOTS;
 
-/// In [`Record::used`]: the thread-locals of the thread have been destroyed, and nothing will give the record back but the thread
-/// itself, when it reads nothing any more.
+/// In [`Record::used`]: the thread-locals of the thread have been destroyed. The thread itself
+/// returns its records as soon as it reads nothing.
 const LATE: u32 = 2 << SLOTS;
 
 /// All slots, in [`Record::used`].
 const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
 
-/// What one thread reads.
+/// The locks that one thread reads.
+///
+/// The fields that a scan loads come first, in one cache line.
+#[repr(C, align(128))]
 struct Record {
-    slots: [Slot; SLOTS],
-    /// The slots in use, as bits, and [`MORE`] from when the thread has taken a further record on. So one look tells whether it reads
-    /// nothing. And [`LATE`]. Only the thread itself uses this.
+    /// The lock that the thread is entering, or 0. Stored by the thread, loaded by all.
+    entering: AtomicU64,
+    /// The locks that the thread reads; 0 in a free slot. Stored by the thread, loaded by all.
+    slots: [AtomicU64; SLOTS],
+    /// The next record of the list.
+    next: AtomicPtr<Record>,
+    /// Number of further entries for each slot. Used by the thread only.
+    again: [Cell<u32>; SLOTS],
+    /// The slots in use, as bits, [`MORE`] and [`LATE`]. 0 if the thread reads nothing. Used by the
+    /// thread only.
     used: Cell<u32>,
-    /// A further record of the same thread, when this one is full. Only the thread itself uses this.
+    /// A further record of the same thread, taken when this one was full. Used by the thread only.
     more: Cell<Option<&'static Record>>,
     /// The id of the thread, or of the last one that had this record.
     thread: AtomicU64,
-    /// Whether a thread has this record.
-    taken: AtomicBool,
-    /// The next record in the list of all.
-    next: AtomicPtr<CachePadded<Record>>,
+    /// The record before this one in the list. Used under the lock of the list only.
+    previous: Cell<Option<&'static Record>>,
 }
 
-// SAFETY: `used`, `more` and the depths of the slots are used by the one thread that has taken the record; taking it acquires what
-// the last one released. All else is atomic.
+// SAFETY:
+// - `again`, `used` and `more` are used by the one thread that has taken the record. Taking a
+//   record is ordered after returning it by the lock of the list.
+// - `previous` is used under the lock of the list.
+// - All else is atomic.
 unsafe impl Sync for Record {}
 
-#[derive(Default)]
-struct Slot {
-    /// The id of the lock that is read, or 0. Written by the thread of the record, read by all.
-    lock: AtomicU64,
-    /// How often. Only the thread itself uses this.
-    depth: Cell<u32>,
+/// The first record of the list.
+static FIRST: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
+
+static LIST: Mutex<List> = Mutex::new(List {
+    unlinked: Vec::new(),
+});
+
+/// The right to change the list of records, and the records that are not in it.
+pub(super) struct List {
+    unlinked: Vec<&'static Record>,
 }
 
-/// The first record of the list.
-static ALL: AtomicPtr<CachePadded<Record>> = AtomicPtr::new(ptr::null_mut());
+/// Locks the list of records against changes. No other lock of this module's siblings is taken
+/// under it, except at a fork.
+pub(super) fn lock_list() -> MutexGuard<'static, List> {
+    LIST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl List {
+    /// Links a record for the thread `thread`.
+    fn take(&mut self, thread: ThreadId) -> &'static Record {
+        let record = match self.unlinked.pop() {
+            Some(record) => record,
+            None => Box::leak(Box::new(Record::new())),
+        };
+        record.thread.store(thread.bits(), Ordering::Relaxed);
+        // A thread that was lost to a fork has left them in any state.
+        record.used.set(0);
+        record.more.set(None);
+        record.again.iter().for_each(|again| again.set(0));
+        self.link(record);
+        record
+    }
+
+    fn link(&mut self, record: &'static Record) {
+        // Relaxed: changed under the lock only.
+        let first = FIRST.load(Ordering::Relaxed);
+        record.previous.set(None);
+        // Release: see the module documentation.
+        record.next.store(first, Ordering::Release);
+        // SAFETY: null, or a record, which are never freed.
+        if let Some(first) = unsafe { first.as_ref() } {
+            first.previous.set(Some(record));
+        }
+        // Sequentially consistent: the announcements of the thread come after it.
+        FIRST.store(ptr::from_ref(record).cast_mut(), Ordering::SeqCst);
+    }
+
+    fn unlink(&mut self, record: &'static Record) {
+        // Relaxed: changed under the lock only.
+        let next = record.next.load(Ordering::Relaxed);
+        let previous = record.previous.get();
+        // Release: see the module documentation.
+        match previous {
+            Some(previous) => previous.next.store(next, Ordering::Release),
+            None => FIRST.store(next, Ordering::Release),
+        }
+        // SAFETY: null, or a record, which are never freed.
+        if let Some(next) = unsafe { next.as_ref() } {
+            next.previous.set(previous);
+        }
+        self.unlinked.push(record);
+    }
+
+    /// Unlinks the records of threads lost to a fork that read nothing.
+    ///
+    /// Keeps the other ones: a reader may have lent the data to the surviving thread.
+    pub(super) fn forget_gone_threads(&mut self) {
+        for record in all().filter(|record| record.is_gone()) {
+            record.entering.store(0, Ordering::Release);
+            if record
+                .slots
+                .iter()
+                .all(|slot| slot.load(Ordering::Relaxed) == 0)
+            {
+                self.unlink(record);
+            }
+        }
+    }
+}
 
 thread_local! {
-    /// The record of this thread, once it has one. Without a destructor, so that it can be read until the very end of
-    /// the thread.
+    /// The first record of this thread. Has no destructor, and so is usable until the thread ends.
     static MINE: Cell<Option<&'static Record>> = const { Cell::new(None) };
 }
 
-/// That the calling thread reads a lock. Must be left, by the same thread.
+/// Proof that the calling thread reads a lock. The same thread must [leave](Self::leave) it.
 pub(crate) struct Entry {
     record: &'static Record,
     index: usize,
 }
 
 impl Entry {
-    /// Enters that the calling thread reads `lock`, once more if it does already.
-    ///
-    /// Unless it [is nested](Self::is_nested), what it means is decided by a sequentially consistent look at the owner of the lock
-    /// that must follow.
+    /// Reads `lock` if the calling thread reads it already or `may_read`, which must load the owner
+    /// of the lock sequentially consistently, returns true. Returns `None` otherwise; then no trace
+    /// is left.
     #[inline]
-    pub(crate) fn new(lock: LockId) -> Entry {
+    pub(crate) fn enter_if(lock: LockId, may_read: impl FnOnce() -> bool) -> Option<Entry> {
         match MINE.get() {
             // The usual case: this thread reads nothing else.
-            Some(record) if record.used.get() == 0 => record.fill(0, lock),
-            Some(record) => Self::beside_others(record, lock),
-            None => take_record().fill(0, lock),
+            Some(record) if record.used.get() == 0 => record.enter_if(0, lock, may_read),
+            _ => Self::enter_if_slow(lock, may_read),
         }
     }
 
-    /// [`new`](Self::new) without a read-modify-write operation, for what is read far more often than it is written: whoever looks for
-    /// readers of such a lock has made a fence for all threads before ([`process_fence`](super::process_fence)), which must be available.
+    #[cold]
+    fn enter_if_slow(lock: LockId, may_read: impl FnOnce() -> bool) -> Option<Entry> {
+        if let Some(entry) = Self::again(lock) {
+            return Some(entry);
+        }
+        let (record, index) = free_slot();
+        let entry = record.enter_if(index, lock, may_read);
+        if entry.is_none() && record.used.get() & LATE != 0 {
+            return_records_unless_in_use();
+        }
+        entry
+    }
+
+    /// Reads `lock` unconditionally, once more if the calling thread reads it already.
+    ///
+    /// A sequentially consistent load of the lock's state must follow.
+    #[inline]
+    pub(crate) fn new(lock: LockId) -> Entry {
+        match MINE.get() {
+            Some(record) if record.used.get() == 0 => record.fill(0, lock),
+            _ => Self::new_slow(lock),
+        }
+    }
+
+    #[cold]
+    fn new_slow(lock: LockId) -> Entry {
+        Self::again(lock).unwrap_or_else(|| {
+            let (record, index) = free_slot();
+            record.fill(index, lock)
+        })
+    }
+
+    /// [`new`](Self::new) without a read-modify-write operation, for data that is read far more
+    /// often than it is written. A thread that looks for readers executes a
+    /// [`process_fence`](super::process_fence) first, which must be available.
     #[inline]
     pub(crate) fn without_fence(lock: LockId) -> Entry {
         match MINE.get() {
             Some(record) if record.used.get() == 0 => {
-                let entry =
-                    record.fill_with(0, lock, |slot, bits| slot.store(bits, Ordering::Relaxed));
-                // Whatever the caller looks at next it looks at after this, as far as the compiler is concerned.
+                // Release, as every store to a slot: the slot may have been another lock's.
+                record.slots[0].store(lock.bits(), Ordering::Release);
+                let entry = record.entry(0);
+                // Keeps the compiler from moving the load that follows up.
                 compiler_fence(Ordering::SeqCst);
                 entry
             }
@@ -146,54 +303,39 @@ impl Entry {
         }
     }
 
-    #[cold]
-    fn beside_others(first: &'static Record, lock: LockId) -> Entry {
-        if let Some(entry) = find(first, lock) {
-            let depth = &entry.record.slots[entry.index].depth;
-            depth.set(
-                depth
-                    .get()
-                    .checked_add(1)
-                    .expect("fewer than 2^32 readings"),
-            );
-            return entry;
-        }
-        let mut record = first;
-        loop {
-            let free = (!record.used.get()).trailing_zeros() as usize;
-            if free < SLOTS {
-                return record.fill(free, lock);
-            }
-            record = match record.more.get() {
-                Some(more) => more,
-                None => {
-                    let more = take_any_record();
-                    more.used.set(record.used.get() & LATE);
-                    record.more.set(Some(more));
-                    record.used.set(record.used.get() | MORE);
-                    more
-                }
+    /// Reads `lock` once more, if the calling thread reads it already.
+    pub(crate) fn again(lock: LockId) -> Option<Entry> {
+        let mut record = MINE.get();
+        while let Some(this) = record {
+            let reads = |index: &usize| {
+                // Relaxed: stored by this thread only.
+                this.used.get() & (1 << index) != 0
+                    && this.slots[*index].load(Ordering::Relaxed) == lock.bits()
             };
+            if let Some(index) = (0..SLOTS).find(reads) {
+                let again = &this.again[index];
+                let once_more = again.get().checked_add(1);
+                again.set(once_more.expect("fewer than 2^32 readings"));
+                return Some(Entry {
+                    record: this,
+                    index,
+                });
+            }
+            record = this.more.get();
         }
+        None
     }
 
-    /// Whether the thread had entered the lock already, so that this is a lock that it reads in any case.
-    #[inline]
-    pub(crate) fn is_nested(&self) -> bool {
-        self.slot().depth.get() > 1
-    }
-
-    /// Takes the entry off; gives whether the thread does not read the lock any more.
+    /// Leaves the lock once. Returns whether the thread does not read the lock any more.
     #[inline]
     pub(crate) fn leave(self) -> bool {
-        let slot = self.slot();
-        let depth = slot.depth.get() - 1;
-        slot.depth.set(depth);
-        if depth > 0 {
+        let again = &self.record.again[self.index];
+        if again.get() > 0 {
+            again.set(again.get() - 1);
             return false;
         }
-        // Release: what this thread has read, it has read before a writer sees this.
-        slot.lock.store(0, Ordering::Release);
+        // Release: a writer that sees this acquires what the thread has read.
+        self.record.slots[self.index].store(0, Ordering::Release);
         let used = self.record.used.get() & !(1 << self.index);
         self.record.used.set(used);
         if used & LATE != 0 {
@@ -201,72 +343,106 @@ impl Entry {
         }
         true
     }
-
-    #[inline]
-    fn slot(&self) -> &'static Slot {
-        &self.record.slots[self.index]
-    }
 }
 
 impl Record {
-    #[inline]
-    fn fill(&'static self, index: usize, lock: LockId) -> Entry {
-        self.fill_with(index, lock, |slot, bits| {
-            if FREE_THREADED {
-                // A swap, because a sequentially consistent store is one, or a store and a fence, which takes longer.
-                slot.swap(bits, Ordering::SeqCst);
-            } else {
-                slot.store(bits, Ordering::Relaxed);
-            }
-        })
+    fn new() -> Self {
+        Record {
+            entering: AtomicU64::new(0),
+            slots: Default::default(),
+            next: AtomicPtr::new(ptr::null_mut()),
+            again: Default::default(),
+            used: Cell::new(0),
+            more: Cell::new(None),
+            thread: AtomicU64::new(0),
+            previous: Cell::new(None),
+        }
     }
 
+    /// Runs the protocol of the module documentation with a free slot.
     #[inline(always)]
-    fn fill_with(
+    fn enter_if(
         &'static self,
         index: usize,
         lock: LockId,
-        store: impl FnOnce(&AtomicU64, u64),
-    ) -> Entry {
+        may_read: impl FnOnce() -> bool,
+    ) -> Option<Entry> {
+        if FREE_THREADED {
+            // A swap: on x86 a sequentially consistent store is one too.
+            self.entering.swap(lock.bits(), Ordering::SeqCst);
+        }
+        let enters = may_read();
+        if enters {
+            self.slots[index].store(lock.bits(), Ordering::Release);
+        }
+        if FREE_THREADED {
+            // Release: the slot is filled before.
+            self.entering.store(0, Ordering::Release);
+        }
+        enters.then(|| self.entry(index))
+    }
+
+    /// Fills a free slot.
+    #[inline]
+    fn fill(&'static self, index: usize, lock: LockId) -> Entry {
         let slot = &self.slots[index];
+        if FREE_THREADED {
+            // A swap: on x86 a sequentially consistent store is one too.
+            slot.swap(lock.bits(), Ordering::SeqCst);
+        } else {
+            slot.store(lock.bits(), Ordering::Release);
+        }
+        self.entry(index)
+    }
+
+    /// The entry of a slot that was just filled.
+    #[inline(always)]
+    fn entry(&'static self, index: usize) -> Entry {
         self.used.set(self.used.get() | 1 << index);
-        slot.depth.set(1);
-        store(&slot.lock, lock.bits());
         Entry {
             record: self,
             index,
         }
     }
-}
 
-/// The entry of the calling thread for `lock`.
-fn find(first: &'static Record, lock: LockId) -> Option<Entry> {
-    let mut record = Some(first);
-    while let Some(this) = record {
-        let reads = |index: &usize| {
-            // Relaxed: only this thread writes it.
-            this.used.get() & (1 << index) != 0
-                && this.slots[*index].lock.load(Ordering::Relaxed) == lock.bits()
-        };
-        if let Some(index) = (0..SLOTS).find(reads) {
-            return Some(Entry {
-                record: this,
-                index,
-            });
+    /// Waits until the thread of the record is not entering `lock`.
+    #[inline]
+    fn wait_until_entered(&self, lock: LockId) {
+        // Sequentially consistent: see the module documentation.
+        if FREE_THREADED && self.entering.load(Ordering::SeqCst) == lock.bits() {
+            self.wait_until_entered_slow(lock);
         }
-        record = this.more.get();
     }
-    None
+
+    /// Spins: entering takes a few instructions, in which the thread waits for nothing. It lasts
+    /// only if the system preempts that thread, and then `snooze` yields.
+    #[cold]
+    fn wait_until_entered_slow(&self, lock: LockId) {
+        let backoff = Backoff::new();
+        while self.entering.load(Ordering::SeqCst) == lock.bits() {
+            backoff.snooze();
+        }
+    }
+
+    fn thread(&self) -> Option<ThreadId> {
+        // Relaxed: stored before the record was linked.
+        ThreadId::from_bits(self.thread.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether the thread of the record was lost to a fork.
+    fn is_gone(&self) -> bool {
+        self.thread().is_some_and(ThreadId::is_gone)
+    }
 }
 
-/// Calls `visit` with each thread that reads `lock`, until it gives false.
+/// Calls `visit` with each thread that reads `lock`, until it returns false.
 pub(crate) fn for_each_reader(lock: LockId, mut visit: impl FnMut(ThreadId) -> bool) {
     for record in all() {
-        // Sequentially consistent: the heading of this file tells why.
-        let reads = |slot: &Slot| slot.lock.load(Ordering::SeqCst) == lock.bits();
+        record.wait_until_entered(lock);
+        // Sequentially consistent: `Entry::new` and its callers rely on it.
+        let reads = |slot: &AtomicU64| slot.load(Ordering::SeqCst) == lock.bits();
         if record.slots.iter().any(reads) {
-            // Relaxed: the thread entered itself before it filled a slot.
-            let thread = ThreadId::from_bits(record.thread.load(Ordering::Relaxed));
+            let thread = record.thread();
             if thread.is_some_and(|thread| !visit(thread)) {
                 return;
             }
@@ -284,37 +460,56 @@ pub(crate) fn is_read(lock: LockId) -> bool {
     is_read
 }
 
-/// Takes off the entries for `lock` of threads that a fork left behind.
+/// Clears the slots for `lock` of threads lost to a fork.
 pub(crate) fn forget_gone_readers(lock: LockId) {
-    for record in all() {
-        let thread = ThreadId::from_bits(record.thread.load(Ordering::Relaxed));
-        if thread.is_some_and(ThreadId::is_gone) {
-            for slot in &record.slots {
-                // Nobody else writes it. Relaxed on failure: another lock's.
-                let _ =
-                    slot.lock
-                        .compare_exchange(lock.bits(), 0, Ordering::SeqCst, Ordering::Relaxed);
+    let mut list = lock_list();
+    for record in all().filter(|record| record.is_gone()) {
+        for slot in &record.slots {
+            // Relaxed: the lock of the list keeps other threads from storing to it.
+            if slot.load(Ordering::Relaxed) == lock.bits() {
+                slot.store(0, Ordering::Release);
             }
         }
     }
+    list.forget_gone_threads();
 }
 
 fn all() -> impl Iterator<Item = &'static Record> {
-    // Sequentially consistent, as the slots: a record that is not in the list yet has no slot filled that would come first.
-    let mut next = ALL.load(Ordering::SeqCst);
+    // Sequentially consistent: see the module documentation.
+    let mut next = FIRST.load(Ordering::SeqCst);
     std::iter::from_fn(move || {
         // SAFETY: null, or a record, which are never freed.
         let record: &'static Record = unsafe { next.as_ref() }?;
-        // Relaxed: it was set before the record was entered in the list, which the first load acquired.
-        next = record.next.load(Ordering::Relaxed);
+        // Acquire: see the module documentation.
+        next = record.next.load(Ordering::Acquire);
         Some(record)
     })
 }
 
-/// Gives the calling thread its first record.
-#[cold]
+/// A free slot of the calling thread, in a further record if it has none.
+fn free_slot() -> (&'static Record, usize) {
+    let mut record = MINE.get().unwrap_or_else(take_record);
+    loop {
+        let free = (!record.used.get()).trailing_zeros() as usize;
+        if free < SLOTS {
+            return (record, free);
+        }
+        record = match record.more.get() {
+            Some(more) => more,
+            None => {
+                let more = take_any_record();
+                more.used.set(record.used.get() & LATE);
+                record.more.set(Some(more));
+                record.used.set(record.used.get() | MORE);
+                more
+            }
+        };
+    }
+}
+
+/// Takes the first record of the calling thread.
 fn take_record() -> &'static Record {
-    /// Gives the records of a thread back when it ends.
+    /// Returns the records of a thread when it ends.
     struct Return;
     impl Drop for Return {
         fn drop(&mut self) {
@@ -332,16 +527,22 @@ fn take_record() -> &'static Record {
     record
 }
 
-/// Gives the records of the calling thread back.
+fn take_any_record() -> &'static Record {
+    // Before the list is locked: this may register the thread.
+    let me = ThreadId::current();
+    lock_list().take(me)
+}
+
+/// Returns the records of the calling thread.
 fn return_records() {
     let mut record = MINE.take();
+    let mut list = lock_list();
     while let Some(this) = record {
         record = this.more.take();
         this.used.set(this.used.get() & ALL_SLOTS);
         // A slot that is still filled is that of a forgotten guard, and stays.
         if this.used.get() == 0 {
-            // Release: for the next thread.
-            this.taken.store(false, Ordering::Release);
+            list.unlink(this);
         }
     }
 }
@@ -356,36 +557,4 @@ fn return_records_unless_in_use() {
         record = this.more.get();
     }
     return_records();
-}
-
-fn take_any_record() -> &'static Record {
-    let me = ThreadId::current().bits();
-    let is_free = |record: &&Record| {
-        // Acquire: what the last thread did with it.
-        record
-            .taken
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-    };
-    if let Some(record) = all().find(is_free) {
-        record.thread.store(me, Ordering::Relaxed);
-        return record;
-    }
-    let record = Box::leak(Box::new(CachePadded::new(Record {
-        slots: Default::default(),
-        used: Cell::new(0),
-        more: Cell::new(None),
-        thread: AtomicU64::new(me),
-        taken: AtomicBool::new(true),
-        next: AtomicPtr::new(ptr::null_mut()),
-    })));
-    let mut first = ALL.load(Ordering::Relaxed);
-    loop {
-        record.next.store(first, Ordering::Relaxed);
-        // Sequentially consistent, and with that a release: see `all`.
-        match ALL.compare_exchange_weak(first, record, Ordering::SeqCst, Ordering::Relaxed) {
-            Ok(_) => return record,
-            Err(now) => first = now,
-        }
-    }
 }

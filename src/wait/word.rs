@@ -6,6 +6,7 @@
 //! | bits | meaning |
 //! |---|---|
 //! | 12 and up | the [`ThreadId`] of the owner, or 0 |
+//! | 11 | the primitive's own ([`SECOND_FLAG`]) |
 //! | 10 | the primitive's own ([`FLAG`]) |
 //! | 9 | [`UNOWNED`]: the id, if there is one, is not an owner's |
 //! | 8 | [`PARKED`]: threads may be asleep in the queue of this word |
@@ -47,8 +48,10 @@ use crate::build_config::FREE_THREADED;
 pub(crate) const PARKED: u64 = 1 << 8;
 /// The word has no owner, whatever id it shows.
 pub(crate) const UNOWNED: u64 = 1 << 9;
-/// A flag that each primitive uses as it likes.
+/// A flag whose meaning each primitive defines.
 pub(crate) const FLAG: u64 = 1 << 10;
+/// A second such flag.
+pub(crate) const SECOND_FLAG: u64 = 1 << 11;
 
 /// The owner of a word that has it only to keep others out while it waits for something else: what the word guards, it has
 /// not touched.

@@ -211,6 +211,42 @@ fn models() -> Vec<Model> {
         Model::new("rwlock::writer_detaches", rwlock::writer_detaches, world)
             .preemptions(2)
             .barriers(),
+        Model::new("rwlock::read_then_read", rwlock::read_then_read, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("rwlock::read_then_state", rwlock::read_then_state, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("rwlock::attempts", rwlock::attempts, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new(
+            "rwlock::attempt_that_fails",
+            rwlock::attempt_that_fails,
+            world,
+        )
+        .preemptions(3),
+        Model::new("rwlock::reader_ends", rwlock::reader_ends, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new(
+            "rwlock::unlinked_during_scan",
+            rwlock::unlinked_during_scan,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "rwlock::linked_again_during_scan",
+            rwlock::linked_again_during_scan,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "rwlock::ended_threads_cost_nothing",
+            rwlock::ended_threads_cost_nothing,
+            world,
+        )
+        .preemptions(1),
         Model::new("module_state::made", module_state::made, world)
             .preemptions(3)
             .process_fence(),

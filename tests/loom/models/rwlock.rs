@@ -4,12 +4,16 @@ use std::{panic::Location, rc::Rc, time::Duration};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
+    execution,
     interpreter::{self, attach, detach},
     pyo3::Python,
     spawn,
 };
 
-use crate::wait::{Patience, Refusal};
+use crate::wait::{
+    Patience, Refusal,
+    readers::{Entry, LockId},
+};
 
 include!(concat!(env!("OUT_DIR"), "/rwlock.rs"));
 
@@ -51,6 +55,28 @@ impl Lock {
         Ok(number)
     }
 
+    /// Returns the number, or `None` if the attempt failed.
+    fn try_read(&self, py: Python<'_>) -> Option<u32> {
+        let entry = self.raw.try_read(py)?;
+        // SAFETY: loom sees whether another thread writes.
+        let number = self.number.with(|number| unsafe { *number });
+        // SAFETY: the number is not used any more.
+        unsafe { self.raw.unlock_read(py, entry) };
+        Some(number)
+    }
+
+    /// Returns whether it wrote.
+    fn try_write(&self, py: Python<'_>) -> bool {
+        let locked = self.raw.try_write(py, Location::caller());
+        if locked {
+            // SAFETY: loom sees whether another thread reads or writes.
+            self.number.with_mut(|number| unsafe { *number += 1 });
+            // SAFETY: this thread has locked it.
+            unsafe { self.raw.unlock_write(py) };
+        }
+        locked
+    }
+
     pub(crate) fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
         let written = self.write_patiently(py, Patience::Forever, meanwhile);
         assert!(written.is_ok(), "there is no deadlock");
@@ -82,6 +108,140 @@ pub(crate) fn exclusion() {
     attach(|py| lock.write(py, || ()));
     let read = other.join();
     assert!(read <= 1);
+}
+
+/// A thread reads, leaves, and reads another lock, or the state of a module, in the same slot.
+fn reads_in_turn(then: impl FnOnce(Python<'_>) + 'static) {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || {
+            attach(|py| {
+                let read = lock.read(py, || ());
+                then(py);
+                read
+            })
+        })
+    };
+    attach(|py| lock.write(py, || ()));
+    let read = other.join();
+    assert!(read <= 1);
+}
+
+pub(crate) fn read_then_state() {
+    reads_in_turn(|_| {
+        Entry::without_fence(LockId::new()).leave();
+    });
+}
+
+pub(crate) fn read_then_read() {
+    let second = Lock::new();
+    reads_in_turn(move |py| {
+        second.read(py, || ());
+    });
+}
+
+/// Two attempts exclude each other, and one succeeds: a reader that withdraws refuses no writer.
+pub(crate) fn attempts() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.try_read(py)))
+    };
+    let written = attach(|py| {
+        lock.write(py, || ());
+        lock.try_write(py)
+    });
+    let read = other.join();
+    assert!(written || read.is_some(), "I11: neither attempt succeeded");
+    assert!(!lock.raw.has_owner() && !lock.raw.has_readers());
+    assert!(
+        attach(|py| lock.try_write(py)),
+        "I11: an attempt left a trace"
+    );
+}
+
+/// One thread tries to write, and another one tries to read twice: an attempt to write that fails
+/// refuses no reader.
+pub(crate) fn attempt_that_fails() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.try_read(py).is_some() & lock.try_read(py).is_some()))
+    };
+    let written = attach(|py| lock.try_write(py));
+    let read = other.join();
+    assert!(written || read, "I11: refused by an attempt that failed");
+    assert!(
+        attach(|py| lock.try_write(py)),
+        "I11: an attempt left a trace"
+    );
+}
+
+/// A reader ends, which unlinks its record: a writer acquires its reads without seeing the record.
+pub(crate) fn reader_ends() {
+    let (lock, before) = (Lock::new(), Lock::new());
+    let reader = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.read(py, || ())))
+    };
+    attach(|py| {
+        before.read(py, || ());
+        lock.write(py, || ());
+    });
+    assert!(reader.join() <= 1);
+}
+
+/// A scan finds a reader while another record is unlinked, and linked again if `again`.
+fn scans(again: bool) {
+    let (lock, other) = (Lock::new(), Lock::new());
+    let reading = attach(|py| lock.raw.try_read(py)).expect("no thread writes");
+    let short_lived = || {
+        let other = Rc::clone(&other);
+        spawn(move || {
+            attach(|py| {
+                other.read(py, || ());
+            });
+        })
+    };
+    let first = short_lived();
+    let writer = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.try_write(py)))
+    };
+    first.join();
+    if again {
+        short_lived().join();
+    }
+    assert!(!writer.join(), "a scan missed a reader");
+    // SAFETY: nothing refers to the number.
+    attach(|py| unsafe { lock.raw.unlock_read(py, reading) });
+}
+
+pub(crate) fn unlinked_during_scan() {
+    scans(false);
+}
+
+pub(crate) fn linked_again_during_scan() {
+    scans(true);
+}
+
+/// A write costs as many accesses after a reader has ended as it did before (I12).
+pub(crate) fn ended_threads_cost_nothing() {
+    let (lock, other) = (Lock::new(), Lock::new());
+    let cost = || {
+        let before = execution::accesses();
+        attach(|py| lock.write(py, || ()));
+        execution::accesses() - before
+    };
+    cost();
+    let before = cost();
+    for _ in 0..2 {
+        let other = Rc::clone(&other);
+        let read = spawn(move || attach(|py| other.read(py, || ())));
+        read.join();
+    }
+    assert_eq!(cost(), before);
 }
 
 /// The same with a reader that has read before: what was done for its first time does not help it any more.

@@ -14,6 +14,7 @@ thread_local! {
     static ATOMICS: RefCell<Vec<AtomicU64>> = const { RefCell::new(Vec::new()) };
     static NEXT_ATOMIC: Cell<usize> = const { Cell::new(0) };
     static PLACES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    static ACCESSES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How many atomics a run may use.
@@ -46,7 +47,13 @@ pub fn place_of(address: usize) -> usize {
     })
 }
 
+/// Returns how many accesses to atomics there were so far.
+pub fn accesses() -> usize {
+    ACCESSES.get()
+}
+
 pub(crate) fn with_atomic<R>(index: usize, f: impl FnOnce(&AtomicU64) -> R) -> R {
+    ACCESSES.set(ACCESSES.get() + 1);
     // While `f` runs other threads do. Nothing is added to or taken from the pool then.
     let atomic: *const AtomicU64 = ATOMICS.with_borrow(|atomics| &raw const atomics[index]);
     // SAFETY: the pool is exchanged only between runs.

@@ -98,6 +98,111 @@ fn reading_again_does_not_wait(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Beside a permanent reader every attempt to read succeeds, and none to write (I11).
+fn failed_try_write_refuses_no_reader(py: Python<'_>) -> PyResult<()> {
+    let (lock, both) = (PyRwLock::new(0), Barrier::new(2));
+    let reading = lock.read(py);
+    let succeeded = on_threads(py, 2, |py, number| {
+        both.meet(py);
+        let try_once = || match number {
+            0 => lock.try_read(py).is_some(),
+            _ => lock.try_write(py).is_some(),
+        };
+        (0..ATTEMPTS).filter(|_| try_once()).count()
+    });
+    assert_eq!(succeeded, [ATTEMPTS, 0]);
+    drop(reading);
+    Ok(())
+}
+
+const ATTEMPTS: usize = 20_000;
+
+/// Of two attempts on a lock that no other thread uses, one succeeds (I11).
+fn one_of_two_attempts_succeeds(py: Python<'_>) -> PyResult<()> {
+    let lock = PyRwLock::new(0);
+    let rounds = [(); 2].map(|()| AtomicUsize::new(0));
+    let succeeded = on_threads(py, 2, |py, number| {
+        let mut succeeded = Vec::with_capacity(ATTEMPTS);
+        for round in 1..=ATTEMPTS {
+            rounds[number].store(round, SeqCst);
+            // Attached at first, so that the attempts meet without a GIL.
+            let mut spins = 0;
+            while rounds[1 - number].load(SeqCst) < round {
+                spins += 1;
+                if spins > 1000 {
+                    py.detach(thread::yield_now);
+                }
+            }
+            succeeded.push(match number {
+                0 => lock.try_read(py).is_some(),
+                _ => lock.try_write(py).is_some(),
+            });
+        }
+        succeeded
+    });
+    let neither = |round: &usize| !succeeded[0][*round] && !succeeded[1][*round];
+    assert_eq!((0..ATTEMPTS).find(neither), None);
+    Ok(())
+}
+
+/// A writer that sleeps behind a reader is not unparked by attempts that fail (I11).
+fn failed_try_read_wakes_no_writer(py: Python<'_>) -> PyResult<()> {
+    const POLLS: u32 = 300;
+    let (lock, writer, left) = (PyRwLock::new(0), Sleeper::default(), AtomicBool::new(false));
+    let reading = AtomicBool::new(false);
+    let (switches, ()) = on_two_threads(
+        py,
+        |py| {
+            let guard = lock.read(py);
+            reading.store(true, SeqCst);
+            wait_until(py, "the writer sleeps", || {
+                lock.is_write_locked() && writer.is_asleep()
+            });
+            let before = switches_of(writer.id());
+            py.detach(|| {
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        for _ in 0..POLLS {
+                            Python::attach(|py| assert!(lock.try_read(py).is_none()));
+                            // The writer may have been woken.
+                            wait_until_detached("the writer sleeps", || writer.is_asleep());
+                        }
+                    });
+                });
+            });
+            let after = switches_of(writer.id());
+            left.store(true, SeqCst);
+            drop(guard);
+            after - before
+        },
+        |py| {
+            wait_until(py, "the other reads", || reading.load(SeqCst));
+            writer.announce();
+            *lock.write(py) = 1;
+            assert!(left.load(SeqCst));
+        },
+    );
+    // The end of its short first sleep, and of the wait before the first look for imports.
+    assert!(switches <= 10, "{switches} for {POLLS} attempts");
+    Ok(())
+}
+
+/// Returns how often a thread has given up its processor to wait.
+fn switches_of(thread: i32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status"));
+    let status = status.expect("the thread exists");
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .expect("Linux counts them")
+}
+
+fn without_proc(_: Python<'_>) -> Option<String> {
+    (!cfg!(target_os = "linux")).then(|| "only Linux shows the switches of a thread".to_owned())
+}
+
 /// More locks than a record of the thread has places for.
 fn many_locks_are_read_at_once(py: Python<'_>) -> PyResult<()> {
     let locks: Vec<_> = (0..40).map(PyRwLock::new).collect();
@@ -960,6 +1065,9 @@ pub(crate) const MODULE: Module = Module {
         test!(readers_are_together),
         test!(writers_are_alone),
         test!(reading_again_does_not_wait),
+        test!(failed_try_write_refuses_no_reader),
+        test!(one_of_two_attempts_succeeds).limit(20),
+        test!(failed_try_read_wakes_no_writer).unless(without_proc),
         test!(many_locks_are_read_at_once),
         test!(writing_while_reading_is_reported),
         test!(a_cycle_through_a_reader_is_reported),
