@@ -45,8 +45,8 @@ mod wait_graph;
 include!(concat!(env!("OUT_DIR"), "/wait.rs"));
 
 use std::{
-    env,
-    panic::{AssertUnwindSafe, catch_unwind},
+    cell::Cell,
+    env, panic,
     time::{Duration, Instant},
 };
 
@@ -322,29 +322,47 @@ fn models() -> Vec<Model> {
     models
 }
 
+thread_local! {
+    /// The name of the model that runs.
+    static CURRENT: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// Reports the first panic and exits: the destructors that a panic runs may panic, or access what
+/// loom has freed, which would hide the assertion that failed.
+fn report_first_panic() {
+    panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let literal = payload.downcast_ref::<&str>().copied();
+        let formatted = payload.downcast_ref::<String>().map(String::as_str);
+        let message = literal.or(formatted).unwrap_or("a panic without message");
+        let reason = match message.strip_prefix("deadlock; ") {
+            Some(threads) => format!("lost wake-up: no thread can run; {threads}"),
+            None => message.to_owned(),
+        };
+        println!("model {}: FAILED: {reason}", CURRENT.get());
+        if let Some(location) = info.location() {
+            println!("at {location}");
+        }
+        println!("test result: FAILED. 1 failed;");
+        // SAFETY: No preconditions.
+        unsafe { libc::_exit(1) };
+    }));
+}
+
 fn main() {
     let wanted = env::args().nth(1).unwrap_or_default();
+    report_first_panic();
     let mut passed = 0;
     for model in models() {
         if !model.name.starts_with(&wanted) {
             continue;
         }
         let start = Instant::now();
-        let run = AssertUnwindSafe(|| stand_in::model(model.settings, model.body));
-        match catch_unwind(run) {
-            Ok(runs) => {
-                passed += 1;
-                let time = start.elapsed().as_secs_f32();
-                println!("model {}: ok, {runs} runs, {time:.1} s", model.name);
-            }
-            Err(_) => {
-                println!("model {}: FAILED", model.name);
-                // What loom and the models remember of this run is in disorder.
-                println!("test result: FAILED. {passed} passed; 1 failed;");
-                // SAFETY: nothing is left to do, and the destructors of thread-locals had better not run.
-                unsafe { libc::_exit(1) };
-            }
-        }
+        CURRENT.set(model.name);
+        let runs = stand_in::model(model.settings, model.body);
+        passed += 1;
+        let time = start.elapsed().as_secs_f32();
+        println!("model {}: ok, {runs} runs, {time:.1} s", model.name);
     }
     println!("test result: ok. {passed} passed; 0 failed;");
 }
