@@ -60,8 +60,37 @@ const REDUCTIONS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What is asserted at each place where a word is written: that whoever does is attached (invariant I3).
-const CHECKS: [(&str, &str, &str); 2] = [
+/// Assertions that the models add to the copies:
+///
+/// - A thread that writes a word is attached (invariant I3).
+/// - The word of a read-write lock is marked with `PARKED` while threads wait in its queue. Those
+///   that wait for readers, at a third address, are excepted.
+const CHECKS: [(&str, &str, &str); 5] = [
+    ("wait/mod.rs", "\nmod park;\n", "\npub(crate) mod park;\n"),
+    (
+        "wait/park.rs",
+        "pub(crate) fn unpark_one(",
+        "pub(crate) fn assert_announced(addresses: [usize; 2], is_marked: impl FnOnce() -> bool) {
+            let queue = lock_queue(addresses[0]);
+            let is_empty = !addresses.iter().any(|address| queue.contains(*address));
+            assert!(
+                is_empty || is_marked(),
+                \"no lost wake-up: PARKED is set while a thread waits\"
+            );
+        }
+        pub(crate) fn unpark_one(",
+    ),
+    (
+        "rwlock/raw.rs",
+        "\nimpl RawRwLock {\n",
+        "\nimpl RawRwLock {
+            pub(super) fn assert_waiters_are_announced(&self) {
+                let addresses = [self.word.address(), self.word.address() + 1];
+                let is_marked = || self.word.load(Ordering::Relaxed) & PARKED != 0;
+                wait::park::assert_announced(addresses, is_marked);
+            }
+        ",
+    ),
     (
         "wait/word.rs",
         "        if FREE_THREADED {\n            return self\n",

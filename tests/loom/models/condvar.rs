@@ -7,7 +7,7 @@ use stand_in::{
     JoinHandle, asleep,
     interpreter::{self, attach, detach},
     pyo3::Python,
-    spawn,
+    spawn, until,
 };
 
 use crate::{
@@ -147,21 +147,14 @@ pub(crate) fn one_of_two() {
             });
         })
     });
-    until(&|| asleep() == 2);
+    until(|| asleep() == 2);
     // Whoever notifies has locked the mutex since the other thread began to wait.
     attach(|py| drop(tokens.number.lock(py)));
     tokens.changed.notify_one();
-    until(&|| tokens.taken.get() == 1);
+    until(|| tokens.taken.get() == 1);
     assert_eq!(asleep(), 1, "a notification wakes one");
     tokens.changed.notify_one();
     others.into_iter().for_each(JoinHandle::join);
-}
-
-/// Lets the others run until it is so.
-fn until(is_so: &dyn Fn() -> bool) {
-    while !is_so() {
-        loom::thread::yield_now();
-    }
 }
 
 /// As long as it takes to fall asleep.
@@ -230,7 +223,7 @@ pub(crate) fn passed_on() {
         })
     };
     // It is the first one that waits, and is notified in any case.
-    until(&|| asleep() == 1);
+    until(|| asleep() == 1);
     let patient = tokens.taker();
     attach(|py| {
         let mut guard = tokens.number.lock(py);

@@ -126,6 +126,13 @@ fn models() -> Vec<Model> {
         Model::new("mutex::reservation", mutex::reservation, world)
             .preemptions(2)
             .slow(),
+        Model::new("mutex::due_waiter", mutex::due_waiter, world).preemptions(2),
+        Model::new(
+            "mutex::expired_reservation",
+            mutex::expired_reservation,
+            world,
+        )
+        .preemptions(2),
         Model::new("mutex::deadlock_of_two", mutex::deadlock_of_two, world).preemptions(2),
         Model::new("mutex::no_false_deadlock", mutex::no_false_deadlock, world).preemptions(2),
         Model::new("mutex::deadlock_of_three", mutex::deadlock_of_three, world).preemptions(2),
@@ -190,6 +197,13 @@ fn models() -> Vec<Model> {
         Model::new("shutdown::writer", shutdown::writer, gated)
             .preemptions(2)
             .barriers(),
+        Model::new(
+            "shutdown::writer_that_timed_out",
+            shutdown::writer_that_timed_out,
+            gated,
+        )
+        .preemptions(2)
+        .barriers(),
         Model::new("shutdown::reader", shutdown::reader, gated)
             .preemptions(2)
             .barriers(),
@@ -199,6 +213,18 @@ fn models() -> Vec<Model> {
         Model::new("once_lock::failure", once_lock::failure, world).preemptions(2),
         Model::new("once_lock::waiting", once_lock::waiting, world).preemptions(2),
         Model::new("once_lock::seize", once_lock::seize, world).preemptions(2),
+        Model::new(
+            "once_lock::wakes_initializers",
+            once_lock::completion_wakes_initializers,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "once_lock::wakes_waiters",
+            once_lock::completion_wakes_waiters,
+            world,
+        )
+        .preemptions(2),
         Model::new("rwlock::exclusion", rwlock::exclusion, world)
             .preemptions(3)
             .barriers(),
@@ -211,6 +237,64 @@ fn models() -> Vec<Model> {
         Model::new("rwlock::writer_detaches", rwlock::writer_detaches, world)
             .preemptions(2)
             .barriers(),
+        Model::new("rwlock::nested_read", rwlock::nested_read, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("rwlock::try_write", rwlock::try_write, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new("rwlock::try_read", rwlock::try_read, world)
+            .preemptions(3)
+            .barriers(),
+        Model::new("rwlock::two_try_write", rwlock::two_try_write, world).preemptions(3),
+        Model::new("rwlock::downgrade", rwlock::downgrade, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new(
+            "rwlock::downgrade_wakes_reader",
+            rwlock::downgrade_wakes_reader,
+            world,
+        )
+        .preemptions(2),
+        Model::new("rwlock::three_writers", rwlock::three_writers, world).preemptions(2),
+        Model::new(
+            "rwlock::three_writers_two_due",
+            rwlock::three_writers_two_due,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "rwlock::reader_and_writers",
+            rwlock::reader_and_writers,
+            world,
+        )
+        .preemptions(1)
+        .barriers(),
+        Model::new(
+            "rwlock::reader_and_writers_due",
+            rwlock::reader_and_writers_due,
+            world,
+        )
+        .preemptions(1)
+        .barriers(),
+        Model::new("rwlock::due_reader", rwlock::due_reader, world)
+            .preemptions(2)
+            .barriers(),
+        Model::new("rwlock::due_writer", rwlock::due_writer, world).preemptions(2),
+        Model::new(
+            "rwlock::expired_for_reader",
+            rwlock::expired_for_reader,
+            world,
+        )
+        .preemptions(2)
+        .barriers(),
+        Model::new(
+            "rwlock::expired_for_writer",
+            rwlock::expired_for_writer,
+            world,
+        )
+        .preemptions(2),
+        Model::new("rwlock::writer_times_out", rwlock::writer_times_out, world).preemptions(1),
         Model::new("rwlock::read_then_read", rwlock::read_then_read, world)
             .preemptions(2)
             .barriers(),

@@ -4,14 +4,16 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
+    JoinHandle, asleep, clock,
     interpreter::{self, attach, detach},
     pyo3::{Python, pyclass::PyVisit},
-    spawn,
+    spawn, until,
 };
 
 use crate::{
     deadlock::{Cause, DeadlockError},
-    once_lock, rwlock,
+    once_lock,
+    rwlock::{self, DUE, LONG},
 };
 
 include!(concat!(env!("OUT_DIR"), "/mutex.rs"));
@@ -114,6 +116,68 @@ pub(crate) fn reservation() {
     }
     other.join();
     assert_eq!(counter.number(), 5);
+}
+
+/// Locks a mutex, starts a thread that waits for it, and unlocks the mutex when that one is due.
+fn lock_until_due(
+    counter: &Counter,
+    py: Python<'_>,
+    start: impl FnOnce() -> JoinHandle<()>,
+) -> JoinHandle<()> {
+    let mut owned = counter.lock(py);
+    let waiter = start();
+    detach(py, || until(|| asleep() == 1));
+    clock::advance(DUE);
+    owned.increment();
+    waiter
+}
+
+/// A waiter that is due acquires the mutex before a thread that tries to lock it later.
+pub(crate) fn due_waiter() {
+    let counter = Counter::new();
+    let start = || {
+        let counter = Rc::clone(&counter);
+        spawn(move || counter.add_one())
+    };
+    let waiter = attach(|py| {
+        let waiter = lock_until_due(&counter, py, start);
+        if let Some(owned) = counter.try_lock(py) {
+            assert_eq!(
+                owned.number(),
+                2,
+                "fairness: a waiter that is due comes first"
+            );
+        }
+        waiter
+    });
+    waiter.join();
+    assert_eq!(counter.number(), 2);
+}
+
+/// A waiter that is due is unparked, and waits for a second mutex before it acquires the first. The
+/// owner of the second acquires the first when the reservation has expired.
+pub(crate) fn expired_reservation() {
+    let [first, second] = [Counter::new(), Counter::new()];
+    let start = || {
+        let [first, second] = [Rc::clone(&first), Rc::clone(&second)];
+        spawn(move || {
+            attach(|py| {
+                interpreter::on_attach(move |py| second.lock(py).increment());
+                first.lock(py).increment();
+            });
+        })
+    };
+    let waiter = attach(|py| {
+        let _owned = second.lock(py);
+        let waiter = lock_until_due(&first, py, start);
+        let owned = first.lock_in_time(py, LONG);
+        owned
+            .expect("bounded waiting: a reservation expires")
+            .increment();
+        waiter
+    });
+    waiter.join();
+    assert_eq!((first.number(), second.number()), (3, 1));
 }
 
 /// As many threads as mutexes. Each takes one and then the next. If that becomes a circle exactly one of them is told.

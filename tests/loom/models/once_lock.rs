@@ -4,10 +4,10 @@ use std::{cell::Cell, panic::Location, rc::Rc};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
-    JoinHandle,
+    JoinHandle, asleep,
     interpreter::{self, attach, detach},
     pyo3::Python,
-    spawn,
+    spawn, until,
 };
 
 use crate::{
@@ -199,6 +199,32 @@ pub(crate) fn waiting_with_failure() {
     fails.join();
     waits.join();
     assert_eq!(lock.made.get(), 1);
+}
+
+/// Two threads wait for an initializer. When it has succeeded, both are unparked.
+fn completion(start: impl Fn(&Rc<Lock>) -> JoinHandle<()>) {
+    let lock = Lock::new();
+    let mut waiters = Vec::new();
+    attach(|py| {
+        lock.init(py, || {
+            waiters.extend([start(&lock), start(&lock)]);
+            detach(py, || until(|| asleep() == 2));
+            Some(7)
+        })
+    });
+    waiters.into_iter().for_each(JoinHandle::join);
+    assert_eq!(lock.made.get(), 1);
+}
+
+pub(crate) fn completion_wakes_initializers() {
+    completion(|lock| {
+        let lock = Rc::clone(lock);
+        spawn(move || lock.init_after_a_pause(8))
+    });
+}
+
+pub(crate) fn completion_wakes_waiters() {
+    completion(|lock| lock.wait_for(7));
 }
 
 /// An imported value comes while an initialiser runs: one of the two is stored, and nothing is written twice.

@@ -1,40 +1,58 @@
-//! The read-write lock: readers and writers never meet, and nobody sleeps for ever.
+//! The read-write lock: exclusion, wake-ups, reservations, and attempts that fail.
 
-use std::{panic::Location, rc::Rc, time::Duration};
+use std::{cell::Cell, panic::Location, rc::Rc, time::Duration};
 
 use loom::cell::UnsafeCell;
 use stand_in::{
-    execution,
+    JoinHandle, asleep, clock, execution,
     interpreter::{self, attach, detach},
     pyo3::Python,
-    spawn,
+    spawn, until,
 };
 
-use crate::wait::{
-    Patience, Refusal,
-    readers::{Entry, LockId},
+use crate::{
+    mutex::Counter,
+    wait::{
+        Patience, Refusal,
+        readers::{Entry, LockId},
+    },
 };
 
 include!(concat!(env!("OUT_DIR"), "/rwlock.rs"));
 
 use raw::RawRwLock;
 
+/// A read-write lock around a number that loom watches.
 pub(crate) struct Lock {
     raw: RawRwLock,
     number: UnsafeCell<u32>,
+    /// The guards that exist, for assertions.
+    held: Cell<Held>,
+    /// Counts the acquisitions.
+    acquired: Cell<usize>,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Held {
+    Shared(u32),
+    Exclusive,
+}
+
+const UNLOCKED: Held = Held::Shared(0);
 
 impl Lock {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Lock {
             raw: RawRwLock::new(),
             number: UnsafeCell::new(0),
+            held: Cell::new(UNLOCKED),
+            acquired: Cell::new(0),
         })
     }
 
     pub(crate) fn read(&self, py: Python<'_>, meanwhile: impl FnOnce()) -> u32 {
         self.read_or_told(py, meanwhile)
-            .unwrap_or_else(|_| panic!("there is no deadlock"))
+            .unwrap_or_else(|_| panic!("no deadlock is reported"))
     }
 
     pub(crate) fn read_or_told(
@@ -45,41 +63,31 @@ impl Lock {
         let entry = self
             .raw
             .read(py, || Patience::Forever, Location::caller())?;
-        // SAFETY: loom sees whether somebody writes.
-        let number = self.number.with(|number| unsafe { *number });
-        meanwhile();
-        // SAFETY: as above.
-        assert_eq!(self.number.with(|number| unsafe { *number }), number);
-        // SAFETY: not used any more.
+        self.begin_read();
+        let number = self.look(meanwhile);
+        self.end_read();
+        // SAFETY: The reference to the number is gone.
         unsafe { self.raw.unlock_read(py, entry) };
         Ok(number)
     }
 
-    /// Returns the number, or `None` if the attempt failed.
     fn try_read(&self, py: Python<'_>) -> Option<u32> {
+        self.try_read_and(py, || ())
+    }
+
+    fn try_read_and(&self, py: Python<'_>, meanwhile: impl FnOnce()) -> Option<u32> {
         let entry = self.raw.try_read(py)?;
-        // SAFETY: loom sees whether another thread writes.
-        let number = self.number.with(|number| unsafe { *number });
-        // SAFETY: the number is not used any more.
+        self.begin_read();
+        let number = self.look(meanwhile);
+        self.end_read();
+        // SAFETY: The reference to the number is gone.
         unsafe { self.raw.unlock_read(py, entry) };
         Some(number)
     }
 
-    /// Returns whether it wrote.
-    fn try_write(&self, py: Python<'_>) -> bool {
-        let locked = self.raw.try_write(py, Location::caller());
-        if locked {
-            // SAFETY: loom sees whether another thread reads or writes.
-            self.number.with_mut(|number| unsafe { *number += 1 });
-            // SAFETY: this thread has locked it.
-            unsafe { self.raw.unlock_write(py) };
-        }
-        locked
-    }
-
     pub(crate) fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
         let written = self.write_patiently(py, Patience::Forever, meanwhile);
-        assert!(written.is_ok(), "there is no deadlock");
+        assert!(written.is_ok(), "no deadlock is reported");
     }
 
     pub(crate) fn write_patiently(
@@ -89,12 +97,146 @@ impl Lock {
         meanwhile: impl FnOnce(),
     ) -> Result<(), Refusal> {
         self.raw.write(py, || patience, Location::caller())?;
-        // SAFETY: loom sees whether somebody reads or writes.
-        self.number.with_mut(|number| unsafe { *number += 1 });
-        meanwhile();
-        // SAFETY: this thread has locked it.
+        self.begin_write();
+        self.change(meanwhile);
+        self.end_write();
+        // SAFETY:
+        // - This thread holds the lock exclusively.
+        // - The reference to the number is gone.
         unsafe { self.raw.unlock_write(py) };
         Ok(())
+    }
+
+    fn try_write(&self, py: Python<'_>) -> bool {
+        self.try_write_and(py, || ())
+    }
+
+    fn try_write_and(&self, py: Python<'_>, meanwhile: impl FnOnce()) -> bool {
+        let written = self.raw.try_write(py, Location::caller());
+        if written {
+            self.begin_write();
+            self.change(meanwhile);
+            self.end_write();
+            // SAFETY:
+            // - This thread holds the lock exclusively.
+            // - The reference to the number is gone.
+            unsafe { self.raw.unlock_write(py) };
+        }
+        written
+    }
+
+    /// Writes, downgrades the lock, and reads.
+    fn write_and_downgrade(&self, py: Python<'_>, write: impl FnOnce(), read: impl FnOnce()) {
+        let written = self.raw.write(py, || Patience::Forever, Location::caller());
+        assert!(written.is_ok(), "no deadlock is reported");
+        self.begin_write();
+        self.change(write);
+        // SAFETY: No other thread writes.
+        let before = self.number.with(|number| unsafe { *number });
+        // Other readers may acquire the lock before `downgrade` returns.
+        self.held.set(Held::Shared(1));
+        // SAFETY:
+        // - This thread holds the lock exclusively.
+        // - The reference to the number is gone.
+        let entry = unsafe { self.raw.downgrade(py) };
+        let after = self.look(read);
+        assert_eq!(after, before, "no writer comes between");
+        self.end_read();
+        // SAFETY: The reference to the number is gone.
+        unsafe { self.raw.unlock_read(py, entry) };
+    }
+
+    fn begin_read(&self) {
+        self.acquired.set(self.acquired.get() + 1);
+        match self.held.get() {
+            Held::Shared(readers) => self.held.set(Held::Shared(readers + 1)),
+            Held::Exclusive => panic!("mutual exclusion: a reader beside a writer"),
+        }
+    }
+
+    fn end_read(&self) {
+        match self.held.get() {
+            Held::Shared(readers) => self.held.set(Held::Shared(readers - 1)),
+            Held::Exclusive => panic!("mutual exclusion: a writer beside a reader"),
+        }
+    }
+
+    fn begin_write(&self) {
+        self.acquired.set(self.acquired.get() + 1);
+        assert_eq!(self.held.get(), UNLOCKED, "mutual exclusion of a writer");
+        self.held.set(Held::Exclusive);
+    }
+
+    fn end_write(&self) {
+        assert_eq!(
+            self.held.get(),
+            Held::Exclusive,
+            "mutual exclusion of a writer"
+        );
+        self.held.set(UNLOCKED);
+    }
+
+    fn look(&self, meanwhile: impl FnOnce()) -> u32 {
+        // SAFETY: loom reports a concurrent write.
+        let number = self.number.with(|number| unsafe { *number });
+        meanwhile();
+        // SAFETY: As above.
+        assert_eq!(self.number.with(|number| unsafe { *number }), number);
+        number
+    }
+
+    fn change(&self, meanwhile: impl FnOnce()) {
+        // SAFETY: loom reports a concurrent access.
+        self.number.with_mut(|number| unsafe { *number += 1 });
+        meanwhile();
+    }
+
+    /// Starts a thread that reads.
+    fn reader(self: &Rc<Self>) -> JoinHandle<()> {
+        let lock = Rc::clone(self);
+        spawn(move || {
+            attach(|py| {
+                lock.read(py, || ());
+            });
+        })
+    }
+
+    /// Starts a thread that writes.
+    fn writer(self: &Rc<Self>) -> JoinHandle<()> {
+        let lock = Rc::clone(self);
+        spawn(move || attach(|py| lock.write(py, || ())))
+    }
+
+    /// Writes, starts threads that wait for the lock, and unlocks it when `number` threads are
+    /// parked and `waited` has passed.
+    fn write_before<R>(
+        &self,
+        py: Python<'_>,
+        number: usize,
+        waited: Duration,
+        start: impl FnOnce() -> R,
+    ) -> R {
+        let mut threads = None;
+        self.write(py, || {
+            threads = Some(start());
+            detach(py, || until(|| asleep() == number));
+            clock::advance(waited);
+        });
+        threads.expect("it has written")
+    }
+
+    /// Asserts that the lock is available, when no thread holds it or waits for it.
+    fn assert_available(&self) {
+        attach(|py| {
+            assert!(
+                self.try_write(py),
+                "an unlocked lock without waiters is available to a writer"
+            );
+            assert!(
+                self.try_read(py).is_some(),
+                "an unlocked lock without waiters is available to a reader"
+            );
+        });
     }
 }
 
@@ -283,7 +425,7 @@ pub(crate) fn writer_detaches() {
         attach(|py| lock.write(py, || detach(py, || ())));
     }
     reader.join();
-    assert!(!lock.raw.has_owner());
+    lock.assert_available();
 }
 
 /// A writer sleeps behind a writer who is away.
@@ -295,7 +437,7 @@ pub(crate) fn writer_and_writer() {
     };
     attach(|py| lock.write(py, || detach(py, || ())));
     other.join();
-    assert!(!lock.raw.has_owner());
+    lock.assert_available();
 }
 
 /// A reader and a writer sleep behind a writer. Only with a GIL: threads that sleep for a limited time at once are more than loom can
@@ -317,7 +459,7 @@ pub(crate) fn reader_sleeps() {
     attach(|py| lock.write(py, || detach(py, || ())));
     reader.join();
     writer.join();
-    assert!(!lock.raw.has_owner());
+    lock.assert_available();
 }
 
 /// A writer waits for a reader, who is away for a while. If it gives up it leaves nothing behind.
@@ -337,6 +479,207 @@ fn gives_up(patience: fn() -> Patience) {
     assert!(read <= in_the_end);
     assert_eq!(in_the_end, 1 + u32::from(written));
 }
+
+/// The waiting time of a thread that is not due.
+const BRIEFLY: Duration = Duration::ZERO;
+
+/// The waiting time of a thread that is due.
+pub(crate) const DUE: Duration = Duration::from_millis(2);
+
+/// Several threads wait for a writer.
+fn waiters<const NUMBER: usize>(
+    waited: Duration,
+    start: fn(&Rc<Lock>) -> [JoinHandle<()>; NUMBER],
+) {
+    let lock = Lock::new();
+    let others = attach(|py| {
+        let others = lock.write_before(py, NUMBER, waited, || start(&lock));
+        lock.raw.assert_waiters_are_announced();
+        others
+    });
+    others.into_iter().for_each(JoinHandle::join);
+    lock.assert_available();
+}
+
+fn two_writers(lock: &Rc<Lock>) -> [JoinHandle<()>; 2] {
+    [lock.writer(), lock.writer()]
+}
+
+fn reader_and_two_writers(lock: &Rc<Lock>) -> [JoinHandle<()>; 3] {
+    [lock.reader(), lock.writer(), lock.writer()]
+}
+
+pub(crate) fn three_writers() {
+    waiters(BRIEFLY, two_writers);
+}
+
+pub(crate) fn three_writers_two_due() {
+    waiters(DUE, two_writers);
+}
+
+pub(crate) fn reader_and_writers() {
+    waiters(BRIEFLY, reader_and_two_writers);
+}
+
+pub(crate) fn reader_and_writers_due() {
+    waiters(DUE, reader_and_two_writers);
+}
+
+/// A thread that reads reads once more, while a writer waits for it.
+pub(crate) fn nested_read() {
+    let lock = Lock::new();
+    let writer = lock.writer();
+    attach(|py| {
+        lock.read(py, || {
+            detach(py, || ());
+            lock.read(py, || ());
+        });
+    });
+    writer.join();
+    lock.assert_available();
+}
+
+/// A thread tries to write while another one reads.
+pub(crate) fn try_write() {
+    let lock = Lock::new();
+    let reader = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.read(py, || detach(py, || ()))))
+    };
+    let written = attach(|py| lock.try_write_and(py, || detach(py, || ())));
+    let read = reader.join();
+    assert!(read <= u32::from(written));
+    lock.assert_available();
+}
+
+/// A thread tries to read while another one writes.
+pub(crate) fn try_read() {
+    let lock = Lock::new();
+    let writer = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.write(py, || detach(py, || ()))))
+    };
+    let read = attach(|py| lock.try_read_and(py, || detach(py, || ())));
+    writer.join();
+    assert!(read.is_none_or(|number| number <= 1));
+    lock.assert_available();
+}
+
+/// Two threads try to write.
+pub(crate) fn two_try_write() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.try_write(py)))
+    };
+    let written = attach(|py| lock.try_write(py));
+    assert!(
+        other.join() | written,
+        "one of two threads that try to write succeeds"
+    );
+    lock.assert_available();
+}
+
+/// A thread downgrades the lock while another one waits to write.
+pub(crate) fn downgrade() {
+    let lock = Lock::new();
+    let writer = lock.writer();
+    attach(|py| lock.write_and_downgrade(py, || detach(py, || ()), || detach(py, || ())));
+    writer.join();
+    lock.assert_available();
+}
+
+/// A reader that waits for a writer acquires the lock when that one downgrades it.
+pub(crate) fn downgrade_wakes_reader() {
+    let lock = Lock::new();
+    let reader = Cell::new(None);
+    let start = || {
+        reader.set(Some(lock.reader()));
+        until(|| asleep() == 1);
+    };
+    let join = || reader.take().expect("it was started").join();
+    attach(|py| lock.write_and_downgrade(py, || detach(py, start), || detach(py, join)));
+    lock.assert_available();
+}
+
+/// A waiter that is due acquires the lock before a thread that tries to write later. The lock is
+/// not reserved any more after that.
+fn due(start: fn(&Rc<Lock>) -> JoinHandle<()>) {
+    let lock = Lock::new();
+    let waiter = attach(|py| {
+        let waiter = lock.write_before(py, 1, DUE, || start(&lock));
+        lock.try_write_and(py, || {
+            // One of them is this one.
+            let later = lock.acquired.get() - 1;
+            assert_eq!(later, 2, "fairness: a waiter that is due comes first");
+        });
+        waiter
+    });
+    waiter.join();
+    lock.assert_available();
+}
+
+pub(crate) fn due_reader() {
+    due(Lock::reader);
+}
+
+pub(crate) fn due_writer() {
+    due(Lock::writer);
+}
+
+/// A waiter that is due is unparked, and waits for a mutex before it acquires the lock. The owner
+/// of the mutex acquires the lock first, when the reservation has expired.
+fn expired(acquire: fn(&Lock, Python<'_>)) {
+    let (lock, mutex) = (Lock::new(), Counter::new());
+    let start = || {
+        let (lock, mutex) = (Rc::clone(&lock), Rc::clone(&mutex));
+        spawn(move || {
+            attach(|py| {
+                interpreter::on_attach(move |py| mutex.lock(py).increment());
+                acquire(&lock, py);
+            });
+        })
+    };
+    let waiter = attach(|py| {
+        let _owned = mutex.lock(py);
+        let waiter = lock.write_before(py, 1, DUE, start);
+        let written = lock.write_patiently(py, Patience::for_duration(LONG), || ());
+        assert!(written.is_ok(), "bounded waiting: a reservation expires");
+        waiter
+    });
+    waiter.join();
+    lock.assert_available();
+}
+
+pub(crate) fn expired_for_reader() {
+    expired(|lock, py| {
+        lock.read(py, || ());
+    });
+}
+
+pub(crate) fn expired_for_writer() {
+    expired(|lock, py| lock.write(py, || ()));
+}
+
+/// Of two writers that wait for a third, one has a timeout.
+pub(crate) fn writer_times_out() {
+    let lock = Lock::new();
+    let start = || {
+        let hasty = {
+            let lock = Rc::clone(&lock);
+            let patience = || Patience::for_duration(SHORT);
+            spawn(move || attach(|py| lock.write_patiently(py, patience(), || ()).is_ok()))
+        };
+        (hasty, lock.writer())
+    };
+    let (hasty, patient) = attach(|py| lock.write_before(py, 1, BRIEFLY, start));
+    hasty.join();
+    patient.join();
+    lock.assert_available();
+}
+
+/// Several times as long as a reservation.
+pub(crate) const LONG: Duration = Duration::from_millis(50);
 
 const SHORT: Duration = Duration::from_millis(1);
 

@@ -1,10 +1,11 @@
 //! Shutdown: attaching never returns but for the thread that finalises, which gets every lock that nobody owns, and is told of the others.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use stand_in::{
     interpreter::{attach, detach, finalize},
-    spawn,
+    pyo3::Python,
+    spawn, until,
 };
 
 use crate::{
@@ -72,7 +73,7 @@ pub(crate) fn mutex() {
     other.join_or_hung();
 }
 
-/// The other thread waits until nobody reads, or writes.
+/// The other thread waits for readers, or writes.
 pub(crate) fn writer() {
     let (lock, inside) = (rwlock::Lock::new(), Inside::default());
     let other = {
@@ -81,14 +82,50 @@ pub(crate) fn writer() {
     };
     attach(|py| {
         lock.read(py, || detach(py, || ()));
-        finalize(py, |py| {
-            let is_written = inside.0.get();
-            assert_eq!(is_refused(lock.read_or_told(py, || ())), is_written);
-            let written = lock.write_patiently(py, Patience::Forever, || ());
-            assert_eq!(is_refused(written), is_written);
-        });
+        finalize_beside_writer(py, &lock, &inside);
     });
     other.join_or_hung();
+}
+
+/// The other thread waits for readers until its timeout expires, and writes later.
+pub(crate) fn writer_that_timed_out() {
+    let (lock, inside) = (rwlock::Lock::new(), Inside::default());
+    let has_waited = Rc::new(Cell::new(false));
+    let start = || {
+        let (lock, inside) = (Rc::clone(&lock), inside.clone());
+        let has_waited = Rc::clone(&has_waited);
+        spawn(move || {
+            attach(|py| {
+                let patience = Patience::for_duration(Duration::from_millis(1));
+                let waited = lock.write_patiently(py, patience, || ());
+                assert!(matches!(waited, Err(Refusal::TimedOut)));
+                has_waited.set(true);
+                lock.write(py, || inside.stay(|| detach(py, || ())));
+            });
+        })
+    };
+    let other = Cell::new(None);
+    attach(|py| {
+        lock.read(py, || {
+            other.set(Some(start()));
+            detach(py, || until(|| has_waited.get()));
+        });
+        finalize_beside_writer(py, &lock, &inside);
+    });
+    other.take().expect("it was started").join_or_hung();
+}
+
+fn finalize_beside_writer(py: Python<'_>, lock: &rwlock::Lock, inside: &Inside) {
+    finalize(py, |py| {
+        let is_written = inside.0.get();
+        let is_read_refused = is_refused(lock.read_or_told(py, || ()));
+        let written = lock.write_patiently(py, Patience::Forever, || ());
+        assert_eq!(
+            (is_read_refused, is_refused(written)),
+            (is_written, is_written),
+            "at exit, a lock is refused if a detached thread writes, and acquired otherwise"
+        );
+    });
 }
 
 /// The other thread reads, or waits until this one does not write.

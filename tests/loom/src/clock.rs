@@ -12,6 +12,7 @@ pub(crate) fn start(tick: Duration) {
     TICK.set(tick);
 }
 
+/// Lets time pass.
 pub fn advance(by: Duration) {
     NOW.set(NOW.get() + by);
 }

@@ -97,6 +97,15 @@ pub fn model(settings: Settings, body: impl Fn() + Send + Sync + 'static) -> u64
     number() - before
 }
 
+/// Yields to the other threads until `condition` holds.
+pub fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        // Other threads may wait for a barrier of this one.
+        barrier::poll();
+        loom::thread::yield_now();
+    }
+}
+
 /// Starts a thread of the model. It gives nothing if it hangs for ever in the end.
 pub fn spawn<R: 'static>(body: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
     JoinHandle(loom::thread::spawn(move || {

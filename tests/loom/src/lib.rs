@@ -14,5 +14,5 @@ pub mod pyo3;
 pub mod std;
 mod sync;
 
-pub use execution::{JoinHandle, model, spawn};
+pub use execution::{JoinHandle, model, spawn, until};
 pub use sync::asleep;
