@@ -13,7 +13,7 @@ use pyo3_sync::{PyMutex, PyOnceLock, PyRwLock};
 use crate::callback::Callback;
 use crate::fork::without_fork;
 use crate::harness::{
-    Barrier, PythonThread, child, finish, on_threads, on_two_threads, wait_until,
+    Barrier, PythonThread, child, finish, on_threads, on_two_threads, rounds, wait_until,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::{OnDrop, panic_of};
@@ -225,7 +225,7 @@ fn the_top_level_of_a_module_asks_for_the_cell(py: Python<'_>) -> PyResult<()> {
 
 /// A collection stops the world: it must find no thread that waits for the cell while attached.
 fn collects_while_the_cell_is_raced_for(py: Python<'_>) -> PyResult<()> {
-    for _ in 0..200 {
+    for _ in rounds(200) {
         let cell = GILOnceCell::new();
         let values = on_threads(py, 4, |py, number| {
             if number == 0 {
@@ -317,7 +317,7 @@ pub(crate) const MODULE: Module = Module {
         test!(does_not_let_go_of_the_interpreter),
         test!(a_finaliser_of_the_value_that_lost_uses_the_cell),
         test!(the_top_level_of_a_module_asks_for_the_cell),
-        test!(collects_while_the_cell_is_raced_for),
+        test!(collects_while_the_cell_is_raced_for).limit(30),
         test!(the_child_of_a_fork_fills_the_cell).unless(without_fork),
         test!(what_the_gil_protects).only_with_gil("it protects only where there is one"),
         test!(the_names_of_extension_traits),

@@ -13,7 +13,7 @@ use pyo3_sync::critical_section::{
 use pyo3_sync::{PyMutex, PyProtected};
 
 use crate::harness::{
-    Barrier, Sleeper, on_threads, on_two_threads, wait_until, wait_until_detached,
+    Barrier, Sleeper, on_threads, on_two_threads, rounds, wait_until, wait_until_detached,
 };
 use crate::interpreter::collect;
 use crate::panics::panic_of;
@@ -511,7 +511,7 @@ fn extending_each_other_is_serial(py: Python<'_>) -> PyResult<()> {
             py.detach(thread::yield_now);
         }
     };
-    for _ in 0..200 {
+    for _ in rounds(200) {
         let lists = [
             PyList::new(py, [1])?.unbind(),
             PyList::new(py, [2])?.unbind(),

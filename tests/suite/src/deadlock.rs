@@ -15,7 +15,9 @@ use pyo3_sync::{
 };
 
 use crate::callback::Callback;
-use crate::harness::{Barrier, PythonThread, on_threads, on_two_threads, wait_until};
+use crate::harness::{
+    Barrier, PythonThread, on_threads, on_two_threads, wait_until, yield_until_detached,
+};
 use crate::interpreter::{collect, wait_until_an_import_blocks};
 use crate::panics::{caught, panic_of, silence_deadlocks};
 use crate::random::{Random, Stream};
@@ -309,7 +311,9 @@ fn no_cycle_is_missed(py: Python<'_>) -> PyResult<()> {
             let result = caught(|| {
                 self.links[number].having(py, || {
                     self.ready.fetch_add(1, SeqCst);
-                    py.detach(|| spin_until(|| self.ready.load(SeqCst) == size));
+                    py.detach(|| {
+                        yield_until_detached("all are ready", || self.ready.load(SeqCst) == size);
+                    });
                     self.links[(number + 1) % size].ask(py, self.forms[number])
                 })
             });
@@ -336,7 +340,9 @@ fn no_cycle_is_missed(py: Python<'_>) -> PyResult<()> {
         for (cycle, ring) in rings.iter().enumerate() {
             // All wait for the slowest, so that rings do not overlap.
             if let Some(before) = cycle.checked_sub(1) {
-                py.detach(|| spin_until(|| rings[before].is_over()));
+                py.detach(|| {
+                    yield_until_detached("the ring is over", || rings[before].is_over());
+                });
             }
             if number < ring.links.len() {
                 ring.take_part(py, number);
@@ -349,18 +355,6 @@ fn no_cycle_is_missed(py: Python<'_>) -> PyResult<()> {
         assert!(ring.links.iter().all(Link::is_free), "cycle {cycle}");
     }
     Ok(())
-}
-
-/// Short waits of many threads, one after the other: sleeping for each would take the test's time.
-fn spin_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "a ring has come to a standstill"
-        );
-        thread::yield_now();
-    }
 }
 
 /// Rings that run through cells as well: thread n fills cell n and wants cell n + 1.

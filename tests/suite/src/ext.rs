@@ -244,7 +244,7 @@ fn a_reader_owns_nothing_while_it_attaches(py: Python<'_>) -> PyResult<()> {
                 // Attached: where there is a GIL the reader cannot attach before this thread is done.
                 let deadline = Instant::now() + Duration::from_secs(1);
                 while raw.taken() == before && Instant::now() < deadline {
-                    std::hint::spin_loop();
+                    thread::yield_now();
                 }
                 drop(lock.write());
             }

@@ -22,6 +22,9 @@ use crate::child::{EMBEDDED, scenario};
 /// It is shorter than the limit of a test, so that the test reports the timeout.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
+/// For how long [`rounds`] begins new ones: far less than a test's limit.
+const ROUNDS: Duration = Duration::from_secs(3);
+
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Returns the sanitizer that this process runs under, as set by `cargo xtask sanitize`.
@@ -80,6 +83,39 @@ pub fn wait_until_detached(description: &str, mut condition: impl FnMut() -> boo
         );
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Yields until `condition` holds, for rendezvous of threads that are not attached. Panics with
+/// `description` if it does not come true.
+///
+/// For waits of microseconds: the sleeps of [`wait_until_detached`] would take most of the test's
+/// time. It yields because the awaited thread may need the processor.
+pub fn yield_until_detached(description: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < TIMEOUT * slowdown(),
+            "timed out waiting until {description}"
+        );
+        thread::yield_now();
+    }
+}
+
+/// Keeps the processor busy for `time`, as code does that waits for no other thread.
+pub fn work_for(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Numbers rounds of a test from 0 to `most`, as many as begin within [`ROUNDS`]. A round that
+/// starts threads, or stops the world, takes long on a busy machine.
+///
+/// For the thread that starts the others: each thread would end at another round.
+pub fn rounds(most: usize) -> impl Iterator<Item = usize> {
+    let start = Instant::now();
+    (0..most).take_while(move |round| *round == 0 || start.elapsed() < ROUNDS * slowdown())
 }
 
 /// Runs `body` on `count` attached threads, passing each its index.

@@ -16,7 +16,7 @@ use pyo3_sync::{
 use crate::callback::Callback;
 use crate::harness::{
     Barrier, PythonThread, Sleeper, child, finish, on_threads, on_two_threads, wait_until,
-    wait_until_detached,
+    wait_until_detached, work_for,
 };
 use crate::interpreter::{collect, without_letting_go};
 use crate::panics::{OnDrop, panic_of};
@@ -44,7 +44,8 @@ impl Detained {
         extern "C" fn detain(_signal: i32) {
             IS_DETAINED.store(true, SeqCst);
             while DETAIN.load(SeqCst) {
-                std::hint::spin_loop();
+                // A system call, which a handler may make.
+                thread::yield_now();
             }
         }
         DETAIN.store(true, SeqCst);
@@ -437,7 +438,7 @@ fn python_threads_count_right(py: Python<'_>) -> PyResult<()> {
 /// One thread locks in a loop and never lets the mutex rest; another one gets it all the same.
 fn a_waiter_is_not_starved(py: Python<'_>) -> PyResult<()> {
     nobody_waits_for_long(py, |py| {
-        py.detach(|| stay(Duration::from_micros(50)));
+        py.detach(|| work_for(Duration::from_micros(50)));
     });
     Ok(())
 }
@@ -445,15 +446,8 @@ fn a_waiter_is_not_starved(py: Python<'_>) -> PyResult<()> {
 /// The same, and the thread in the loop never detaches. It stays for longer: a waiter that comes again whenever it is woken might find
 /// the mutex free by chance, many times a millisecond.
 fn a_waiter_is_not_starved_by_an_attached_thread(py: Python<'_>) -> PyResult<()> {
-    nobody_waits_for_long(py, |_| stay(Duration::from_millis(1)));
+    nobody_waits_for_long(py, |_| work_for(Duration::from_millis(1)));
     Ok(())
-}
-
-fn stay(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
-    }
 }
 
 /// The machine may take a processor away for long at any moment, but not in each of three rounds.
@@ -552,7 +546,7 @@ fn a_mutex_is_not_handed_to_a_detached_thread(py: Python<'_>) -> PyResult<()> {
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_millis(20) {
                     assert!(!mutex.is_locked(), "by a thread that is not attached");
-                    std::hint::spin_loop();
+                    thread::yield_now();
                 }
             },
             |py| {
@@ -947,12 +941,6 @@ fn unrelated_mutexes_are_unlocked_fairly(py: Python<'_>) -> PyResult<()> {
 /// A thread marks the mutex, and before it is asleep the mutex is unlocked and locked again: it must not sleep without
 /// the mark.
 fn no_sleeper_is_forgotten(py: Python<'_>) -> PyResult<()> {
-    fn spin(microseconds: u64) {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_micros(microseconds) {
-            std::hint::spin_loop();
-        }
-    }
     let mutex = PyMutex::new(());
     let barrier = Barrier::new(2);
     on_threads(py, 2, |py, number| {
@@ -960,10 +948,10 @@ fn no_sleeper_is_forgotten(py: Python<'_>) -> PyResult<()> {
             if number == 0 {
                 let guard = mutex.lock(py);
                 barrier.meet(py);
-                py.detach(|| spin(round % 80));
+                py.detach(|| work_for(Duration::from_micros(round % 80)));
                 drop(guard);
                 let guard = mutex.lock(py);
-                spin(round % 7);
+                work_for(Duration::from_micros(round % 7));
                 drop(guard);
             } else {
                 barrier.meet(py);

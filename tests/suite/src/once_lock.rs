@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -13,7 +13,8 @@ use pyo3_sync::PyOnceLock;
 
 use crate::callback::Callback;
 use crate::harness::{
-    Barrier, PythonThread, child, finish, on_threads, on_two_threads, wait_until_detached,
+    Barrier, PythonThread, child, finish, on_threads, on_two_threads, rounds, wait_until_detached,
+    work_for, yield_until_detached,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::{OnDrop, panic_of};
@@ -233,12 +234,8 @@ fn no_sleeper_is_forgotten(py: Python<'_>) -> PyResult<()> {
             if number == 0 {
                 let failed = cell.get_or_try_init(py, || {
                     inside.meet(py);
-                    py.detach(|| {
-                        let start = Instant::now();
-                        while start.elapsed() < Duration::from_nanos((round % 400 * 100) as u64) {
-                            std::hint::spin_loop();
-                        }
-                    });
+                    let time = Duration::from_nanos((round % 400 * 100) as u64);
+                    py.detach(|| work_for(time));
                     Err(())
                 });
                 assert_eq!(failed, Err(()));
@@ -486,7 +483,7 @@ fn an_import_completes_a_running_cell(py: Python<'_>) -> PyResult<()> {
 
 /// Imports and initialisers in a race: one value for all, and nobody sees it half-written.
 fn imports_and_initialisers_race(py: Python<'_>) -> PyResult<()> {
-    for _ in 0..200 {
+    for _ in rounds(200) {
         let cell = PyOnceLock::<Py<PyAny>>::new();
         let barrier = Barrier::new(8);
         let all = on_threads(py, 8, |py, number| {
@@ -508,14 +505,12 @@ fn imports_and_initialisers_race(py: Python<'_>) -> PyResult<()> {
 
 /// A value that lost the race to one that was imported is given back, not thrown away with a claim of success.
 fn what_was_set_is_there_or_given_back(py: Python<'_>) -> PyResult<()> {
-    for _ in 0..2000 {
+    for _ in rounds(2000) {
         let cell = PyOnceLock::<Py<PyAny>>::new();
         let ready = AtomicUsize::new(0);
         let meet = || {
             ready.fetch_add(1, SeqCst);
-            while ready.load(SeqCst) < 2 {
-                std::hint::spin_loop();
-            }
+            yield_until_detached("both are ready", || ready.load(SeqCst) == 2);
         };
         on_two_threads(
             py,

@@ -16,7 +16,7 @@ use pyo3_sync::{
 
 use crate::callback::Callback;
 use crate::harness::{
-    Barrier, PythonThread, Sleeper, child, finish, on_threads, on_two_threads, wait_until,
+    Barrier, PythonThread, Sleeper, child, finish, on_threads, on_two_threads, rounds, wait_until,
     wait_until_detached,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
@@ -330,7 +330,7 @@ fn two_readers_that_want_to_write(py: Python<'_>) -> PyResult<()> {
 /// one is told.
 fn random_cycles_are_reported_once(py: Python<'_>) -> PyResult<()> {
     let mut random = Random::announced().stream(0);
-    for _ in 0..300 {
+    for _ in rounds(300) {
         let count = 2 + random.below(6);
         let reads: Vec<bool> = (0..count).map(|_| random.below(2) == 0).collect();
         let wants_to_read: Vec<bool> = (0..count)
