@@ -247,6 +247,27 @@ fn models() -> Vec<Model> {
             .preemptions(3)
             .barriers(),
         Model::new("rwlock::two_try_write", rwlock::two_try_write, world).preemptions(3),
+        Model::new(
+            "rwlock::failed::try_read_and_try_write",
+            rwlock::try_read_and_try_write,
+            world,
+        )
+        .preemptions(3)
+        .barriers(),
+        Model::new(
+            "rwlock::failed::try_write_beside_reader",
+            rwlock::try_write_beside_reader,
+            world,
+        )
+        .preemptions(2)
+        .barriers(),
+        Model::new(
+            "rwlock::failed::try_read_beside_parked_writer",
+            rwlock::try_read_beside_parked_writer,
+            world,
+        )
+        .preemptions(2)
+        .barriers(),
         Model::new("rwlock::downgrade", rwlock::downgrade, world)
             .preemptions(2)
             .barriers(),

@@ -580,6 +580,74 @@ pub(crate) fn two_try_write() {
     lock.assert_available();
 }
 
+/// A thread tries to read while another one tries to write. If both failed, they would keep each
+/// other out.
+pub(crate) fn try_read_and_try_write() {
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || attach(|py| lock.try_read(py).is_some()))
+    };
+    let written = attach(|py| lock.try_write(py));
+    assert!(
+        other.join() | written,
+        "I11: of a try_read and a try_write, one succeeds"
+    );
+    lock.assert_available();
+}
+
+/// Two threads try to read and to write while a third one reads.
+pub(crate) fn try_write_beside_reader() {
+    let lock = Lock::new();
+    attach(|py| {
+        lock.read(py, || {
+            let reader = {
+                let lock = Rc::clone(&lock);
+                spawn(move || attach(|py| lock.try_read(py).is_some()))
+            };
+            let writer = {
+                let lock = Rc::clone(&lock);
+                spawn(move || attach(|py| lock.try_write(py)))
+            };
+            detach(py, || {
+                assert!(!writer.join(), "mutual exclusion: a writer beside a reader");
+                assert!(
+                    reader.join(),
+                    "I11: a try_write that fails keeps no reader out"
+                );
+            });
+        });
+    });
+    lock.assert_available();
+}
+
+/// A thread tries to read while a writer is parked until another thread has read.
+pub(crate) fn try_read_beside_parked_writer() {
+    let lock = Lock::new();
+    let writer = Cell::new(None);
+    attach(|py| {
+        lock.read(py, || {
+            writer.set(Some(lock.writer()));
+            let other = {
+                let lock = Rc::clone(&lock);
+                spawn(move || {
+                    until(|| asleep() == 1);
+                    attach(|py| {
+                        let read = lock.try_read(py).is_some();
+                        assert!(
+                            read || asleep() == 1,
+                            "I11: a try_read that fails wakes no thread"
+                        );
+                    });
+                })
+            };
+            detach(py, || other.join());
+        });
+    });
+    writer.take().expect("it was started").join();
+    lock.assert_available();
+}
+
 /// A thread downgrades the lock while another one waits to write.
 pub(crate) fn downgrade() {
     let lock = Lock::new();
