@@ -48,10 +48,11 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         let stores = stores(context, &traversed, &constructors, id);
         for (number, store) in stores.iter().enumerate() {
             let field = &traversed[store.field];
-            let earlier = stores[..number]
-                .iter()
-                .rev()
-                .find(|earlier| earlier.variable.is_some() && earlier.variable == store.variable);
+            let earlier = stores[..number].iter().rev().find(|earlier| {
+                earlier.variable.is_some()
+                    && earlier.variable == store.variable
+                    && (earlier.is_cloned || store.is_cloned)
+            });
             let other = match (&store.source, earlier) {
                 (Source::Field(other), _) if store.is_cloned => &traversed[*other],
                 (Source::Static, _) if store.is_cloned => field,
@@ -185,8 +186,8 @@ struct Store {
     /// The number of the field.
     field: usize,
     source: Source,
-    /// The variable that the value came from.
-    variable: Option<String>,
+    /// The variable that the value came from, and which one of that name.
+    variable: Option<(String, usize)>,
     is_cloned: bool,
     /// In a loop that does not make the value.
     is_repeated: bool,
@@ -216,6 +217,7 @@ fn stores(
         constructors,
         function,
         variables: HashMap::new(),
+        declared: 0,
         loops: 0,
         stores: Vec::new(),
     };
@@ -229,10 +231,19 @@ struct Stores<'c, 'a> {
     /// The field that a parameter of a function is stored in.
     constructors: &'c HashMap<(FunctionId, usize), usize>,
     function: &'c Function<'a>,
-    /// The initializer of each variable, and how many loops are around it.
-    variables: HashMap<String, (&'c Expr, usize)>,
+    variables: HashMap<String, Variable<'c>>,
+    /// How many variables the function has declared so far.
+    declared: usize,
+    /// How many loops are around.
     loops: usize,
     stores: Vec<Store>,
+}
+
+#[derive(Clone, Copy)]
+struct Variable<'c> {
+    initializer: &'c Expr,
+    loops: usize,
+    number: usize,
 }
 
 impl<'c> Stores<'c, '_> {
@@ -253,34 +264,29 @@ impl<'c> Stores<'c, '_> {
     fn store(&mut self, field: usize, value: &Expr) {
         let (mut value, mut is_cloned) = uncloned(value);
         let mut name = variable(value);
-        let mut loops = 0;
-        // As often as one variable is made from another.
+        let known = |name: &Option<String>| self.variables.get(name.as_ref()?).copied();
+        // A variable may be made from another one, and that from a third.
         for _ in 0..4 {
-            let Some((initializer, around)) =
-                name.as_ref().and_then(|name| self.variables.get(name))
-            else {
-                break;
-            };
-            loops = *around;
-            let (inner, cloned) = uncloned(initializer);
-            match inner {
-                Expr::Field(_) => value = inner,
-                _ => match variable(inner) {
-                    Some(_) => name = variable(inner),
-                    None => break,
-                },
-            }
-            is_cloned |= cloned;
+            let Some(made) = known(&name) else { break };
+            let (inner, cloned) = uncloned(made.initializer);
             if matches!(inner, Expr::Field(_)) {
+                value = inner;
+                is_cloned |= cloned;
+                name = None;
+            } else if variable(inner).is_some() {
+                is_cloned |= cloned;
+                name = variable(inner);
+            } else {
                 break;
             }
         }
+        let made = known(&name);
         self.stores.push(Store {
             field,
             source: self.source(field, value, name.as_deref()),
-            variable: name,
+            is_repeated: name.is_some() && self.loops > made.map_or(0, |made| made.loops),
+            variable: name.map(|name| (name, made.map_or(0, |made| made.number))),
             is_cloned,
-            is_repeated: self.loops > loops && variable(value).is_some(),
             place: Place {
                 file: self.function.place.file,
                 span: syn::spanned::Spanned::span(value),
@@ -327,7 +333,12 @@ impl<'c> Visit<'c> for Stores<'c, '_> {
     fn visit_local(&mut self, local: &'c syn::Local) {
         visit::visit_local(self, local);
         if let (syn::Pat::Ident(name), Some(init)) = (&local.pat, &local.init) {
-            let made = (&*init.expr, self.loops);
+            self.declared += 1;
+            let made = Variable {
+                initializer: &init.expr,
+                loops: self.loops,
+                number: self.declared,
+            };
             self.variables.insert(name.ident.to_string(), made);
         }
     }

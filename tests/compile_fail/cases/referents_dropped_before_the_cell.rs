@@ -7,7 +7,7 @@ use pyo3_sync::{
     PyLazy, PyMutex, PyOnceLock, PyProtected, PyRwLock, PyTryLazy, compat::GILOnceCell,
 };
 
-struct Reference<'a>(&'a str);
+pub struct Reference<'a>(pub &'a str);
 
 #[cfg(feature = "fail")]
 impl Drop for Reference<'_> {

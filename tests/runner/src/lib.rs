@@ -19,13 +19,17 @@
 //! The line is a receipt. A test passes if its child ends normally with code 0 *and* printed the receipt exactly once:
 //! a test that leaves through `exit(0)`, or goes on in a forked copy of the process, has not passed.
 //!
-//! A child that does not end within the test's limit is asked for its Python stacks with `SIGUSR1` (on which a child has
+//! The limit of a test is that of a quiet machine. If processes share the processors, it is longer by a factor
+//! ([`load`]), and the child gets the factor for its own timeouts, in `PYO3_SYNC_SUITE_SLOWDOWN`.
+//!
+//! A child that does not end within the limit is asked for its Python stacks with `SIGUSR1` (on which a child has
 //! registered Python's `faulthandler`), and its whole process group is killed. So are the processes that a failed child left in its group:
 //! the child of a fork that hangs, perhaps. On Windows there is nothing to ask with, and what is ended is a job.
 
 mod child;
 mod group;
 mod launcher;
+mod load;
 #[cfg(unix)]
 mod stacks;
 #[cfg(windows)]
@@ -169,10 +173,12 @@ fn trial(test: Test, launcher: &Launcher, failed: &Reports) -> Trial {
     let (launcher, failed) = (launcher.clone(), failed.clone());
     let kind = launcher.name().to_owned();
     Trial::test(test.name.clone(), move || {
-        let command = launcher.command(&["run", &test.name]);
-        let limit = Duration::from_secs(test.limit);
+        let mut command = launcher.command(&["run", &test.name]);
+        let slowdown = load::slowdown();
+        command.env(load::SLOWDOWN, slowdown.to_string());
+        let limit = Duration::from_secs(test.limit) * slowdown;
         let (reason, details) = match child::run(command, limit, stacks::of_group) {
-            Ok(finished) => match failure(&test, &finished) {
+            Ok(finished) => match failure(&test, limit, &finished) {
                 None => return Ok(()),
                 Some(reason) => (reason, finished.to_string()),
             },
@@ -194,9 +200,9 @@ fn ignored_trial(test: Test, reason: String, ignored: &Reports) -> Trial {
 }
 
 /// Why a test failed, in one line; `None` if it passed.
-fn failure(test: &Test, finished: &Finished) -> Option<String> {
+fn failure(test: &Test, limit: Duration, finished: &Finished) -> Option<String> {
     match finished.ending {
-        Ending::Hung(_) => Some(format!("hung: no result within {} s", test.limit)),
+        Ending::Hung(_) => Some(format!("hung: no result within {} s", limit.as_secs())),
         Ending::Crashed(_) => Some(finished.ending.to_string()),
         Ending::Exited(0) => receipt_missing(test, &finished.output),
         Ending::Exited(_) => {

@@ -32,9 +32,12 @@ pub fn sanitizer() -> Option<String> {
     env::var("PYO3_SYNC_SUITE_SANITIZER").ok()
 }
 
-/// Returns the factor for all timeouts. Sanitizers slow the process down.
+/// Returns the factor for all timeouts: sanitizers and a busy machine slow the process down.
 pub fn slowdown() -> u32 {
-    if sanitizer().is_some() { 8 } else { 1 }
+    let of_sanitizer = if sanitizer().is_some() { 8 } else { 1 };
+    // Set by the runner, from the load of the machine.
+    let of_load = env::var("PYO3_SYNC_SUITE_SLOWDOWN").ok();
+    of_sanitizer * of_load.and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// Skips tests that measure memory if a sanitizer is active.
@@ -115,7 +118,7 @@ pub fn work_for(time: Duration) {
 /// For the thread that starts the others: each thread would end at another round.
 pub fn rounds(most: usize) -> impl Iterator<Item = usize> {
     let start = Instant::now();
-    (0..most).take_while(move |round| *round == 0 || start.elapsed() < ROUNDS * slowdown())
+    (0..most).take_while(move |round| *round == 0 || start.elapsed() < ROUNDS)
 }
 
 /// Runs `body` on `count` attached threads, passing each its index.

@@ -64,6 +64,20 @@ impl Log {
     }
 
     #[staticmethod]
+    fn one_of_two(is_quiet: bool) -> Log {
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        if is_quiet { Log { observers } } else { Log { observers } }
+    }
+
+    #[staticmethod]
+    fn two() -> (Log, Log) {
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        let first = Log { observers: observers.clone() };
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        (first, Log { observers })
+    }
+
+    #[staticmethod]
     fn several(count: usize) -> Vec<Log> {
         let mut logs = Vec::new();
         for _ in 0..count {
