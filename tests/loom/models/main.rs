@@ -317,7 +317,7 @@ fn models() -> Vec<Model> {
         .preemptions(2),
         Model::new("rwlock::writer_times_out", rwlock::writer_times_out, world).preemptions(1),
         Model::new("rwlock::read_then_read", rwlock::read_then_read, world)
-            .preemptions(2)
+            .preemptions(3)
             .barriers(),
         Model::new("rwlock::read_then_state", rwlock::read_then_state, world)
             .preemptions(2)

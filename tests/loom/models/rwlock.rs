@@ -252,15 +252,15 @@ pub(crate) fn exclusion() {
     assert!(read <= 1);
 }
 
-/// A thread reads, leaves, and reads another lock, or the state of a module, in the same slot.
-fn reads_in_turn(then: impl FnOnce(Python<'_>) + 'static) {
+/// A thread reads, leaves, and reads the state of a module in the same slot.
+pub(crate) fn read_then_state() {
     let lock = Lock::new();
     let other = {
         let lock = Rc::clone(&lock);
         spawn(move || {
             attach(|py| {
                 let read = lock.read(py, || ());
-                then(py);
+                Entry::without_fence(LockId::new()).leave();
                 read
             })
         })
@@ -270,17 +270,23 @@ fn reads_in_turn(then: impl FnOnce(Python<'_>) + 'static) {
     assert!(read <= 1);
 }
 
-pub(crate) fn read_then_state() {
-    reads_in_turn(|_| {
-        Entry::without_fence(LockId::new()).leave();
-    });
-}
-
+/// A thread reads, leaves, and reads another lock in the same slot.
 pub(crate) fn read_then_read() {
-    let second = Lock::new();
-    reads_in_turn(move |py| {
-        second.read(py, || ());
-    });
+    let lock = Lock::new();
+    let other = {
+        let lock = Rc::clone(&lock);
+        spawn(move || {
+            attach(|py| {
+                let read = lock.read(py, || ());
+                let entry = Entry::enter_if(LockId::new(), || true);
+                entry.expect("there is no owner").leave();
+                read
+            })
+        })
+    };
+    attach(|py| lock.try_write(py));
+    let read = other.join();
+    assert!(read <= 1);
 }
 
 /// Two attempts exclude each other, and one succeeds: a reader that withdraws refuses no writer.
