@@ -352,9 +352,6 @@ fn models() -> Vec<Model> {
             world,
         )
         .preemptions(1),
-        Model::new("module_state::made", module_state::made, world)
-            .preemptions(3)
-            .process_fence(),
         Model::new("module_state::drop", module_state::dropped, world).preemptions(3),
         Model::new("module_state::drop_barrier", module_state::dropped, world)
             .preemptions(3)

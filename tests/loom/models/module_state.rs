@@ -177,23 +177,6 @@ pub(crate) fn reused_beside_returning_reader() {
     reuse_beside(returning_reader);
 }
 
-/// A thread goes through the records, while the state is made.
-pub(crate) fn made() {
-    let records = new_records();
-    let reader = spawn(move || {
-        attach(|_| {
-            if let Ok(reading) = records.only() {
-                reading.state().use_it();
-            }
-        });
-    });
-    let life = Life::new();
-    let place = attach(|_| make(records, &life));
-    reader.join();
-    attach(|_| records.abandon(place));
-    life.is_over();
-}
-
 /// Two threads leave the state, while its module is dropped.
 pub(crate) fn two_readers() {
     let (records, life) = (new_records(), Life::new());
@@ -201,7 +184,14 @@ pub(crate) fn two_readers() {
     let reader = returning_reader(records);
     let abandons = attach(|_| {
         let mine = records.latest_and_only().expect("it is live");
-        let abandons = spawn(move || attach(|_| records.abandon(place)));
+        let abandons = spawn(move || {
+            attach(|_| {
+                // SAFETY: the state is not abandoned yet.
+                let state = unsafe { place.cell() }.peek();
+                state.expect("it is filled").use_it(); // As its holder does.
+                records.abandon(place);
+            });
+        });
         mine.state().use_it();
         drop(mine);
         abandons
