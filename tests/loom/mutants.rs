@@ -645,7 +645,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "module_state/record.rs",
         from: "if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {",
         to: "if entry.leave() && false {",
-        models: "module_state::returning_barrier",
+        models: "module_state::left_last",
         gil: false,
     },
     Mutant {
@@ -653,7 +653,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "module_state/record.rs",
         from: "if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {",
         to: "if entry.leave() && false { // With a GIL too.",
-        models: "module_state::two_readers",
+        models: "module_state::left_last",
         gil: true,
     },
     Mutant {

@@ -377,6 +377,9 @@ fn models() -> Vec<Model> {
         )
         .preemptions(2)
         .process_fence(),
+        Model::new("module_state::left_last", module_state::left_last, world)
+            .preemptions(2)
+            .process_fence(),
         Model::new(
             "module_state::two_readers",
             module_state::two_readers,

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc};
 use loom::cell::UnsafeCell;
 use stand_in::{
     JoinHandle,
-    interpreter::attach,
+    interpreter::{attach, detach},
     pyo3::{Bound, PyModule, Python},
     spawn,
 };
@@ -175,6 +175,19 @@ pub(crate) fn reused() {
 
 pub(crate) fn reused_beside_returning_reader() {
     reuse_beside(returning_reader);
+}
+
+/// A reader leaves the state after its module was dropped.
+pub(crate) fn left_last() {
+    let (records, life) = (new_records(), Life::new());
+    let place = attach(|_| make(records, &life));
+    attach(|py| {
+        let mine = records.latest_and_only().expect("it is live");
+        let abandons = spawn(move || attach(|_| records.abandon(place)));
+        detach(py, || abandons.join());
+        mine.state().use_it();
+    });
+    life.is_over();
 }
 
 /// Two threads leave the state, while its module is dropped.
