@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use crate::{
     DeadlockError, PyCondvar, PyMutex, PyMutexGuard,
     deadlock::LockKind,
+    guard::Guard,
     wait::{Patience, Refusal, fork},
 };
 
@@ -180,8 +181,8 @@ impl PyBarrier {
             let waited =
                 self.complete
                     .wait_patiently(&mut state, patience, LockKind::Barrier, asked_at);
-            // With a disarmed guard nothing can be said of the state; nobody else can come then.
-            let is_complete = !state.is_disarmed() && state.generation != generation;
+            // A guard that holds nothing does not show the state. No other thread can come then.
+            let is_complete = Guard::is_held(&state) && state.generation != generation;
             match waited {
                 Ok(()) | Err(Refusal::TimedOut) if is_complete => {
                     return Ok(PyBarrierWaitResult { is_leader: false });
@@ -189,7 +190,7 @@ impl PyBarrier {
                 Ok(()) => {}
                 Err(refusal) => {
                     // A signal handler may have forked, and others have come in the child since: they are counted without this one.
-                    if !state.is_disarmed() && !is_complete && state.process == counted_in {
+                    if Guard::is_held(&state) && !is_complete && state.process == counted_in {
                         state.waiting -= 1;
                     }
                     return Err(refusal);

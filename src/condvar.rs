@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 
 use crate::{
     deadlock::{DeadlockError, LockKind},
+    guard::Guard,
     mutex::PyMutexGuard,
     wait::{self, Holders, Patience, Refusal, Waiter, Word},
 };
@@ -372,11 +373,11 @@ impl PyCondvar {
         kind: LockKind,
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
-        guard.assert_armed();
+        Guard::assert_held(guard);
         // Both before the mutex is unlocked.
         let counted = Counted::new(&self.waiting);
         let before = self.sequence.load(Ordering::Relaxed);
-        let (waited, locked_again) = guard.wait_unlocked(asked_at, |py| {
+        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {
             let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
             waiter.wait_for(Holders::Anybody);
             // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
@@ -393,7 +394,7 @@ impl PyCondvar {
             self.notify_one();
         }
         match waited {
-            // That the guard is disarmed will be seen soon enough; the panic would be lost.
+            // Using the guard panics anyway; the panic of the handler would be lost.
             Err(Refusal::Panicked(_)) => waited,
             _ => locked_again.and(waited),
         }

@@ -96,6 +96,7 @@ mod condvar;
 pub mod critical_section;
 mod deadlock;
 pub mod ext;
+pub mod guard;
 mod import;
 mod lazy;
 mod module_state;

@@ -17,6 +17,7 @@ pub use self::guard::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutexGuard};
 use self::raw::RawMutex;
 use crate::{
     deadlock::DeadlockError,
+    guard::{ArcGuard, Guard, PoisonOnPanic},
     wait::{Patience, Refusal},
 };
 
@@ -304,7 +305,7 @@ impl<T: ?Sized> PyMutex<T> {
     ) -> Result<PyMutexGuard<'a, T>, Refusal> {
         self.raw.lock(py, patience, asked_at)?;
         // SAFETY: this thread has just locked the mutex.
-        Ok(unsafe { PyMutexGuard::new(self, py) })
+        Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// [`lock`](Self::lock) under the name that `pyo3::sync::MutexExt` gives it, and without a `Result`.
@@ -431,7 +432,7 @@ impl<T: ?Sized> PyMutex<T> {
     pub fn try_lock<'a>(&'a self, py: Python<'a>) -> Option<PyMutexGuard<'a, T>> {
         let locked = self.raw.try_lock(py, Location::caller());
         // SAFETY: this thread has just locked the mutex.
-        locked.then(|| unsafe { PyMutexGuard::new(self, py) })
+        locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Locks the mutex, waiting no longer than `limit`.
@@ -576,7 +577,7 @@ impl<T: ?Sized> PyMutex<T> {
     ) -> Result<ArcPyMutexGuard<'py, T>, Refusal> {
         this.raw.lock(py, patience, asked_at)?;
         // SAFETY: this thread has just locked the mutex.
-        Ok(unsafe { ArcPyMutexGuard::new(Arc::clone(this), py) })
+        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
     /// [`lock_arc`](Self::lock_arc), with an error where that panics.
@@ -620,7 +621,7 @@ impl<T: ?Sized> PyMutex<T> {
     pub fn try_lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> Option<ArcPyMutexGuard<'py, T>> {
         let locked = this.raw.try_lock(py, Location::caller());
         // SAFETY: this thread has just locked the mutex.
-        locked.then(|| unsafe { ArcPyMutexGuard::new(Arc::clone(this), py) })
+        locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
     /// [`lock_arc`](Self::lock_arc), waiting no longer than `limit`, as [`try_lock_for`](Self::try_lock_for).
@@ -696,7 +697,7 @@ impl<T: ?Sized> PyMutex<T> {
     pub unsafe fn recover_abandoned<'a>(&'a self, py: Python<'a>) -> Option<PyMutexGuard<'a, T>> {
         let taken = self.raw.take_abandoned(py, Location::caller());
         // SAFETY: this thread has just taken the mutex over, from a thread that does not exist.
-        taken.then(|| unsafe { PyMutexGuard::new(self, py) })
+        taken.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Returns the data to the garbage collector, in `__traverse__`.

@@ -20,6 +20,7 @@ pub use self::guard::{
 use self::raw::RawRwLock;
 use crate::{
     deadlock::DeadlockError,
+    guard::{ArcGuard, Guard, PoisonOnPanic},
     mutex::TryAttachedError,
     wait::{Patience, Refusal},
 };
@@ -180,7 +181,8 @@ impl<T: ?Sized> PyRwLock<T> {
         asked_at: &'static Location<'static>,
     ) -> Result<PyRwLockReadGuard<'a, T>, Refusal> {
         let entry = self.raw.read(py, patience, asked_at)?;
-        Ok(PyRwLockReadGuard::new(self, entry, py))
+        // SAFETY: this thread has just locked for reading.
+        Ok(unsafe { Guard::new(self, py, entry) })
     }
 
     #[inline]
@@ -192,7 +194,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<PyRwLockWriteGuard<'a, T>, Refusal> {
         self.raw.write(py, patience, asked_at)?;
         // SAFETY: this thread has just locked for writing.
-        Ok(unsafe { PyRwLockWriteGuard::new(self, py) })
+        Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Locks for reading, waiting detached from the interpreter if it has to.
@@ -277,7 +279,8 @@ impl<T: ?Sized> PyRwLock<T> {
     #[track_caller]
     pub fn try_read<'a>(&'a self, py: Python<'a>) -> Option<PyRwLockReadGuard<'a, T>> {
         let entry = self.raw.try_read(py)?;
-        Some(PyRwLockReadGuard::new(self, entry, py))
+        // SAFETY: this thread has just locked for reading.
+        Some(unsafe { Guard::new(self, py, entry) })
     }
 
     /// Locks for reading, waiting no longer than `limit`. A limit too long to be added to the current time is no limit.
@@ -360,7 +363,8 @@ impl<T: ?Sized> PyRwLock<T> {
         asked_at: &'static Location<'static>,
     ) -> Result<ArcPyRwLockReadGuard<'py, T>, Refusal> {
         let entry = this.raw.read(py, patience, asked_at)?;
-        Ok(ArcPyRwLockReadGuard::new(Arc::clone(this), entry, py))
+        // SAFETY: this thread has just locked for reading.
+        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
     }
 
     /// [`read_arc`](Self::read_arc) if that needs no waiting, as [`try_read`](Self::try_read).
@@ -371,7 +375,8 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'py>,
     ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
         let entry = this.raw.try_read(py)?;
-        Some(ArcPyRwLockReadGuard::new(Arc::clone(this), entry, py))
+        // SAFETY: this thread has just locked for reading.
+        Some(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
     }
 
     /// [`read_arc`](Self::read_arc), with an error where that panics.
@@ -533,7 +538,7 @@ impl<T: ?Sized> PyRwLock<T> {
     pub fn try_write<'a>(&'a self, py: Python<'a>) -> Option<PyRwLockWriteGuard<'a, T>> {
         let locked = self.raw.try_write(py, Location::caller());
         // SAFETY: this thread has just locked for writing.
-        locked.then(|| unsafe { PyRwLockWriteGuard::new(self, py) })
+        locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Locks for writing, waiting no longer than `limit`. A limit too long to be added to the current time is no limit.
@@ -617,7 +622,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<ArcPyRwLockWriteGuard<'py, T>, Refusal> {
         this.raw.write(py, patience, asked_at)?;
         // SAFETY: this thread has just locked for writing.
-        Ok(unsafe { ArcPyRwLockWriteGuard::new(Arc::clone(this), py) })
+        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
     /// [`write_arc`](Self::write_arc) if that needs no waiting, as [`try_write`](Self::try_write).
@@ -629,7 +634,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
         let locked = this.raw.try_write(py, Location::caller());
         // SAFETY: this thread has just locked for writing.
-        locked.then(|| unsafe { ArcPyRwLockWriteGuard::new(Arc::clone(this), py) })
+        locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
     /// [`write_arc`](Self::write_arc), with an error where that panics.
@@ -747,7 +752,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Option<PyRwLockWriteGuard<'a, T>> {
         let taken = self.raw.take_abandoned(py, Location::caller());
         // SAFETY: this thread has just taken the lock over, from threads that do not exist.
-        taken.then(|| unsafe { PyRwLockWriteGuard::new(self, py) })
+        taken.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Returns the data to the garbage collector, in `__traverse__`.

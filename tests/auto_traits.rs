@@ -140,16 +140,16 @@ table! {
     PyMutex<NotUnwindSafe>:  Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutex<NotUnpin>:       Send Sync -     UnwindSafe RefUnwindSafe -     -;
 
-    // A guard stays on its thread, and can be shared if what it guards can. It shows the mutex, with which another thread could come to have the
-    // data, or to drop them: hence `Send`, but for a mapped one, which does not.
+    // A guard stays on its thread. It can be shared if its data can. A guard that owns an `Arc` shows
+    // it, through which another thread can lock later, or drop the data: hence `Send`.
     PyMutexGuard<'static, i32>:            -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutexGuard<'static, NotSync>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
-    PyMutexGuard<'static, NotSend>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    PyMutexGuard<'static, NotSend>:        -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutexGuard<'static, Neither>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
-    MappedPyMutexGuard<'static, i32>:      -    Sync Unpin -          RefUnwindSafe -     -;
-    MappedPyMutexGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
-    MappedPyMutexGuard<'static, NotSend>:  -    Sync Unpin -          RefUnwindSafe -     -;
-    MappedPyMutexGuard<'static, Neither>:  -    -    Unpin -          RefUnwindSafe -     -;
+    MappedPyMutexGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyMutexGuard<'static, NotSync>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyMutexGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyMutexGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyMutexGuard<'static, i32>:         -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyMutexGuard<'static, NotSync>:     -    -    Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyMutexGuard<'static, NotSend>:     -    -    Unpin UnwindSafe RefUnwindSafe -     -;
@@ -164,30 +164,30 @@ table! {
     PyRwLock<NotUnpin>:       Send Sync -     UnwindSafe RefUnwindSafe -     -;
 
     // As the guards of a mutex.
-    PyRwLockReadGuard<'static, i32>:      -    Sync Unpin -          -             -     -;
+    PyRwLockReadGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyRwLockReadGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
-    PyRwLockReadGuard<'static, NotSend>:  -    -    Unpin -          -             -     -;
-    PyRwLockReadGuard<'static, Neither>:  -    -    Unpin -          -             -     -;
+    PyRwLockReadGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    PyRwLockReadGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
     PyRwLockWriteGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyRwLockWriteGuard<'static, NotSync>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
-    PyRwLockWriteGuard<'static, NotSend>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    PyRwLockWriteGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyRwLockWriteGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
-    MappedPyRwLockReadGuard<'static, i32>:      -    Sync Unpin -          -             -     -;
+    MappedPyRwLockReadGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     MappedPyRwLockReadGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
-    MappedPyRwLockReadGuard<'static, NotSend>:  -    Sync Unpin -          -             -     -;
-    MappedPyRwLockReadGuard<'static, Neither>:  -    -    Unpin -          -             -     -;
+    MappedPyRwLockReadGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyRwLockReadGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
-    MappedPyRwLockWriteGuard<'static, i32>:      -    Sync Unpin -          RefUnwindSafe -     -;
-    MappedPyRwLockWriteGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
-    MappedPyRwLockWriteGuard<'static, NotSend>:  -    Sync Unpin -          RefUnwindSafe -     -;
-    MappedPyRwLockWriteGuard<'static, Neither>:  -    -    Unpin -          RefUnwindSafe -     -;
+    MappedPyRwLockWriteGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyRwLockWriteGuard<'static, NotSync>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyRwLockWriteGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    MappedPyRwLockWriteGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
-    ArcPyRwLockReadGuard<'static, i32>:      -    Sync Unpin -          -             -     -;
-    ArcPyRwLockReadGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
-    ArcPyRwLockReadGuard<'static, NotSend>:  -    -    Unpin -          -             -     -;
-    ArcPyRwLockReadGuard<'static, Neither>:  -    -    Unpin -          -             -     -;
+    ArcPyRwLockReadGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    ArcPyRwLockReadGuard<'static, NotSync>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    ArcPyRwLockReadGuard<'static, NotSend>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    ArcPyRwLockReadGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
     ArcPyRwLockWriteGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyRwLockWriteGuard<'static, NotSync>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;

@@ -6,9 +6,9 @@ use std::{mem::size_of, ptr, rc::Rc, sync::Arc};
 
 use pyo3::prelude::*;
 use pyo3_sync::{
-    ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, PyBarrier, PyCondvar, PyImport, PyLazy,
-    PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyTryLazy,
-    compat::GILOnceCell,
+    ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, MappedPyRwLockReadGuard, PyBarrier,
+    PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock,
+    PyRwLockReadGuard, PyTryLazy, compat::GILOnceCell,
 };
 use static_assertions::const_assert;
 
@@ -40,6 +40,18 @@ const_assert!(size_of::<Option<PyMutexGuard<'static, i32>>>() <= 3 * POINTER);
 // Errors are seldom; results that carry one are as small as they can be.
 const_assert!(size_of::<DeadlockError>() == POINTER);
 const_assert!(size_of::<Result<(), DeadlockError>>() == POINTER);
+
+/// A guard for reading may be used as one for data of a shorter lifetime, as those of `std`.
+#[allow(dead_code, reason = "compiling it is the test")]
+fn read_guards_are_covariant<'a>(
+    guard: PyRwLockReadGuard<'a, &'static str>,
+    part: MappedPyRwLockReadGuard<'a, &'static str>,
+) -> (
+    PyRwLockReadGuard<'a, &'a str>,
+    MappedPyRwLockReadGuard<'a, &'a str>,
+) {
+    (guard, part)
+}
 
 /// Constructors are `const`, and none asks anything of the type.
 #[test]

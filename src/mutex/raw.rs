@@ -12,7 +12,7 @@ use crate::{
 /// A thread panicked while it owned the mutex.
 const POISONED: u64 = FLAG;
 
-pub(super) struct RawMutex {
+pub(crate) struct RawMutex {
     /// | id | `UNOWNED` | meaning | who moves it there |
     /// |---|---|---|---|
     /// | 0 | 0 | free | the owner, who unlocks |

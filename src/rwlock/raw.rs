@@ -65,7 +65,7 @@ enum Sleepers {
     Owner = 2,
 }
 
-pub(super) struct RawRwLock {
+pub(crate) struct RawRwLock {
     /// | id | `UNOWNED` | meaning | who moves it there |
     /// |---|---|---|---|
     /// | 0 | 0 | no owner; there may be readers | the owner, who unlocks; the last reader of a reservation |

@@ -1,6 +1,6 @@
 //! A guard that owns a reference to its lock, and that nobody keeps, unlocks before the next statement.
 //@ error: unused_must_use
-//@ says: if unused the lock unlocks at once
+//@ says: if unused the lock is released immediately
 #![deny(unused_must_use)]
 
 use std::sync::Arc;

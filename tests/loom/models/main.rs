@@ -43,6 +43,7 @@ mod shutdown;
 mod wait_graph;
 
 include!(concat!(env!("OUT_DIR"), "/wait.rs"));
+include!(concat!(env!("OUT_DIR"), "/guard.rs"));
 
 use std::{
     cell::Cell,

@@ -233,7 +233,7 @@ fn a_mutex_that_cannot_be_locked_again(py: Python<'_>) -> PyResult<()> {
             assert!(changed.wait_checked(&mut guard).is_err());
             told.store(true, SeqCst);
             assert!(panic_of(|| *guard).contains("this guard holds nothing"));
-            assert_eq!(format!("{guard:?}"), "<disarmed>");
+            assert_eq!(format!("{guard:?}"), "<not held>");
             let again = panic_of(|| changed.wait(&mut guard));
             assert!(again.contains("this guard holds nothing"));
             drop((guard, held));

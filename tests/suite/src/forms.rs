@@ -125,7 +125,7 @@ fn what_is_shown(py: Python<'_>) -> PyResult<()> {
     let mut writing = lock.write(py);
     let mut reading = None;
     panic_of(|| PyRwLockWriteGuard::unlocked(&mut writing, || reading = Some(lock.read(py))));
-    assert_eq!(format!("{writing:?}"), "<disarmed>");
+    assert_eq!(format!("{writing:?}"), "<not held>");
 
     assert_eq!(
         PyImport::<PyAny>::new("os", "").to_string(),

@@ -1209,14 +1209,14 @@ fn can_be_unlocked_for_a_while(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Locking again would be a deadlock: the guard holds nothing from then on.
-fn a_guard_that_cannot_lock_again_is_disarmed(py: Python<'_>) -> PyResult<()> {
+fn a_guard_that_cannot_lock_again_holds_nothing(py: Python<'_>) -> PyResult<()> {
     let mutex = PyMutex::new(1);
     let mut guard = mutex.lock(py);
     let mut other = None;
     let message = panic_of(|| PyMutexGuard::unlocked(&mut guard, || other = Some(mutex.lock(py))));
     assert!(message.contains("which it already holds"), "{message}");
     assert!(panic_of(|| *guard).contains("holds nothing"));
-    assert_eq!(format!("{guard:?}"), "<disarmed>");
+    assert_eq!(format!("{guard:?}"), "<not held>");
     assert!(panic_of(|| *guard = 3).contains("holds nothing"));
     assert!(panic_of(|| PyMutexGuard::unlocked(&mut guard, || ())).contains("holds nothing"));
     drop(guard);
@@ -1431,7 +1431,7 @@ pub(crate) const MODULE: Module = Module {
         test!(poison_tells_of_a_panic),
         test!(sleepers_learn_of_poison),
         test!(can_be_unlocked_for_a_while),
-        test!(a_guard_that_cannot_lock_again_is_disarmed),
+        test!(a_guard_that_cannot_lock_again_holds_nothing),
         test!(detached_threads_lock_by_attaching),
         test!(traversal_cannot_attach),
         test!(at_exit_a_lock_that_nobody_will_release_is_reported),

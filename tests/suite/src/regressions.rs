@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::ext::{CondvarExt, MutexExt};
 use pyo3_sync::{
-    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, PyBarrier, PyLazy, PyMutex, PyMutexGuard, PyOnce,
-    PyOnceLock, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, PyTryLazy,
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, PyBarrier, PyLazy, PyMutex, PyOnce, PyOnceLock,
+    PyRwLock, PyTryLazy,
 };
 
 use crate::callback::Callback;
@@ -646,7 +646,6 @@ fn guards_that_own_their_lock(py: Python<'_>) -> PyResult<()> {
     assert_eq!(*PyMutex::lock_arc_checked(&mutex, py)?, 2);
     assert_eq!(*PyMutex::lock_arc_interruptible(&mutex, py)?, 2);
     assert!(PyMutex::try_lock_arc_for(&mutex, py, limit).is_some());
-    assert!(std::ptr::eq(PyMutexGuard::mutex(&mutex.lock(py)), &*mutex));
     {
         let reading = PyRwLock::try_read_arc(&lock, py).expect("it is free");
         assert!(PyRwLock::try_read_arc_for(&lock, py, limit).is_some());
@@ -670,14 +669,6 @@ fn guards_that_own_their_lock(py: Python<'_>) -> PyResult<()> {
     }
     assert_eq!(*PyRwLock::read_arc_checked(&lock, py)?, 2);
     assert_eq!(*PyRwLock::write_arc_interruptible(&lock, py)?, 2);
-    assert!(std::ptr::eq(
-        PyRwLockReadGuard::rwlock(&lock.read(py)),
-        &*lock
-    ));
-    assert!(std::ptr::eq(
-        PyRwLockWriteGuard::rwlock(&lock.write(py)),
-        &*lock
-    ));
     Ok(())
 }
 

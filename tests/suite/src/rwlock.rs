@@ -723,7 +723,7 @@ fn guards_of_parts_and_pauses(py: Python<'_>) -> PyResult<()> {
     });
     assert!(message.contains("deadlock"), "{message}");
     assert!(panic_of(|| reading.0).contains("this guard holds nothing"));
-    assert_eq!(format!("{reading:?}"), "<disarmed>");
+    assert_eq!(format!("{reading:?}"), "<not held>");
     drop(reading);
     assert!(lock.is_write_locked());
     let mut writing = writing.expect("it was locked");
