@@ -538,24 +538,25 @@ impl RawRwLock {
     pub(super) unsafe fn unlock_write(&self, py: Python<'_>) {
         let mine = ThreadId::current().bits();
         if self.word.release(py, mine, 0).is_err() {
-            self.unlock_write_slow(py, |crowd, first| self.after_writing(crowd, first));
+            self.unlock_write_slow(py);
         }
     }
 
     /// Unlocks without having written. Makes no reservation: a failed attempt decides nothing for
-    /// others.
+    /// other threads.
     #[cold]
     fn give_up_writing(&self, py: Python<'_>) {
-        self.unlock_write_slow(py, |_, first| {
-            let parked = first.is_some_and(|first| first.others);
-            if parked { PARKED } else { 0 }
-        });
+        // `PARKED` stays set, because more than one writer may be parked.
+        let bits = self.word.update(py, |bits| bits & (POISONED | PARKED));
+        if bits & PARKED != 0 {
+            wait::unpark_all(self.address(Sleepers::Readers), || {});
+            wait::unpark_one(self.address(Sleepers::Writers), || {});
+        }
     }
 
-    /// Unlocks with threads to unpark, or a flag to keep. `next` returns the next word, without
-    /// `POISONED`.
+    /// Unlocks with threads to unpark, or a flag to keep.
     #[cold]
-    fn unlock_write_slow(&self, py: Python<'_>, next: impl FnOnce(Crowd, Option<Front>) -> u64) {
+    fn unlock_write_slow(&self, py: Python<'_>) {
         let mine = self.word.load(Ordering::Relaxed);
         if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
             return;
@@ -564,9 +565,9 @@ impl RawRwLock {
             self.address(Sleepers::Readers),
             self.address(Sleepers::Writers),
         );
-        // All readers, since they can all go on, and one writer, which goes on after them.
+        // All readers, which do not exclude each other, and one writer, which comes after them.
         wait::unpark_all_and_one(readers, writers, |crowd, first| {
-            let next = next(crowd, first);
+            let next = self.after_writing(crowd, first);
             self.word.update(py, |bits| next | bits & POISONED);
         });
     }
