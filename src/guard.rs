@@ -564,13 +564,10 @@ impl<'py, M: Mode, T: ?Sized> ArcGuard<'py, M, T> {
     /// # Safety
     ///
     /// `exchange` turns the one hold on the lock into the other.
-    pub(crate) unsafe fn exchange<N: Mode<Raw = M::Raw>>(
+    pub(crate) unsafe fn exchange<N: Mode<Lock<T> = M::Lock<T>, Raw = M::Raw>>(
         mut guard: Self,
         exchange: impl FnOnce(&M::Raw, Python<'_>, M::Hold) -> N::Hold,
-    ) -> ArcGuard<'py, N, T>
-    where
-        N: Mode<Lock<T> = M::Lock<T>>,
-    {
+    ) -> ArcGuard<'py, N, T> {
         let lock = Arc::clone(&guard.lock);
         let hold = guard.hold.take();
         ArcGuard {
