@@ -13,8 +13,8 @@ use pyo3_sync::PyOnceLock;
 
 use crate::callback::Callback;
 use crate::harness::{
-    Barrier, PythonThread, child, finish, on_threads, on_two_threads, rounds, wait_until_detached,
-    work_for, yield_until_detached,
+    Barrier, PythonThread, Sleeper, child, finish, on_threads, on_two_threads, rounds, wait_until,
+    wait_until_detached, work_for, yield_until_detached,
 };
 use crate::interpreter::{collect, wait_until_an_import_blocks, without_letting_go};
 use crate::panics::{OnDrop, panic_of};
@@ -221,6 +221,63 @@ fn a_failure_wakes_one_that_takes_over(py: Python<'_>) -> PyResult<()> {
             "{values:?}"
         );
     }
+    Ok(())
+}
+
+/// A parked thread polls once, after 300 ms, which would hide that the wake-up went to a waiter of
+/// another cell. So the waiters are older than that.
+fn a_failure_wakes_a_waiter_of_its_own_cell(py: Python<'_>) -> PyResult<()> {
+    let (cell, other) = (PyOnceLock::new(), PyOnceLock::new());
+    let (fail, end) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (of_other, of_cell) = (Sleeper::new(), Sleeper::new());
+    let inside = Barrier::new(3);
+    let initializer = |py: Python<'_>, ends: &AtomicBool| {
+        inside.meet(py);
+        wait_until(py, "the initializer may end", || ends.load(SeqCst));
+    };
+    py.detach(|| {
+        thread::scope(|scope| {
+            let failing = scope.spawn(|| {
+                Python::attach(|py| {
+                    let filled = cell.get_or_try_init(py, || {
+                        initializer(py, &fail);
+                        Err::<u32, ()>(())
+                    });
+                    filled.copied()
+                })
+            });
+            let completing = scope.spawn(|| {
+                Python::attach(|py| {
+                    *other.get_or_init(py, || {
+                        initializer(py, &end);
+                        1
+                    })
+                })
+            });
+            inside.meet_detached();
+            let waiter_of_other = scope.spawn(|| {
+                Python::attach(|py| {
+                    of_other.announce();
+                    *other.get_or_init(py, || 2)
+                })
+            });
+            wait_until_detached("it waits for the other cell", || of_other.is_asleep());
+            let waiter = scope.spawn(|| {
+                Python::attach(|py| {
+                    of_cell.announce();
+                    *cell.get_or_init(py, || 3)
+                })
+            });
+            wait_until_detached("it waits for the cell", || of_cell.is_asleep());
+            thread::sleep(Duration::from_millis(400));
+            fail.store(true, SeqCst);
+            assert_eq!(waiter.join().expect("it fills the cell"), 3);
+            end.store(true, SeqCst);
+            assert_eq!(failing.join().expect("it fails"), Err(()));
+            assert_eq!(completing.join().expect("it completes"), 1);
+            assert_eq!(waiter_of_other.join().expect("it gets the value"), 1);
+        });
+    });
     Ok(())
 }
 
@@ -678,6 +735,7 @@ pub(crate) const MODULE: Module = Module {
         test!(importing_holds_nothing),
         test!(an_import_completes_a_running_cell),
         test!(imports_and_initialisers_race),
+        test!(a_failure_wakes_a_waiter_of_its_own_cell),
         test!(what_was_set_is_there_or_given_back).limit(30),
         test!(cells_that_need_other_cells),
         test!(waits_for_whoever_fills_it),
