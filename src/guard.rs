@@ -514,7 +514,7 @@ where
 /// Whether the thread was panicking when it acquired the lock. If so, the panic is not one of code
 /// under the lock.
 #[derive(Debug)]
-pub struct PoisonOnPanic {
+pub(crate) struct PoisonOnPanic {
     pub(crate) was_panicking: bool,
 }
 

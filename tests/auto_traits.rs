@@ -29,6 +29,7 @@ use pyo3_sync::{
     PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError, WaitTimeoutResult,
     compat::{GILOnceCell, GILProtected},
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
+    guard::{ArcGuard, Exclusive, Guard, Locked, Part, Reading, Shared, Whole, Writing},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -154,6 +155,19 @@ table! {
     ArcPyMutexGuard<'static, NotSync>:     -    -    Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyMutexGuard<'static, NotSend>:     -    -    Unpin UnwindSafe RefUnwindSafe -     -;
     ArcPyMutexGuard<'static, Neither>:     -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+
+    // What the guards are made of. Those of the locks are names for combinations.
+    Guard<'static, Locked, Exclusive<i32>>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    ArcGuard<'static, Locked, i32>:          -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    Shared<i32>:                             -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    Shared<NotSync>:                         -    -    Unpin -          -             -     -;
+    Exclusive<i32>:                          -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    Exclusive<NotSync>:                      -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    Locked:                                  Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    Reading:                                 Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    Writing:                                 Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    Whole:                                   Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    Part:                                    Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
 
     // A read-write lock shares its data between readers, and passes them from writer to writer.
     PyRwLock<i32>:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;

@@ -131,7 +131,8 @@ fn a_hang_is_killed_and_the_rest_goes_on() {
     assert_eq!(summary.passed, 1);
     assert_eq!(summary.failed.len(), 1);
     assert_eq!(summary.failed[0].test, "hangs");
-    assert_eq!(summary.failed[0].reason, "hung: no result within 1 s");
+    let reason = &summary.failed[0].reason;
+    assert!(reason.starts_with("hung: no result within "), "{reason}");
     assert!(
         start.elapsed() < Duration::from_secs(60),
         "the limit is kept"
