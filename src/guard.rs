@@ -335,14 +335,18 @@ impl<'a, M: Mode, A: Access> Guard<'a, M, A> {
     ///
     /// # Panics
     ///
-    /// - If `f` panics. The lock is acquired again first, and is not poisoned.
+    /// - If `f` panics. The lock is acquired again first, and is not poisoned. If the panic is caught
+    ///   while this guard lives, later panics under the guard do not poison the lock either.
     /// - If acquiring the lock again would deadlock. The result of `f` is dropped.
     #[track_caller]
     pub fn unlocked<R>(guard: &mut Self, f: impl FnOnce() -> R) -> R {
         match guard.held.unlocked(Location::caller(), f) {
             (result, Ok(())) => result,
-            // This drops `result`, which may be the guard of another lock.
-            (_, Err(refusal)) => refusal.into_deadlock().panic(),
+            (result, Err(refusal)) => {
+                // Not while the panic unwinds: it may be the guard of a lock, which a panic poisons.
+                drop(result);
+                refusal.into_deadlock().panic()
+            }
         }
     }
 

@@ -114,6 +114,9 @@ const MORE: u32 = 1 << SLOTS;
 /// returns its records as soon as it reads nothing.
 const LATE: u32 = 2 << SLOTS;
 
+/// In [`Record::used`]: a further record of the thread, which it returns when it is empty.
+const EXTRA: u32 = 4 << SLOTS;
+
 /// All slots, in [`Record::used`].
 const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
 
@@ -260,8 +263,8 @@ impl Entry {
         }
         let (record, index) = free_slot();
         let entry = record.enter_if(index, lock, may_read);
-        if entry.is_none() && record.used.get() & LATE != 0 {
-            return_records_unless_in_use();
+        if entry.is_none() {
+            record.return_if_empty();
         }
         entry
     }
@@ -338,8 +341,8 @@ impl Entry {
         self.record.slots[self.index].store(0, Ordering::Release);
         let used = self.record.used.get() & !(1 << self.index);
         self.record.used.set(used);
-        if used & LATE != 0 {
-            return_records_unless_in_use();
+        if used & (LATE | EXTRA) != 0 {
+            self.record.return_if_empty();
         }
         true
     }
@@ -424,6 +427,19 @@ impl Record {
         }
     }
 
+    /// Returns the record if it is a further one that reads nothing; and all records of the thread
+    /// if it reads nothing and nothing else will return them.
+    #[cold]
+    fn return_if_empty(&'static self) {
+        let used = self.used.get();
+        if used & EXTRA != 0 && used & ALL_SLOTS == 0 {
+            return_extra(self);
+        }
+        if used & LATE != 0 {
+            return_records_unless_in_use();
+        }
+    }
+
     fn thread(&self) -> Option<ThreadId> {
         // Relaxed: stored before the record was linked.
         ThreadId::from_bits(self.thread.load(Ordering::Relaxed))
@@ -498,7 +514,7 @@ fn free_slot() -> (&'static Record, usize) {
             Some(more) => more,
             None => {
                 let more = take_any_record();
-                more.used.set(record.used.get() & LATE);
+                more.used.set(record.used.get() & LATE | EXTRA);
                 record.more.set(Some(more));
                 record.used.set(record.used.get() | MORE);
                 more
@@ -547,7 +563,23 @@ fn return_records() {
     }
 }
 
-#[cold]
+/// Takes a further record out of the chain of the calling thread and unlinks it, so that a thread
+/// that once read many locks costs writers, and itself, no more than others (I12).
+fn return_extra(extra: &'static Record) {
+    let mut record = MINE.get();
+    while let Some(this) = record {
+        record = this.more.get();
+        if record.is_some_and(|more| ptr::eq(more, extra)) {
+            this.more.set(extra.more.take());
+            if this.more.get().is_none() {
+                this.used.set(this.used.get() & !MORE);
+            }
+            lock_list().unlink(extra);
+            return;
+        }
+    }
+}
+
 fn return_records_unless_in_use() {
     let mut record = MINE.get();
     while let Some(this) = record {

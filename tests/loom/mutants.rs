@@ -251,7 +251,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "completion_wakes_one_initializer",
         file: "once_lock/raw.rs",
         from: "wait::unpark_all(raw.turn_address(), || {});",
-        to: "wait::unpark_one(raw.turn_address(), |_| {});",
+        to: "wait::unpark_one(raw.turn_address(), || {});",
         models: "once_lock::wakes_initializers",
         gil: false,
     },
@@ -259,7 +259,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "completion_wakes_one_waiter",
         file: "once_lock/raw.rs",
         from: "wait::unpark_all(raw.completion_address(), || {});",
-        to: "wait::unpark_one(raw.completion_address(), |_| {});",
+        to: "wait::unpark_one(raw.completion_address(), || {});",
         models: "once_lock::wakes_waiters",
         gil: false,
     },
@@ -326,7 +326,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "unlock_wakes_no_reader",
         file: "rwlock/raw.rs",
         from: "wait::unpark_all_and_one(readers, writers, |crowd, first| {",
-        to: "wait::unpark_one(writers, |first| {\n\
+        to: "wait::unpark_one_fairly(writers, |first| {\n\
              let crowd = Crowd { size: 0, is_due: false };",
         models: "rwlock::writer_detaches",
         gil: false,
@@ -542,6 +542,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "            list.unlink(this);\n",
         to: "            list.unlinked.push(this);\n            let _ = list.unlinked.pop();\n",
         models: "rwlock::ended_threads_cost_nothing",
+        gil: false,
+    },
+    Mutant {
+        name: "further_records_stay_linked",
+        file: "wait/readers.rs",
+        from: "        if used & EXTRA != 0 && used & ALL_SLOTS == 0 {",
+        to: "        if false {",
+        models: "rwlock::former_reads_cost_nothing",
         gil: false,
     },
     Mutant {

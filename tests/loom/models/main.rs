@@ -348,6 +348,11 @@ fn models() -> Vec<Model> {
         )
         .preemptions(2),
         Model::new(
+            "rwlock::former_reads_cost_nothing",
+            rwlock::former_reads_cost_nothing,
+            world,
+        ),
+        Model::new(
             "rwlock::ended_threads_cost_nothing",
             rwlock::ended_threads_cost_nothing,
             world,

@@ -392,6 +392,30 @@ pub(crate) fn ended_threads_cost_nothing() {
     assert_eq!(cost(), before);
 }
 
+/// A write and a read cost as many accesses after the thread has read several locks at once as they
+/// did before (I12). In the models a record has one slot.
+pub(crate) fn former_reads_cost_nothing() {
+    let (lock, others) = (Lock::new(), [Lock::new(), Lock::new(), Lock::new()]);
+    let cost = || {
+        let before = execution::accesses();
+        attach(|py| {
+            lock.write(py, || ());
+            lock.read(py, || ());
+        });
+        execution::accesses() - before
+    };
+    cost();
+    let before = cost();
+    attach(|py| {
+        others[0].read(py, || {
+            others[1].read(py, || {
+                others[2].read(py, || ());
+            });
+        });
+    });
+    assert_eq!(cost(), before);
+}
+
 /// The same with a reader that has read before: what was done for its first time does not help it any more.
 pub(crate) fn second_read() {
     let lock = Lock::new();
