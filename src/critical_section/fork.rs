@@ -106,9 +106,8 @@ fn unusual_generation(py: Python<'_>) -> u32 {
     }
     // Relaxed: the exchange below publishes it.
     LIST.store(find_list(py).unwrap_or(UNKNOWN), Ordering::Relaxed);
-    // Threads that race here each install the handler. It then runs several times in a child, which
-    // skips generations and is harmless otherwise. A flag that lets one thread install it would
-    // promise the others a handler that is not there yet.
+    // Threads that race here each install the handler, which acts once in a child. A flag that lets
+    // one thread install it would promise the others a handler that is not there yet.
     run_in_child(in_child);
     // Release: a thread that sees the generation and forks takes the offset along.
     match GENERATION.compare_exchange(UNPREPARED, 0, Ordering::Release, Ordering::Relaxed) {
@@ -183,6 +182,13 @@ fn find_list(py: Python<'_>) -> Option<usize> {
 }
 
 extern "C" fn in_child() {
+    /// The last child in which this ran.
+    static CHILD: AtomicU32 = AtomicU32::new(0);
+
+    // The handler is installed several times if threads race for the first section.
+    if CHILD.swap(std::process::id(), Ordering::Relaxed) == std::process::id() {
+        return;
+    }
     let generation = GENERATION.load(Ordering::Relaxed);
     if generation != UNPREPARED {
         // A number that is never reached stays below `UNPREPARED`.
