@@ -1,4 +1,4 @@
-//! Refusing to be loaded by a second interpreter.
+//! [`ensure_single_interpreter`]: rejects a second interpreter in one process.
 
 use std::{
     ffi::CStr,
@@ -10,20 +10,21 @@ use pyo3::{exceptions::PyImportError, ffi, prelude::*};
 
 use crate::build_config::{SEVERAL_INTERPRETERS, interpreter_dictionary};
 
-/// Number of the interpreter that came first; 0 before one has.
+/// Number of the first interpreter, or 0 before its call.
 static FIRST: AtomicUsize = AtomicUsize::new(0);
 
-/// Set when that interpreter has ended.
+/// Set when the first interpreter has ended.
 static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Returns an error in every interpreter of the process but the first caller.
 ///
-/// For module initializers. All interpreters of a process share the statics of an extension, while
-/// each has objects, and stop-the-world events, of its own. PyO3 up to 0.27 refused a second
-/// interpreter for that reason, and from 0.28 on does not. CPython refuses PyO3's modules in an
-/// interpreter with a GIL of its own, but a legacy subinterpreter loads them, and then two
-/// interpreters use the same locks, cells and Python objects. **That is not supported**: without
-/// this call, a process with two interpreters that import the extension has undefined behavior.
+/// Call it in the module initializer. All interpreters of a process share the statics of an
+/// extension, while each interpreter has its own objects and stop-the-world events. PyO3 up to 0.27
+/// rejected a second interpreter for that reason; PyO3 0.28 and later do not. CPython rejects
+/// PyO3's modules in an interpreter with its own GIL, but a legacy subinterpreter loads them. Two
+/// interpreters then use the same locks, cells and Python objects. **That is not supported**:
+/// without this call, a process with two interpreters that import the extension has undefined
+/// behavior.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -41,21 +42,21 @@ static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 /// Returns an `ImportError` in every interpreter but the first caller, whether the first one
 /// still exists or not:
 ///
-/// - While it exists, the extension can be used there only.
-/// - After it has ended, the extension can be used nowhere in this process. Its statics refer to
-///   objects of that interpreter: classes, cached values, interned strings. They ended with it, and
-///   nothing can empty the statics of PyO3 and of the extension. This is the case after
-///   `Py_Finalize` and `Py_Initialize`, and after a subinterpreter has imported the extension first
-///   and was destroyed. The error names this cause.
+/// - While it exists, the extension can be used only there.
+/// - After it has ended, the extension cannot be used in this process. Its statics refer to objects
+///   of that interpreter (classes, cached values, interned strings), which ended with it, and the
+///   statics of PyO3 and of the extension cannot be emptied. This is the case after `Py_Finalize`
+///   and `Py_Initialize`, and after a subinterpreter that imported the extension first was
+///   destroyed. The error names this cause.
 ///
-/// A program that has subinterpreters imports the extension in the main interpreter first, which
-/// outlives the others.
+/// A program with subinterpreters should import the extension in the main interpreter first, since
+/// that outlives the others.
 pub fn ensure_single_interpreter(module: &Bound<'_, PyModule>) -> PyResult<()> {
     if !SEVERAL_INTERPRETERS {
         return Ok(());
     }
     let number = interpreter_number(module.py())?;
-    // Relaxed: nothing else is published.
+    // Relaxed: publishes no other memory.
     match FIRST.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => Ok(()),
         Err(first) if first == number => Ok(()),
@@ -81,14 +82,14 @@ fn refusal(module: &Bound<'_, PyModule>) -> PyResult<PyErr> {
     Ok(PyImportError::new_err(message))
 }
 
-/// Name of the capsules that hold the numbers of interpreters.
+/// Name of the capsules that store the numbers of interpreters.
 const NAME: &CStr = c"pyo3_sync.interpreter";
 
-/// Returns the number of the interpreter that the calling thread is attached to. No other
-/// interpreter of the process ever has the same.
+/// Returns the number of the current interpreter, unique in the process and never reused.
 ///
-/// Up to Python 3.13, CPython's own ids start again from 0 after `Py_Finalize`. The number is in a
-/// capsule in the dictionary of the interpreter, which begins and ends with it.
+/// Up to Python 3.13, CPython's own ids start again from 0 after `Py_Finalize`. So the number is
+/// stored in a capsule in the dictionary of the interpreter, which lives as long as the
+/// interpreter.
 ///
 /// Uses no object in a static, because the caller may be attached to a second interpreter.
 fn interpreter_number(py: Python<'_>) -> PyResult<usize> {
@@ -96,9 +97,9 @@ fn interpreter_number(py: Python<'_>) -> PyResult<usize> {
 
     let dictionary = interpreter_dictionary(py)
         .ok_or_else(|| PyImportError::new_err("this interpreter has no dictionary of its own"))?;
-    // Each copy of this crate in the process has statics of its own.
+    // Each copy of this crate in the process has its own statics, and needs its own key.
     let key = format!("pyo3_sync.interpreter:{:p}", &FIRST);
-    // Relaxed: only the number counts.
+    // Relaxed: only uniqueness matters.
     let number = ptr::without_provenance_mut(NEXT.fetch_add(1, Ordering::Relaxed));
     // SAFETY:
     // - The calling thread is attached, by the token.
@@ -108,10 +109,11 @@ fn interpreter_number(py: Python<'_>) -> PyResult<usize> {
         let capsule = ffi::PyCapsule_New(number, NAME.as_ptr(), Some(note_end));
         Bound::from_owned_ptr_or_err(py, capsule)?
     };
-    // One atomic operation: all threads of the interpreter get the same capsule.
+    // `setdefault` is atomic, so all threads of the interpreter get the same capsule.
     let entered = dictionary.call_method1("setdefault", (key, capsule))?;
-    // SAFETY: the calling thread is attached, and the reference is valid. For another object than a
-    // capsule with this name the function fails.
+    // SAFETY:
+    // - The calling thread is attached, and the reference is valid.
+    // - The function checks that the object is a capsule with this name, and fails otherwise.
     let number = unsafe { ffi::PyCapsule_GetPointer(entered.as_ptr(), NAME.as_ptr()) };
     if number.is_null() {
         return Err(PyErr::fetch(py));
@@ -119,9 +121,9 @@ fn interpreter_number(py: Python<'_>) -> PyResult<usize> {
     Ok(number.addr())
 }
 
-/// Called when an interpreter ends, and for capsules that were not the first of their interpreter.
+/// Runs when an interpreter ends, and for each capsule that `setdefault` did not store.
 unsafe extern "C" fn note_end(capsule: *mut ffi::PyObject) {
-    // SAFETY: the interpreter calls this attached, with the capsule, which still has its pointer.
+    // SAFETY: CPython calls the destructor attached, with a capsule that still has its pointer.
     let number = unsafe { ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) }.addr();
     // Relaxed: a hint for the message.
     if number == FIRST.load(Ordering::Relaxed) {
