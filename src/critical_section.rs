@@ -12,17 +12,20 @@ use std::{
 
 use pyo3::prelude::*;
 
-use crate::protected::{Exclusive, ProtectedBorrowError, PyProtected, Shared, Wanted};
+use crate::protected::{
+    BorrowKind, ExclusiveBorrow, ProtectedBorrowError, PyProtected, SharedBorrow,
+};
 
-/// Runs `f` inside the critical section of an object: what CPython itself enters for most operations on a list or a dictionary.
+/// Calls `f` inside the critical section of an object.
 ///
-/// Where there is a GIL this only calls `f`.
+/// CPython enters the same section for most operations on a list or a dictionary. On a GIL build
+/// this function only calls `f`.
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyList};
 /// use pyo3_sync::critical_section::with_critical_section;
 ///
-/// /// Nobody adds to the list between the two steps.
+/// /// No other thread appends to the list between the two steps.
 /// #[pyfunction]
 /// fn push_length(list: &Bound<'_, PyList>) -> PyResult<()> {
 ///     with_critical_section(list, || list.append(list.len()))
@@ -31,18 +34,20 @@ use crate::protected::{Exclusive, ProtectedBorrowError, PyProtected, Shared, Wan
 /// # Python::attach(|py| push_length(&PyList::empty(py))).unwrap();
 /// ```
 ///
-/// It keeps out other sections of the same object, and nothing else: most functions of the C API on built-in types enter one, but
-/// not all, and reading an item of a list does not. And it is suspended by whatever detaches, [as told
-/// above](self#suspension).
+/// The section excludes only other sections of the same object. Most functions of the C API for
+/// built-in types enter one, but not all: reading an item of a list does not. The section is
+/// [suspended](self#suspension) when the thread detaches.
 #[inline]
 pub fn with_critical_section<R>(object: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> R {
     section::on_object(object, f)
 }
 
-/// Runs `f` inside the critical sections of two objects, which are entered together: there is no order to get wrong, and the two may
-/// be one and the same.
+/// Calls `f` inside the critical sections of two objects, which are entered together.
 ///
-/// Two nested calls of [`with_critical_section`] are not the same: while the inner one waits, the outer one is suspended.
+/// Threads that pass the objects in opposite order do not deadlock. The two may be the same object.
+///
+/// Two nested calls of [`with_critical_section`] are not equivalent: the outer section is suspended
+/// while the thread waits for the inner one.
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyList};
@@ -71,9 +76,9 @@ pub fn with_critical_section2<R>(
     section::on_objects(a, b, f)
 }
 
-/// Runs `f` inside the critical section of a [`PyProtected`], without borrowing its data.
+/// Calls `f` inside the critical section of a [`PyProtected`], without borrowing its data.
 ///
-/// `f` borrows the data with [`EnteredCriticalSection::borrow`] and its relatives.
+/// `f` borrows the data with the methods of [`EnteredCriticalSection`].
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -81,7 +86,7 @@ pub fn with_critical_section2<R>(
 ///
 /// static QUEUE: PyProtected<Vec<Py<PyAny>>> = PyProtected::new(Vec::new());
 ///
-/// /// Calls may add further calls, and do: the data are not borrowed meanwhile.
+/// /// A call may add further calls, because the data are not borrowed meanwhile.
 /// #[pyfunction]
 /// fn run_all(py: Python<'_>) -> PyResult<()> {
 ///     with_critical_section_mutex(py, &QUEUE, |queue| {
@@ -103,9 +108,10 @@ pub fn with_critical_section_mutex<'py, T: ?Sized, R>(
     section::on_lock(py, cell.lock(), || f(EnteredCriticalSection { cell, py }))
 }
 
-/// Runs `f` inside the critical sections of two cells, which are entered together.
+/// Calls `f` inside the critical sections of two cells, which are entered together.
 ///
-/// The second is `None` if the two are one cell, so that nobody gets two views of one value.
+/// The second argument is `None` if the two are the same cell, so that `f` never has two views of
+/// one value.
 #[inline]
 pub fn with_critical_section_mutex2<T: ?Sized, U: ?Sized, R>(
     py: Python<'_>,
@@ -124,14 +130,14 @@ pub fn with_critical_section_mutex2<T: ?Sized, U: ?Sized, R>(
     })
 }
 
-/// A [`PyProtected`] whose critical section this thread has entered: see
-/// [`with_critical_section_mutex`].
+/// A [`PyProtected`] whose critical section this thread has entered.
 ///
-/// The section may be suspended by a section inside it. So each borrow enters the section again,
-/// and so does the end of the borrow. That is fast while the section is active.
+/// Passed to the closure of [`with_critical_section_mutex`]. A nested section may suspend this one,
+/// so each borrow enters the section again, at its beginning and at its end. That is fast while
+/// the section is active.
 pub struct EnteredCriticalSection<'s, T: ?Sized> {
     cell: &'s PyProtected<T>,
-    /// Keeps this on its thread, and out of closures that run detached.
+    /// Makes this type `!Send`, which excludes it from closures that run detached.
     py: Python<'s>,
 }
 
@@ -140,7 +146,7 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     ///
     /// # Panics
     ///
-    /// If the data are mutably borrowed, with the message of a [`ProtectedBorrowError`].
+    /// Panics if the data are mutably borrowed, with the message of a [`ProtectedBorrowError`].
     #[inline]
     #[track_caller]
     pub fn borrow(&self) -> ProtectedRef<'_, T>
@@ -157,24 +163,26 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data are mutably borrowed.
+    /// Returns a [`ProtectedBorrowError`] if the data are mutably borrowed.
     #[inline]
     #[track_caller]
     pub fn try_borrow(&self) -> Result<ProtectedRef<'_, T>, ProtectedBorrowError>
     where
         T: Sync,
     {
-        let (cell, py, asked_at) = (self.cell, self.py, Location::caller());
+        let (cell, py, caller) = (self.cell, self.py, Location::caller());
         section::on_lock(py, cell.lock(), || {
-            // SAFETY: in the section of this cell. `ProtectedRef` enters it again to end the borrow.
-            match unsafe { cell.flag().share(asked_at) } {
+            // SAFETY:
+            // - This thread is in the section of this cell.
+            // - `ProtectedRef` enters it again to end the borrow.
+            match unsafe { cell.flag().try_borrow(caller) } {
                 Some(borrow) => Ok(ProtectedRef {
                     borrow: Some(borrow),
                     cell,
                     py,
                 }),
-                // SAFETY: in the section of this cell.
-                None => Err(unsafe { cell.error(py, Wanted::Shared, asked_at) }),
+                // SAFETY: this thread is in the section of this cell.
+                None => Err(unsafe { cell.error(py, BorrowKind::Shared, caller) }),
             }
         })
     }
@@ -183,7 +191,7 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     ///
     /// # Panics
     ///
-    /// If the data are borrowed, with the message of a [`ProtectedBorrowError`].
+    /// Panics if the data are borrowed, with the message of a [`ProtectedBorrowError`].
     #[inline]
     #[track_caller]
     pub fn borrow_mut(&self) -> ProtectedRefMut<'_, T>
@@ -200,40 +208,41 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data are borrowed, mutably or not.
+    /// Returns a [`ProtectedBorrowError`] if the data are borrowed, mutably or not.
     #[inline]
     #[track_caller]
     pub fn try_borrow_mut(&self) -> Result<ProtectedRefMut<'_, T>, ProtectedBorrowError>
     where
         T: Send,
     {
-        let (cell, py, asked_at) = (self.cell, self.py, Location::caller());
+        let (cell, py, caller) = (self.cell, self.py, Location::caller());
         section::on_lock(py, cell.lock(), || {
-            // SAFETY: in the section of this cell. `ProtectedRefMut` enters it again to end the
-            // borrow.
-            match unsafe { cell.flag().borrow_exclusively(asked_at) } {
+            // SAFETY:
+            // - This thread is in the section of this cell.
+            // - `ProtectedRefMut` enters it again to end the borrow.
+            match unsafe { cell.flag().try_borrow_mut(caller) } {
                 Some(borrow) => Ok(ProtectedRefMut {
                     borrow: Some(borrow),
                     cell,
                     py,
                 }),
-                // SAFETY: in the section of this cell.
-                None => Err(unsafe { cell.error(py, Wanted::Exclusive, asked_at) }),
+                // SAFETY: this thread is in the section of this cell.
+                None => Err(unsafe { cell.error(py, BorrowKind::Exclusive, caller) }),
             }
         })
     }
 
-    /// Returns a reference to the data, without borrowing them: at no cost, and without a check.
+    /// Returns a reference to the data, without borrowing them and without a check.
     ///
     /// # Safety
     ///
-    /// For as long as the reference lives, and beginning with this call:
+    /// From this call on, for as long as the reference lives:
     ///
     /// - The section is active. This thread does not detach, does not enter another section, and
-    ///   calls no function of Python that may do so. Dropping a reference and allocating a Python
-    ///   object may, because the collector may run. This thread is not inside a section that began
-    ///   within this one.
-    /// - The process has not forked since the section began. In the forked child, the section does
+    ///   calls no function of Python that may do either. Dropping a reference or allocating a
+    ///   Python object may, because the collector may run. No section that began within this one is
+    ///   active.
+    /// - The process has not forked since the section began. In a forked child, the section does
     ///   not exclude threads that enter a section of the same cell later.
     /// - The data are not mutably borrowed, neither by this thread nor by a suspended one.
     /// - No reference from [`get_mut`](Self::get_mut) exists.
@@ -255,22 +264,21 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
     /// ```
     #[inline(always)]
     pub unsafe fn get(&self) -> &T {
-        // SAFETY: the caller guarantees that
-        // - the section excludes every other thread that enters a section of this cell;
-        // - no `&mut T` is left from a borrow.
+        // SAFETY: guaranteed by the caller:
+        // - The section excludes every other thread that enters a section of this cell.
+        // - No `&mut T` from a borrow exists.
         unsafe { &*self.cell.data() }
     }
 
-    /// Returns a mutable reference to the data, without borrowing them: at no cost, and without a
-    /// check.
+    /// Returns a mutable reference to the data, without borrowing them and without a check.
     ///
     /// # Safety
     ///
     /// As for [`get`](Self::get). In addition, the data are not borrowed at all, neither by this
-    /// thread nor by a suspended one, and there is no other reference from `get` or `get_mut`.
+    /// thread nor by a suspended one, and no other reference from `get` or `get_mut` exists.
     #[inline(always)]
     pub unsafe fn get_mut(&mut self) -> &mut T {
-        // SAFETY: as in `get`; and the caller guarantees that no `&T` is left either.
+        // SAFETY: as in `get`. The caller guarantees that no `&T` exists either.
         unsafe { &mut *self.cell.data() }
     }
 }
@@ -282,14 +290,14 @@ impl<T: ?Sized> fmt::Debug for EnteredCriticalSection<'_, T> {
     }
 }
 
-/// A shared borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow`].
+/// A shared borrow of the data of a [`PyProtected`].
 ///
-/// If the guard is leaked ([`std::mem::forget`]) the data stay borrowed forever, as with
-/// [`RefCell`](std::cell::RefCell).
+/// Created by [`EnteredCriticalSection::borrow`]. If the guard is leaked ([`std::mem::forget`]),
+/// the data stay borrowed forever, as with [`RefCell`](std::cell::RefCell).
 #[must_use = "if unused the borrow ends at once"]
 pub struct ProtectedRef<'b, T: ?Sized> {
-    /// `None` only while it is dropped.
-    borrow: Option<Shared<'b>>,
+    /// `None` only during the drop.
+    borrow: Option<SharedBorrow<'b>>,
     cell: &'b PyProtected<T>,
     py: Python<'b>,
 }
@@ -299,7 +307,7 @@ impl<T: ?Sized> Deref for ProtectedRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: borrowed, until this is dropped.
+        // SAFETY: the data are borrowed until `self` is dropped.
         unsafe { &*self.cell.data() }
     }
 }
@@ -307,7 +315,8 @@ impl<T: ?Sized> Deref for ProtectedRef<'_, T> {
 impl<T: ?Sized> Drop for ProtectedRef<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // The flag may be changed in the section only, and it may be suspended by one that was entered since.
+        // Only a thread in the section may change the flag, and a nested section may have suspended
+        // it.
         section::on_lock(self.py, self.cell.lock(), || drop(self.borrow.take()));
     }
 }
@@ -318,14 +327,15 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for ProtectedRef<'_, T> {
     }
 }
 
-/// An exclusive borrow of the data of a [`PyProtected`], from [`EnteredCriticalSection::borrow_mut`].
+/// An exclusive borrow of the data of a [`PyProtected`].
 ///
-/// If the guard is leaked ([`std::mem::forget`]) the data stay borrowed forever, as with
+/// Created by [`EnteredCriticalSection::borrow_mut`]. If the guard is leaked
+/// ([`std::mem::forget`]), the data stay borrowed forever, as with
 /// [`RefCell`](std::cell::RefCell).
 #[must_use = "if unused the borrow ends at once"]
 pub struct ProtectedRefMut<'b, T: ?Sized> {
-    /// `None` only while it is dropped.
-    borrow: Option<Exclusive<'b>>,
+    /// `None` only during the drop.
+    borrow: Option<ExclusiveBorrow<'b>>,
     cell: &'b PyProtected<T>,
     py: Python<'b>,
 }
@@ -335,7 +345,7 @@ impl<T: ?Sized> Deref for ProtectedRefMut<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: exclusively borrowed, until this is dropped.
+        // SAFETY: the data are exclusively borrowed until `self` is dropped.
         unsafe { &*self.cell.data() }
     }
 }
@@ -343,7 +353,7 @@ impl<T: ?Sized> Deref for ProtectedRefMut<'_, T> {
 impl<T: ?Sized> DerefMut for ProtectedRefMut<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: exclusively borrowed, until this is dropped.
+        // SAFETY: the data are exclusively borrowed until `self` is dropped.
         unsafe { &mut *self.cell.data() }
     }
 }
@@ -351,7 +361,7 @@ impl<T: ?Sized> DerefMut for ProtectedRefMut<'_, T> {
 impl<T: ?Sized> Drop for ProtectedRefMut<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // As for `ProtectedRef`.
+        // Enters the section for the reason given at `ProtectedRef`.
         section::on_lock(self.py, self.cell.lock(), || drop(self.borrow.take()));
     }
 }

@@ -1,4 +1,4 @@
-//! [`PyProtected`]: data that are reached only inside a critical section of their own.
+//! [`PyProtected`]: a cell whose data are borrowed inside a critical section of their own.
 
 mod borrow;
 
@@ -7,14 +7,18 @@ use std::{cell::UnsafeCell, fmt, mem, panic::Location, ptr};
 use pyo3::{prelude::*, pyclass::PyVisit};
 
 pub use self::borrow::ProtectedBorrowError;
-pub(crate) use self::borrow::{BorrowFlag, Exclusive, Shared, Wanted};
+pub(crate) use self::borrow::{BorrowFlag, BorrowKind, ExclusiveBorrow, SharedBorrow};
 use crate::{
     build_config::SectionLock,
     critical_section::section::{self, GenerationCheck},
 };
 
-/// A cell that attached threads share: its data are reached one thread at a time, inside a critical section, and
-/// borrowed as those of a [`RefCell`](std::cell::RefCell). What replaces `GILProtected<RefCell<T>>`.
+/// A cell for data that attached threads share, borrowed inside a critical section.
+///
+/// One thread at a time uses the data. Borrows are checked at run time, as in a
+/// [`RefCell`](std::cell::RefCell). A `PyProtected<T>` replaces a `GILProtected<RefCell<T>>`.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -35,76 +39,92 @@ use crate::{
 /// # Python::attach(|py| assert_eq!((count(py, "a".into()), count(py, "a".into())), (1, 2)));
 /// ```
 ///
-/// # What it promises
+/// # Critical sections
 ///
-/// Where there is a GIL, that is the critical section, and nothing is locked. On free-threaded Python the cell has a
-/// [critical section](crate::critical_section) of its own. A thread that wants to enter waits, detached, until the one inside leaves
-/// or is *suspended*: a thread that calls into Python or detaches may lose the section, and takes it again before
-/// it comes back. That is what the GIL did too, and why no order of cells leads to a deadlock.
+/// On a GIL build the GIL serves as the critical section, and the cell has no lock. On a
+/// free-threaded build each cell has a [critical section](crate::critical_section). A thread that
+/// enters it blocks, detached, until the thread inside leaves or is *suspended*. A thread that
+/// calls into Python or detaches may be suspended. It resumes the section before the call returns.
+/// The GIL behaved in the same way. Cells can be used in any order without deadlocks.
 ///
-/// Data that are borrowed across a suspension are not lost with the section: the borrow stays, and a thread that wants
-/// what it excludes gets an error, or panics, with a message that names the thread inside. It does not wait: the
-/// thread inside may be waiting for it. Where that happens in your code, move what the call needs out of the cell
-/// first ([`replace`](Self::replace)); or use a [`PyMutex`](crate::PyMutex), which stays locked across calls, and for which
-/// others wait. Which of the two is right for what is told in [`critical_section`](crate::critical_section).
+/// A borrow outlives a suspension. If another thread attempts a conflicting borrow meanwhile, the
+/// attempt panics or returns an error, with a message that names the borrower. It does not block,
+/// because the borrower may be waiting for that thread. There are two remedies:
+///
+/// - Move the data out of the cell before the call, with [`replace`](Self::replace).
+/// - Use a [`PyMutex`](crate::PyMutex), which stays locked across calls while other threads block.
+///
+/// The module [`critical_section`](crate::critical_section#a-section-or-a-mutex) compares the two.
 ///
 /// # Why `with` needs `Sync`
 ///
-/// `GILProtected` lent `&T` for every `T: Send`, and that is unsound where sections are suspended, with or without a GIL. A thread
-/// that detaches in the middle keeps its `&T` and lets the next thread in, which gets another. To most types that are `Send` and
-/// not `Sync` this looks like re-entry, which they survive: a [`Cell`](std::cell::Cell) is used in one piece, a
-/// [`RefCell`](std::cell::RefCell) counts. But a type may tell re-entry from first entry by *the thread*, and be `Send` because
-/// `&T` in one thread at a time is all it asks for. `qcell::TLCell` does so: in every thread there can be one owner that makes
-/// `&mut T` of `&TLCell<T>`, so two threads, one of them suspended, had two `&mut` to one value, and used freed memory, by safe
-/// code alone. The language has one name for types whose `&T` may be in two threads at once, and it is `Sync`.
+/// [`with`](Self::with) lends `&T` to several threads, one of which runs while the others are
+/// suspended. `GILProtected` did so for every `T: Send`, which is unsound with or without a GIL.
 ///
-/// It is not the only such type. The families of the crate `cell_family` have an owner for each thread too, unless they are declared to
-/// be for all. And there is a second kind, for which calls must end in the reverse of the order they began in, as they do in one
-/// thread, and need not in two that are suspended: a wrapper of an interpreter or a library in C that has one stack of calls and calls
-/// back into Rust, such as the states of Lua in `mlua` before 0.10 with its feature `send`. Looked at and found to survive: the cells of
-/// `std`, which are used in one piece or count; `mpsc::Receiver`, `bumpalo`, `typed_arena` and `elsa`, which lend nothing that a second
-/// caller could take back; `QCell`, `TCell` and `ghost_cell`, whose owner is one for the process; `fragile` and `send_wrapper`, which ask
-/// for the thread each time; connections of `rusqlite` and `git2`, which tell re-entry by a state of their own.
+/// Most types that are `Send` and not `Sync` survive, because a suspended `&T` looks like
+/// re-entry on the same thread. There are two kinds of types that do not survive:
 ///
-/// - [`with`](Self::with) lends `&T` to several threads: `T: Sync`.
-/// - [`with_mut`](Self::with_mut) lends `&mut T` to one thread, then to another: `T: Send`, as for a mutex. The flag of the cell
-///   keeps all others out until it ends, suspended or not.
-/// - The cell itself is shared with other threads if `T: Send`.
+/// - Types that recognize re-entry by the thread. `qcell::TLCell` permits one owner per thread,
+///   which turns `&TLCell<T>` into `&mut T`. Two threads, one of them suspended, then had two
+///   `&mut T`, and safe code used freed memory. The same holds for the families of `cell_family`
+///   with an owner per thread.
+/// - Types whose calls must end in reverse order, which calls on two suspended threads may not do.
+///   An example is `mlua` before 0.10 with the feature `send`: Lua has one call stack, and calls
+///   back into Rust.
 ///
-/// A `T` that is not `Sync` is used through `with_mut`. It needs no `RefCell` inside: the cell has a flag of its own.
+/// The cells of `std`, arenas such as `bumpalo`, and owner cells such as `QCell` survive. No bound
+/// but `Sync` excludes the two kinds above. The bounds are therefore:
 ///
-/// # Panics and early returns
+/// | use | bound |
+/// |---|---|
+/// | sharing the cell | `T: Send` |
+/// | [`with`](Self::with), which lends `&T` to several threads | `T: Sync` |
+/// | [`with_mut`](Self::with_mut), which lends `&mut T` to one thread after another | `T: Send` |
 ///
-/// A panic inside a closure ends the borrow and the section. The data stay as they are, and the cell remembers nothing of
-/// it: there is no poison.
+/// Use `with_mut` for a `T` that is not `Sync`. The borrow flag excludes all other borrows until
+/// the closure returns, suspended or not, so `T` needs no `RefCell`.
+///
+/// # Poisoning
+///
+/// A panic in a closure ends the borrow and leaves the critical section. The data keep the value
+/// they have at that moment. The cell is not poisoned.
 ///
 /// # Fork
 ///
-/// In a forked child, data that another thread had borrowed stay borrowed, and borrowing them is an
-/// error. A section that the forking thread had entered does not exclude threads that enter one
-/// later. Data that it had borrowed stay borrowed by it until the borrow ends.
+/// In a forked child, data that another thread had borrowed stay borrowed, and borrowing them
+/// returns an error. Data that the forking thread had borrowed stay borrowed until its borrow ends.
+/// A section that the forking thread had entered does not exclude threads that enter one later.
 ///
-/// # Not here
+/// # Differences from `RefCell` and `GILProtected`
 ///
-/// No guards: one that is kept while another section is entered would end outside of its own. Where a closure
-/// does not fit, [`with_critical_section_mutex`](crate::critical_section::with_critical_section_mutex) has guards that pay for
-/// entering the section again. No time limits and no interruptible form: nobody holds a section while doing something that takes
-/// long, unless it is computing, and then the wait ends.
+/// | other type | `PyProtected` |
+/// |---|---|
+/// | guards | closures, or the guards of [`with_critical_section_mutex`] |
+/// | `GILProtected::get` for `T: Send` | [`with`](Self::with) for `T: Sync` |
+///
+/// A guard would have to be dropped in the section it was created in, hence the closures. Entering
+/// a section has no timeout and is not interruptible by signals, because a thread that blocks
+/// inside a section is suspended.
+///
+/// [`with_critical_section_mutex`]: crate::critical_section::with_critical_section_mutex
 pub struct PyProtected<T: ?Sized> {
     lock: SectionLock,
     flag: BorrowFlag,
     data: UnsafeCell<T>,
 }
 
-// SAFETY: a cell that is sent takes its data along, which is safe if the data may be sent; the lock and the flag belong to no thread
-// while nobody borrows, and a cell that is sent is not borrowed.
+// SAFETY:
+// - The data move with the cell, and `T: Send`.
+// - A cell that moves is not borrowed, and its lock and flag then belong to no thread.
 unsafe impl<T: ?Sized + Send> Send for PyProtected<T> {}
-// SAFETY: a shared cell lends its data as `&mut T` to one thread after the other, which is like sending it to and fro (`T: Send`),
-// and as `&T` only where `T: Sync`: those methods ask for it. The flag is used in the critical section, by one thread at a time.
+// SAFETY:
+// - `&mut T` is lent to one thread after another, which amounts to sending: `T: Send`.
+// - Methods that lend `&T` require `T: Sync`.
+// - One thread at a time uses the flag, in the critical section.
 unsafe impl<T: ?Sized + Send> Sync for PyProtected<T> {}
 
 impl<T> PyProtected<T> {
-    /// A cell with `value` in it.
+    /// Creates a cell that contains `value`.
     ///
     /// ```
     /// use pyo3_sync::PyProtected;
@@ -119,15 +139,16 @@ impl<T> PyProtected<T> {
         }
     }
 
-    /// Takes the cell apart. No section is needed, since nobody else can have it.
+    /// Consumes the cell, returning its value.
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
 
-    /// Puts a new value in the place of the old one, and gives that back.
+    /// Replaces the value, returning the old one.
     ///
-    /// For values that refer to Python objects it is better than assigning inside [`with_mut`](Self::with_mut): dropping the
-    /// old value may run a `__del__`, that is, any code, which would find the data borrowed.
+    /// Prefer this to an assignment inside [`with_mut`](Self::with_mut) for values that refer to
+    /// Python objects. An assignment drops the old value while the data are borrowed, which may run
+    /// a `__del__` that borrows them again.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -135,7 +156,7 @@ impl<T> PyProtected<T> {
     /// static LISTENERS: PyProtected<Vec<Py<PyAny>>> = PyProtected::new(Vec::new());
     ///
     /// fn notify(py: Python<'_>) -> PyResult<()> {
-    ///     // A listener may add listeners, and other threads may come while it runs.
+    ///     // A listener, or another thread meanwhile, may add listeners.
     ///     for listener in LISTENERS.replace(py, Vec::new()) {
     ///         listener.call0(py)?;
     ///     }
@@ -147,7 +168,7 @@ impl<T> PyProtected<T> {
     ///
     /// # Panics
     ///
-    /// As [`with_mut`](Self::with_mut).
+    /// Panics if the data are borrowed, as [`with_mut`](Self::with_mut) does.
     #[inline]
     #[track_caller]
     pub fn replace(&self, py: Python<'_>, value: T) -> T
@@ -157,11 +178,11 @@ impl<T> PyProtected<T> {
         self.with_mut(py, |data| mem::replace(data, value))
     }
 
-    /// Takes the value out and leaves the default one: [`replace`](Self::replace) by `T::default()`.
+    /// Replaces the value with `T::default()`, returning the old one.
     ///
     /// # Panics
     ///
-    /// As [`with_mut`](Self::with_mut).
+    /// Panics if the data are borrowed, as [`with_mut`](Self::with_mut) does.
     #[inline]
     #[track_caller]
     pub fn take(&self, py: Python<'_>) -> T
@@ -173,8 +194,10 @@ impl<T> PyProtected<T> {
 }
 
 impl<T: ?Sized> PyProtected<T> {
-    /// Runs `f` with the data, inside the critical section. Other threads may come in for as long as `f` is suspended, and `with`
-    /// the same data: hence `T: Sync`, [see above](Self#why-with-needs-sync).
+    /// Calls `f` with a shared reference to the data, inside the critical section.
+    ///
+    /// While `f` is suspended, other threads may borrow the data too. Hence the bound
+    /// [`T: Sync`](Self#why-with-needs-sync).
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -189,8 +212,8 @@ impl<T: ?Sized> PyProtected<T> {
     ///
     /// # Panics
     ///
-    /// If the data are mutably borrowed, with the message of a [`ProtectedBorrowError`]: by this thread, further up its stack, or by
-    /// a thread that is suspended. `f` has not run then, and nothing has changed.
+    /// Panics, without calling `f`, if the data are mutably borrowed: by this thread, further up
+    /// its stack, or by a suspended thread. The message is that of a [`ProtectedBorrowError`].
     #[inline]
     #[track_caller]
     pub fn with<R>(&self, py: Python<'_>, f: impl FnOnce(&T) -> R) -> R
@@ -203,7 +226,9 @@ impl<T: ?Sized> PyProtected<T> {
         }
     }
 
-    /// Runs `f` with the data, mutably borrowed, inside the critical section. They stay borrowed while `f` is suspended.
+    /// Calls `f` with a mutable reference to the data, inside the critical section.
+    ///
+    /// The data stay borrowed while `f` is suspended.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -218,8 +243,7 @@ impl<T: ?Sized> PyProtected<T> {
     ///
     /// # Panics
     ///
-    /// If the data are borrowed in any way, with the message of a [`ProtectedBorrowError`]: by this thread, further up its stack, or
-    /// by a thread that is suspended. `f` has not run then, and nothing has changed.
+    /// Panics, without calling `f`, if the data are borrowed, as [`with`](Self::with) does.
     #[inline]
     #[track_caller]
     pub fn with_mut<R>(&self, py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> R
@@ -232,11 +256,11 @@ impl<T: ?Sized> PyProtected<T> {
         }
     }
 
-    /// [`with`](Self::with), with an error where that panics.
+    /// Calls `f` as [`with`](Self::with) does, returning an error if the data are mutably borrowed.
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data are mutably borrowed. `f` has not run then.
+    /// Returns a [`ProtectedBorrowError`], without calling `f`, if the data are mutably borrowed.
     #[inline]
     #[track_caller]
     pub fn try_with<R>(
@@ -247,13 +271,15 @@ impl<T: ?Sized> PyProtected<T> {
     where
         T: Sync,
     {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         section::on_lock(py, &self.lock, || {
-            // SAFETY: in the section of this cell, now and when the borrow ends, which `GenerationCheck` sees to. The data are
-            // borrowed for as long as the reference lives.
+            // SAFETY:
+            // - This thread is in the section of this cell.
+            // - `GenerationCheck` ends the borrow in a section of this cell.
+            // - The data are borrowed for as long as the reference lives.
             unsafe {
-                let Some(borrow) = self.flag.share(asked_at) else {
-                    return Err(self.error(py, Wanted::Shared, asked_at));
+                let Some(borrow) = self.flag.try_borrow(caller) else {
+                    return Err(self.error(py, BorrowKind::Shared, caller));
                 };
                 let _borrow = GenerationCheck::new(borrow, py, &self.lock);
                 Ok(f(&*self.data.get()))
@@ -261,14 +287,14 @@ impl<T: ?Sized> PyProtected<T> {
         })
     }
 
-    /// [`with_mut`](Self::with_mut), with an error where that panics.
+    /// Calls `f` as [`with_mut`](Self::with_mut) does, returning an error if the data are borrowed.
     ///
     /// ```
     /// # use pyo3::prelude::*;
     /// # use pyo3_sync::PyProtected;
     /// static LOG: PyProtected<Vec<String>> = PyProtected::new(Vec::new());
     ///
-    /// /// Python code comes back to this from anywhere, so it must reckon with finding the data borrowed.
+    /// /// May be called from Python code that runs during a borrow.
     /// #[pyfunction]
     /// fn log(py: Python<'_>, line: String) -> PyResult<()> {
     ///     Ok(LOG.try_with_mut(py, |lines| lines.push(line))?)
@@ -277,7 +303,7 @@ impl<T: ?Sized> PyProtected<T> {
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data are borrowed in any way. `f` has not run then.
+    /// Returns a [`ProtectedBorrowError`], without calling `f`, if the data are borrowed.
     #[inline]
     #[track_caller]
     pub fn try_with_mut<R>(
@@ -288,13 +314,12 @@ impl<T: ?Sized> PyProtected<T> {
     where
         T: Send,
     {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         section::on_lock(py, &self.lock, || {
-            // SAFETY: in the section of this cell, now and when the borrow ends, which `GenerationCheck` sees to. The data are
-            // borrowed exclusively for as long as the reference lives.
+            // SAFETY: as in `try_with`, and the borrow is exclusive.
             unsafe {
-                let Some(borrow) = self.flag.borrow_exclusively(asked_at) else {
-                    return Err(self.error(py, Wanted::Exclusive, asked_at));
+                let Some(borrow) = self.flag.try_borrow_mut(caller) else {
+                    return Err(self.error(py, BorrowKind::Exclusive, caller));
                 };
                 let _borrow = GenerationCheck::new(borrow, py, &self.lock);
                 Ok(f(&mut *self.data.get()))
@@ -302,14 +327,14 @@ impl<T: ?Sized> PyProtected<T> {
         })
     }
 
-    /// Runs `f` with the data of two cells, inside the critical sections of both. They are entered together, so there is no order
-    /// to get wrong: threads that name the cells in opposite order wait for each other, and go on.
+    /// Calls `f` with shared references to the data of two cells.
     ///
-    /// The two may be one and the same.
+    /// `f` runs inside the critical sections of both cells, which are entered together. Threads
+    /// that pass the cells in opposite order do not deadlock. The two cells may be the same.
     ///
     /// # Panics
     ///
-    /// As [`with`](Self::with), if the data of either are mutably borrowed.
+    /// Panics, without calling `f`, if the data of either cell are mutably borrowed.
     #[inline]
     #[track_caller]
     pub fn with2<U: ?Sized + Sync, R>(
@@ -327,11 +352,12 @@ impl<T: ?Sized> PyProtected<T> {
         }
     }
 
-    /// [`with2`](Self::with2), with an error where that panics.
+    /// Calls `f` as [`with2`](Self::with2) does, returning an error if a cell is mutably borrowed.
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data of either cell are mutably borrowed. `f` has not run then.
+    /// Returns a [`ProtectedBorrowError`], without calling `f`, if the data of either cell are
+    /// mutably borrowed.
     #[inline]
     #[track_caller]
     pub fn try_with2<U: ?Sized + Sync, R>(
@@ -343,17 +369,16 @@ impl<T: ?Sized> PyProtected<T> {
     where
         T: Sync,
     {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         self.in_both_sections(py, other, || {
-            // SAFETY: in the sections of both cells, now and when the borrows end, which `GenerationCheck` sees to. The data
-            // are borrowed for as long as the references live.
+            // SAFETY: as in `try_with`, for both cells.
             unsafe {
-                let Some(mine) = self.flag.share(asked_at) else {
-                    return Err(self.error(py, Wanted::Shared, asked_at));
+                let Some(mine) = self.flag.try_borrow(caller) else {
+                    return Err(self.error(py, BorrowKind::Shared, caller));
                 };
                 let _mine = GenerationCheck::new(mine, py, &self.lock);
-                let Some(borrow) = other.flag.share(asked_at) else {
-                    return Err(other.error(py, Wanted::Shared, asked_at));
+                let Some(borrow) = other.flag.try_borrow(caller) else {
+                    return Err(other.error(py, BorrowKind::Shared, caller));
                 };
                 let _other = GenerationCheck::new(borrow, py, &other.lock);
                 Ok(f(&*self.data.get(), &*other.data.get()))
@@ -361,12 +386,14 @@ impl<T: ?Sized> PyProtected<T> {
         })
     }
 
-    /// Runs `f` with the data of two cells, mutably borrowed, inside the critical sections of both, as [`with2`](Self::with2).
+    /// Calls `f` with mutable references to the data of two cells.
+    ///
+    /// `f` runs inside the critical sections of both cells, as in [`with2`](Self::with2).
     ///
     /// ```
     /// # use pyo3::prelude::*;
     /// # use pyo3_sync::PyProtected;
-    /// /// Moves everything. Another thread may do the same from `to` to `from`, at the same time.
+    /// /// Moves all items. Another thread may move those of `to` to `from` at the same time.
     /// fn drain(py: Python<'_>, from: &PyProtected<Vec<u64>>, to: &PyProtected<Vec<u64>>) {
     ///     from.with2_mut(py, to, |from, to| to.append(from));
     /// }
@@ -376,8 +403,8 @@ impl<T: ?Sized> PyProtected<T> {
     ///
     /// # Panics
     ///
-    /// As [`with_mut`](Self::with_mut), if the data of either are borrowed in any way; and if the two are one cell, whose data
-    /// cannot be mutably borrowed twice.
+    /// Panics, without calling `f`, if the data of either cell are borrowed, or if both are the
+    /// same cell.
     #[inline]
     #[track_caller]
     pub fn with2_mut<U: ?Sized + Send, R>(
@@ -395,11 +422,12 @@ impl<T: ?Sized> PyProtected<T> {
         }
     }
 
-    /// [`with2_mut`](Self::with2_mut), with an error where that panics.
+    /// Calls `f` as [`with2_mut`](Self::with2_mut) does, returning an error if a cell is borrowed.
     ///
     /// # Errors
     ///
-    /// A [`ProtectedBorrowError`] if the data of either cell are borrowed in any way, or the two are one cell. `f` has not run then.
+    /// Returns a [`ProtectedBorrowError`], without calling `f`, if the data of either cell are
+    /// borrowed, or if both are the same cell.
     #[inline]
     #[track_caller]
     pub fn try_with2_mut<U: ?Sized + Send, R>(
@@ -411,17 +439,17 @@ impl<T: ?Sized> PyProtected<T> {
     where
         T: Send,
     {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         self.in_both_sections(py, other, || {
-            // SAFETY: in the sections of both cells, now and when the borrows end, which `GenerationCheck` sees to. The data
-            // are borrowed exclusively for as long as the references live; if the cells are one, the second borrow fails.
+            // SAFETY: as in `try_with_mut`, for both cells. If they are the same cell, the second
+            // borrow fails.
             unsafe {
-                let Some(mine) = self.flag.borrow_exclusively(asked_at) else {
-                    return Err(self.error(py, Wanted::Exclusive, asked_at));
+                let Some(mine) = self.flag.try_borrow_mut(caller) else {
+                    return Err(self.error(py, BorrowKind::Exclusive, caller));
                 };
                 let _mine = GenerationCheck::new(mine, py, &self.lock);
-                let Some(borrow) = other.flag.borrow_exclusively(asked_at) else {
-                    return Err(other.error(py, Wanted::Exclusive, asked_at));
+                let Some(borrow) = other.flag.try_borrow_mut(caller) else {
+                    return Err(other.error(py, BorrowKind::Exclusive, caller));
                 };
                 let _other = GenerationCheck::new(borrow, py, &other.lock);
                 Ok(f(&mut *self.data.get(), &mut *other.data.get()))
@@ -443,8 +471,10 @@ impl<T: ?Sized> PyProtected<T> {
         }
     }
 
-    /// Whether the two are one cell. Their flags are compared, which have a size on every build: the address of the cells would
-    /// not do, since one cell may lie at the beginning of another one's data.
+    /// Returns `true` if the two are the same cell.
+    ///
+    /// Compares the addresses of the flags, which are not zero-sized on any build. The addresses of
+    /// the cells may be equal if one cell is at the beginning of the data of the other.
     #[inline(always)]
     pub(crate) fn is_same<U: ?Sized>(&self, other: &PyProtected<U>) -> bool {
         ptr::eq(&self.flag, &other.flag)
@@ -458,11 +488,14 @@ impl<T: ?Sized> PyProtected<T> {
         &self.flag
     }
 
-    /// Valid for reads during a shared borrow and for writes during an exclusive one.
+    /// Returns a pointer to the data, for reads during a shared borrow and for writes during an
+    /// exclusive one.
     pub(crate) fn data(&self) -> *mut T {
         self.data.get()
     }
 
+    /// Creates the error of a failed borrow.
+    ///
     /// # Safety
     ///
     /// The calling thread is in the section of this cell.
@@ -471,24 +504,26 @@ impl<T: ?Sized> PyProtected<T> {
     pub(crate) unsafe fn error(
         &self,
         py: Python<'_>,
-        wanted: Wanted,
-        asked_at: &'static Location<'static>,
+        wanted: BorrowKind,
+        caller: &'static Location<'static>,
     ) -> ProtectedBorrowError {
         let address = ptr::from_ref(self).addr();
-        // SAFETY: says the caller.
-        let holders = unsafe { self.flag.holders() };
-        ProtectedBorrowError::new::<T>(py, address, holders, wanted, asked_at)
+        // SAFETY: guaranteed by the caller.
+        let holders = unsafe { self.flag.snapshot() };
+        ProtectedBorrowError::new::<T>(py, address, holders, wanted, caller)
     }
 
-    /// The data, without a section: the exclusive borrow proves that nobody else has them.
+    /// Returns a mutable reference to the data.
+    ///
+    /// Enters no critical section, because `&mut self` is exclusive.
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
 
     /// Returns the data to the garbage collector, in `__traverse__`.
     ///
-    /// Returns `None` while they are mutably borrowed. The collector then takes the objects in the
-    /// data for reachable, and visits them again in a later collection. The reference ends with the
+    /// Returns `None` while the data are mutably borrowed. The collector then treats the objects in
+    /// the data as reachable, and visits them in a later collection. The reference ends with the
     /// visit.
     ///
     /// [Exactly one Python object](crate::PyMutex#one-owner) may own the data and visit them.
@@ -510,18 +545,22 @@ impl<T: ?Sized> PyProtected<T> {
     ///     }
     ///
     ///     fn __clear__(&self, py: Python<'_>) {
-    ///         // The objects are dropped after the borrow: their finalizers may borrow the data.
+    ///         // Drops the objects after the borrow: their finalizers may borrow the data.
     ///         drop(self.0.take(py));
     ///     }
     /// }
     /// ```
     pub fn traverse<'v>(&'v self, _visit: &'v PyVisit<'_>) -> Option<&'v T> {
-        // SAFETY: a `PyVisit` exists only for the length of a traversal, during which no thread is amid a change of the flag:
-        // with a GIL this thread has it and runs nothing but the traversal; without, the world is stopped, all other threads
-        // are detached or at a safe point of the interpreter, and this one traverses.
+        // SAFETY: a `PyVisit` exists only during a traversal (I6), and the flag is not being
+        // changed:
+        // - On a GIL build this thread holds the GIL and runs only the traversal.
+        // - On a free-threaded build the world is stopped.
         let is_borrowed = unsafe { self.flag.is_borrowed_exclusively() };
-        // SAFETY: for the same reason nobody begins to borrow before the traversal is over, to which the result is tied. So
-        // there is no `&mut T`; and a `&T` elsewhere is one of a `T: Sync`, or of an `unsafe` view whose contract excludes this.
+        // SAFETY:
+        // - There is no `&mut T`, and no borrow begins before the end of the traversal, to which
+        //   the result is tied.
+        // - A `&T` elsewhere requires `T: Sync`, or is an `unsafe` view whose contract excludes
+        //   this call.
         (!is_borrowed).then(|| unsafe { &*self.data.get() })
     }
 }
@@ -538,7 +577,7 @@ impl<T> From<T> for PyProtected<T> {
     }
 }
 
-/// Shows no data: they can be looked at only by a thread that is attached.
+/// Omits the data, which only an attached thread may access.
 impl<T: ?Sized> fmt::Debug for PyProtected<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PyProtected").finish_non_exhaustive()

@@ -1,13 +1,13 @@
 //! Forks: a forked child never waits for a critical section of a thread that does not exist there
 //! (invariant I7).
 //!
-//! CPython hands a contended mutex over. If a waiter has been parked for more than a millisecond,
+//! CPython hands a contended mutex over: if a waiter has been parked for more than a millisecond,
 //! the unlocking thread makes it the owner, although it is parked and detached. A mutex that was
 //! handed over when the process forked stays locked in the child, where its owner does not exist.
 //! Two kinds of sections would wait for it:
 //!
 //! - **Sections that begin in the child.** Those of a `PyProtected` use another mutex than before
-//!   the fork: each [`generation`] of processes has its own ([`lock`](super::lock)).
+//!   the fork: each fork [`generation`] has its own ([`lock`](super::lock)).
 //! - **Sections that the forking thread began before the fork.** The suspended ones are resumed by
 //!   CPython, on the mutex they began with, when the section above them ends or when the thread
 //!   attaches. The child unlocks these mutexes before `fork` returns.
@@ -27,7 +27,7 @@
 //! unlocked or locked for a thread that does not exist in the child, so it is unlocked. That
 //! includes the mutexes of Python objects:
 //!
-//! - Without it the child hangs for certain when the section is resumed.
+//! - If the mutex stayed locked, the child would always hang when the section is resumed.
 //! - `os.fork` stops the world, which suspends the sections of all other threads. So no thread is
 //!   in the middle of changing an object: the owner is a waiter that has yet to attach.
 //! - After a bare `fork` from C another thread may have been in the middle of a change. CPython
@@ -35,13 +35,13 @@
 //!
 //! The mutexes lose their parked waiters, too, since no waiter exists in the child.
 //!
-//! # Where the list begins
+//! # Finding the list
 //!
-//! The handler of the child must find the list of a detached thread, too: attaching resumes the
-//! innermost section, so it is too late then. The offset of `critical_section` in `PyThreadState`
-//! differs between versions and is not public. It is found by beginning a section and searching the
-//! thread state for its address. In versions of Python later than [`LATEST`] the list may look
-//! different. There, as after a failed search, the child leaves the mutexes as they are.
+//! The handler that runs in the child needs the list even if the thread is detached: attaching
+//! resumes the innermost section, and would hang. The offset of `critical_section` in
+//! `PyThreadState` differs between versions and is not public. [`find_list`] begins a section and
+//! searches the thread state for its address. In versions of Python later than [`LATEST`] the list
+//! may look different. There, as after a failed search, the child leaves the mutexes unchanged.
 
 use std::{
     mem::offset_of,
@@ -60,7 +60,7 @@ use crate::{
     wait::fork::run_in_child,
 };
 
-/// Fork depth of this process since the first section; [`UNPREPARED`] before.
+/// Fork depth of this process since the first section, or [`UNPREPARED`] before it.
 static GENERATION: AtomicU32 = AtomicU32::new(UNPREPARED);
 
 const UNPREPARED: u32 = u32::MAX;
@@ -70,17 +70,17 @@ static LIST: AtomicUsize = AtomicUsize::new(UNKNOWN);
 
 const UNKNOWN: usize = usize::MAX;
 
-/// The latest version of Python whose list of sections is known.
+/// The latest version of Python whose list of sections is known to have this layout.
 const LATEST: (u8, u8) = (3, 15);
 
-/// The number of words of the thread state to search. It has more in every known version.
+/// Number of words of the thread state to search. The state is larger in every known version.
 const SEARCHED: usize = 64;
 
 /// Returns a number below `COUNT` that differs between a forked child and its ancestors, up to a
 /// fork depth of `COUNT - 1`.
 #[inline(always)]
 pub(super) fn generation<const COUNT: u32>(py: Python<'_>) -> usize {
-    // Relaxed: in a child it was stored before this process had a second thread.
+    // Relaxed: a child stores the generation while it has one thread.
     let generation = GENERATION.load(Ordering::Relaxed);
     if generation < COUNT {
         generation as usize
@@ -89,7 +89,7 @@ pub(super) fn generation<const COUNT: u32>(py: Python<'_>) -> usize {
     }
 }
 
-/// Prepares for forks inside a section of a Python object, which has no use for the generation.
+/// Prepares for forks inside a section of a Python object, which does not use the generation.
 #[inline(always)]
 pub(super) fn prepare(py: Python<'_>) {
     if FREE_THREADED {
@@ -97,7 +97,7 @@ pub(super) fn prepare(py: Python<'_>) {
     }
 }
 
-/// Prepares for forks on the first call. Returns the generation.
+/// Returns the generation, preparing for forks on the first call.
 #[cold]
 fn unusual_generation(py: Python<'_>) -> u32 {
     let generation = GENERATION.load(Ordering::Relaxed);
@@ -109,15 +109,16 @@ fn unusual_generation(py: Python<'_>) -> u32 {
     // Threads that race here each install the handler, which acts once in a child. A flag that lets
     // one thread install it would promise the others a handler that is not there yet.
     run_in_child(in_child);
-    // Release: a thread that sees the generation and forks takes the offset along.
+    // Release: a thread that sees the generation and forks also sees the offset.
     match GENERATION.compare_exchange(UNPREPARED, 0, Ordering::Release, Ordering::Relaxed) {
         Ok(_) => 0,
         Err(generation) => generation,
     }
 }
 
-/// A section as CPython lays it out: a `PyCriticalSection2`, of which a `PyCriticalSection` is the
-/// beginning.
+/// A section in CPython's layout, that of `PyCriticalSection2`.
+///
+/// A `PyCriticalSection` has the first two fields only.
 #[repr(C)]
 struct Section {
     /// The link to the enclosing section.
@@ -129,7 +130,7 @@ struct Section {
 const SUSPENDED: usize = 1;
 const TWO_MUTEXES: usize = 2;
 
-/// The bit of a `PyMutex` that says that it is locked.
+/// The locked bit of a `PyMutex`.
 const LOCKED: u8 = 1;
 
 /// Returns the offset of `critical_section` in `PyThreadState`, in bytes.
@@ -156,7 +157,7 @@ fn find_list(py: Python<'_>) -> Option<usize> {
     let mutex = unsafe { (*section).first.as_ref() };
     // In an interpreter with a GIL the section has no mutex.
     let is_locked = mutex.is_some_and(|mutex| mutex.load(Ordering::Relaxed) == LOCKED);
-    // SAFETY: attached, by the token.
+    // SAFETY: the thread is attached, by the token.
     let thread_state = unsafe { ffi::PyThreadState_Get() };
     // SAFETY:
     // - The thread state of every known free-threaded version has this many words, aligned as
@@ -174,9 +175,9 @@ fn find_list(py: Python<'_>) -> Option<usize> {
     // - The section began above, on this thread, which is still attached.
     // - No section began since.
     unsafe { PyCriticalSection_End(section.cast()) };
-    // SAFETY: as for the mutex.
+    // SAFETY: as for `mutex`.
     let enclosing = unsafe { (*section).enclosing };
-    // Another field that happened to have the address would still have it.
+    // A different field that held the same address by chance would still hold it.
     let index = found.filter(|&index| word(index) == enclosing)?;
     Some(index * size_of::<usize>())
 }
@@ -191,7 +192,7 @@ extern "C" fn in_child() {
     }
     let generation = GENERATION.load(Ordering::Relaxed);
     if generation != UNPREPARED {
-        // A number that is never reached stays below `UNPREPARED`.
+        // Saturates below `UNPREPARED`.
         let next = (generation + 1).min(UNPREPARED - 1);
         GENERATION.store(next, Ordering::Relaxed);
     }
@@ -211,20 +212,21 @@ extern "C" fn in_child() {
     // SAFETY:
     // - The thread state belongs to this thread, and lives.
     // - `find_list` found the link at this offset.
+    // - The handler runs in the child, where no other thread exists.
     unsafe {
         let list = *thread_state.byte_add(offset).cast::<usize>();
         unlock_lost(list);
     }
 }
 
-/// Unlocks the mutexes of the sections that no active section of this thread holds.
+/// Unlocks the mutexes that no active section of this thread holds.
 ///
 /// # Safety
 ///
 /// - `list` is the link to the innermost section of this thread.
 /// - No other thread exists.
 unsafe fn unlock_lost(list: usize) {
-    // An active section may be on the mutex of a suspended one. Hence two passes.
+    // Two passes, because an active section may hold the mutex of a suspended one.
     // SAFETY: guaranteed by the caller.
     unsafe {
         for_each_mutex(list, |_, mutex| mutex.store(0, Ordering::Relaxed));
@@ -236,7 +238,7 @@ unsafe fn unlock_lost(list: usize) {
     }
 }
 
-/// Calls `visit` with the mutexes of all sections, and whether the section is active.
+/// Calls `visit` with each mutex, and whether its section is active.
 ///
 /// # Safety
 ///
@@ -246,9 +248,9 @@ unsafe fn for_each_mutex(list: usize, visit: impl Fn(bool, &AtomicU8)) {
     while link != 0 {
         let section = (link & !(SUSPENDED | TWO_MUTEXES)) as *const Section;
         // SAFETY:
-        // - The section has not ended, so it is in a frame below, and so are the others.
-        // - A section without the bit is a `PyCriticalSection`, and has no second mutex to be read.
-        // - Mutexes are valid while a section is on them, or null.
+        // - The section has not ended, so it is in a live frame of this stack, as are the others.
+        // - A section without the bit is a `PyCriticalSection`: its second mutex is not read.
+        // - The mutexes of a section are valid or null.
         unsafe {
             let mutexes = [
                 (*section).first,
@@ -266,6 +268,6 @@ unsafe fn for_each_mutex(list: usize, visit: impl Fn(bool, &AtomicU8)) {
     }
 }
 
-// The search relies on it: CPython aligns sections so that the bits of a link are free.
+// The links rely on it: CPython aligns sections so that the low bits of a link are free.
 const _: () = assert!(align_of::<Section>() > (SUSPENDED | TWO_MUTEXES));
 const _: () = assert!(offset_of!(Section, second) == 2 * size_of::<usize>());

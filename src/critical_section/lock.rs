@@ -1,20 +1,20 @@
-//! The locks of the critical sections that are not on an object of the caller's.
+//! The locks of critical sections that are not on an object of the caller.
 //!
-//! Three kinds, of which `build_config` chooses one:
+//! `build_config` chooses one of three kinds:
 //!
 //! | build | kind |
 //! |---|---|
 //! | with a GIL | [`NoLock`]: the GIL serves as the section |
 //! | free-threaded, Python 3.14 and later, full API | [`MutexLock`]: a mutex of CPython, one byte |
-//! | free-threaded 3.13, `abi3t` | [`ObjectLock`]: the mutex of an object made on first use |
+//! | free-threaded 3.13, `abi3t` | [`ObjectLock`]: the mutex of an object created on first use |
 //!
 //! # Fork
 //!
 //! A mutex may be locked in a forked child for a thread that does not exist there ([`fork`]). So
-//! each generation of processes uses another mutex, or another object.
+//! each fork generation uses another mutex, or another object.
 //!
 //! A section that began before the fork does not exclude sections that begin in the child. The
-//! borrow flag is changed in a section of the present generation, which
+//! borrow flag is changed only in a section of the present generation, which
 //! [`section::GenerationCheck`](super::section::GenerationCheck) ensures.
 //!
 //! # Finalization
@@ -28,13 +28,14 @@
 //! - [`MutexLock`] uses another mutex during finalization if the byte of the usual one is not zero.
 //!
 //! A byte of zero means that the mutex is unlocked and has no parked waiter: a waiter sets a bit
-//! before it parks, and the unlocking thread leaves it set while there are more. The byte stays so.
-//! CPython detaches all other threads before it sets the flag of finalization, and threads enter
-//! the queue of a mutex only while attached. From then on the finalizing thread alone changes the
-//! byte, and its own unlocks find no waiter.
+//! before it parks, and the unlocking thread leaves it set while more waiters are parked. The byte
+//! remains zero until the finalizing thread changes it. CPython detaches all other threads before
+//! it sets the flag of finalization, and threads enter the queue of a mutex only while attached.
+//! From then on the finalizing thread alone changes the byte, and its own unlocks find no waiter.
 //!
 //! A byte that is not zero may belong to an enclosing section of the finalizing thread itself. Then
-//! the two sections are on different mutexes, which is harmless: no thread is left to be excluded.
+//! the two sections are on different mutexes. That is harmless, because no other thread is
+//! attached.
 //!
 //! Sections of other threads that began before finalization are never resumed, since those threads
 //! never attach again. A section of the finalizing thread began before finalization only if the
@@ -58,7 +59,9 @@ use crate::build_config::{
 };
 use crate::wait::{exception_aside, is_finalizing};
 
-/// See [`super::section`], for which all three have the same methods:
+/// A lock that does nothing: the GIL serves as the section.
+///
+/// All three kinds have the same methods, for [`super::section`]:
 ///
 /// - `begin` begins a section and writes it to `section`, which may be uninitialized. The same
 ///   thread must end it, attached, before it ends any section that began earlier. Until then the
@@ -154,10 +157,10 @@ impl MutexLock {
 /// read.
 pub(crate) struct ObjectLock(AtomicPtr<Own>);
 
-/// Boxed, because a pointer can be exchanged atomically and a [`Py`] cannot.
+/// The object of an [`ObjectLock`]. Boxed, so that a pointer to it can be exchanged atomically.
 struct Own {
     object: Py<PyAny>,
-    /// The generation of processes, or [`AT_FINALIZATION`](ObjectLock::AT_FINALIZATION).
+    /// The fork generation, or [`AT_FINALIZATION`](ObjectLock::AT_FINALIZATION).
     generation: usize,
     /// Keeps the object of an older generation, for sections that began before the fork.
     older: *mut Own,
@@ -182,7 +185,7 @@ impl ObjectLock {
         } else {
             Self::generation(py)
         };
-        // Acquire: the box is initialised by the thread that stored it.
+        // Acquire: pairs with the release in `make`, which publishes the box.
         let own = self.0.load(Ordering::Acquire);
         // SAFETY: null, or from `make`, and freed only with `self`.
         match unsafe { own.as_ref() } {
@@ -191,27 +194,27 @@ impl ObjectLock {
         }
     }
 
-    /// Stores an object for `generation`, the present one, in the place of `older`.
+    /// Stores an object for the present `generation`, replacing `older`.
     #[cold]
     fn make(&self, py: Python<'_>, older: *mut Own, generation: usize) -> *mut ffi::PyObject {
-        // This may run other code, which may come here too. The thread that stores first wins.
+        // Allocating may run other code, which may call `make` too. The first thread to store wins.
         let object = new_object(py).expect("memory for an object to hold a critical section on");
         let made = Box::into_raw(Box::new(Own {
             object: object.unbind(),
             generation,
             older,
         }));
-        // Release for the box, acquire for the one of another thread.
+        // Release publishes the new box. Acquire on failure, to read the box of the other thread.
         let stored = self
             .0
             .compare_exchange(older, made, Ordering::AcqRel, Ordering::Acquire);
         if let Err(first) = stored {
-            // SAFETY: it was not stored, so it is still ours.
+            // SAFETY: the box was not stored, so no other thread has the pointer.
             drop(unsafe { Box::from_raw(made) });
-            // SAFETY: from another thread's `make`, and freed only with `self`.
+            // SAFETY: stored by another thread's `make`, and freed only with `self`.
             return unsafe { &*first }.object.as_ptr();
         }
-        // SAFETY: stored, and freed only with `self`.
+        // SAFETY: stored above, and freed only with `self`.
         unsafe { &*made }.object.as_ptr()
     }
 
@@ -240,14 +243,17 @@ impl Drop for ObjectLock {
     fn drop(&mut self) {
         let mut own = *self.0.get_mut();
         while !own.is_null() {
-            // SAFETY: it came from `Box::into_raw` in `make`, and `self` is not borrowed any more.
-            // Dropping the `Py` in it needs no token: PyO3 defers that if the thread is detached.
+            // SAFETY:
+            // - The pointer came from `Box::into_raw` in `make`.
+            // - `self` is no longer borrowed.
+            //
+            // Dropping the `Py` needs no token: PyO3 defers that if the thread is detached.
             own = unsafe { Box::from_raw(own) }.older;
         }
     }
 }
 
-/// Creates an object, without code of its own, on which a critical section can be held.
+/// Creates a plain `object`, whose critical section can be held.
 pub(super) fn new_object(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // Sections begin in destructors too, while an exception is pending.
     exception_aside(py, || {

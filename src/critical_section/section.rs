@@ -1,7 +1,8 @@
-//! Critical sections as closures: begun before, ended after, whatever becomes of the closure.
+//! Critical sections around closures, which end on every path out of the closure.
 //!
-//! A section is a link of a list that CPython keeps for each thread, through the thread's own stack, so it must not move, and
-//! must end in the order it began in. The functions here see to both: they keep it in their own frame.
+//! CPython links the sections of a thread in a list through the thread's stack. So a section must
+//! not move, and sections must end in reverse order. The functions here keep the section in their
+//! own frame, which ensures both.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 
@@ -13,51 +14,52 @@ use crate::build_config::{
     PyCriticalSection2_Begin, PyCriticalSection2_End, SectionLock,
 };
 
-/// Ends a section when it is dropped.
+/// Ends a section when dropped.
 ///
-/// A pointer, and the one with which the section was begun: CPython has kept that, in its list, and uses it until the end. A
-/// reference that is made meanwhile would be a claim that nobody else uses the section.
-struct End(*mut PyCriticalSection);
+/// Holds the pointer that CPython keeps in its list until the section ends. A reference would
+/// claim exclusive access meanwhile.
+struct SectionGuard(*mut PyCriticalSection);
 
-impl Drop for End {
+impl Drop for SectionGuard {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: `around` has had it begun on this thread, and whatever began after it has ended, being closures too. The thread
-        // is attached, as it was then: what detaches attaches again before it returns or unwinds. The section is in the frame of
-        // `around`, which outlives this.
+        // SAFETY:
+        // - `enter` began the section on this thread, in a frame that outlives this value.
+        // - Later sections have ended, since they are around closures too.
+        // - The thread is attached: code that detaches attaches before it returns or unwinds.
         unsafe { PyCriticalSection_End(self.0) }
     }
 }
 
-/// Runs `f` between `begin` and the end of the section.
+/// Calls `f` between the beginning and the end of a section.
 #[inline(always)]
-fn around<R>(begin: impl FnOnce(*mut PyCriticalSection), f: impl FnOnce() -> R) -> R {
+fn enter<R>(begin: impl FnOnce(*mut PyCriticalSection), f: impl FnOnce() -> R) -> R {
     let mut section = MaybeUninit::uninit();
     let section = section.as_mut_ptr();
     begin(section);
-    // Not before: if `begin` panics there is nothing to end.
-    let _end = End(section);
+    // Created after `begin`: if that panics, no section has begun.
+    let _end = SectionGuard(section);
     f()
 }
 
-/// Ends a section on two locks or objects.
-struct End2(*mut PyCriticalSection2);
+/// Ends a section on two locks or objects when dropped.
+struct SectionGuard2(*mut PyCriticalSection2);
 
-impl Drop for End2 {
+impl Drop for SectionGuard2 {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: as for `End`.
+        // SAFETY: as for `SectionGuard`.
         unsafe { PyCriticalSection2_End(self.0) }
     }
 }
 
-/// [`around`] for a section on two.
+/// Calls `f` in a section on two locks or objects, as [`enter`] does.
 #[inline(always)]
-fn around2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R) -> R {
+fn enter2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R) -> R {
     let mut section = MaybeUninit::uninit();
     let section = section.as_mut_ptr();
     begin(section);
-    let _end = End2(section);
+    let _end = SectionGuard2(section);
     f()
 }
 
@@ -65,10 +67,10 @@ fn around2<R>(begin: impl FnOnce(*mut PyCriticalSection2), f: impl FnOnce() -> R
 pub(super) fn on_object<R>(object: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> R {
     fork::prepare(object.py());
     // SAFETY:
-    // - The thread is attached, since there is a `Bound`.
-    // - `around` has room for the section, and ends it on this thread, in order.
-    // - The object is borrowed for longer.
-    around(
+    // - The thread is attached, since a `Bound` exists.
+    // - `enter` has room for the section, and ends it on this thread, in order.
+    // - The object is borrowed for longer than the section lives.
+    enter(
         |section| unsafe { PyCriticalSection_Begin(section, object.as_ptr()) },
         f,
     )
@@ -82,24 +84,26 @@ pub(super) fn on_objects<R>(
 ) -> R {
     fork::prepare(a.py());
     // SAFETY: as in `on_object`, for both. They may be the same object.
-    around2(
+    enter2(
         |section| unsafe { PyCriticalSection2_Begin(section, a.as_ptr(), b.as_ptr()) },
         f,
     )
 }
 
-/// Runs `f` in a section on `lock`. The section is active when `f` begins and when `f` ends. In
-/// between, it is suspended by whatever detaches.
+/// Calls `f` in a section on `lock`.
 ///
-/// If `f` forks, the section does not exclude sections that begin later in the child
-/// ([`lock`](super::lock)).
+/// The section is active when `f` begins and when `f` ends. In between, it is suspended when the
+/// thread detaches. If `f` forks, the section does not exclude sections that begin later in the
+/// child ([`lock`](super::lock)).
 #[inline(always)]
 pub(crate) fn on_lock<R>(py: Python<'_>, lock: &SectionLock, f: impl FnOnce() -> R) -> R {
-    // SAFETY: `around` gives the section room, and ends it on this thread, in order; the lock is borrowed for longer.
-    around(|section| unsafe { lock.begin(py, section) }, f)
+    // SAFETY:
+    // - `enter` has room for the section, and ends it on this thread, in order.
+    // - The lock is borrowed for longer than the section lives.
+    enter(|section| unsafe { lock.begin(py, section) }, f)
 }
 
-/// [`on_lock`] for two, which are not the same lock: both are held when `f` begins and when it ends.
+/// Calls `f` in a section on two distinct locks, as [`on_lock`] does.
 #[inline(always)]
 pub(crate) fn on_locks<R>(
     py: Python<'_>,
@@ -108,11 +112,13 @@ pub(crate) fn on_locks<R>(
     f: impl FnOnce() -> R,
 ) -> R {
     // SAFETY: as in `on_lock`, for both.
-    around2(|section| unsafe { a.begin_two(b, py, section) }, f)
+    enter2(|section| unsafe { a.begin_two(b, py, section) }, f)
 }
 
-/// Drops `borrow` in a section of the present generation of processes: in the section in which it
-/// began, or after a fork inside that one, in a section for the purpose.
+/// Ends a borrow in a section of the present fork generation.
+///
+/// Usually this is the section in which the borrow began. After a fork inside that section, the
+/// borrow ends in a new section.
 pub(crate) struct GenerationCheck<'a, B> {
     borrow: ManuallyDrop<B>,
     lock: &'a SectionLock,
@@ -134,7 +140,7 @@ impl<'a, B> GenerationCheck<'a, B> {
     #[cold]
     #[inline(never)]
     fn drop_after_fork(&mut self) {
-        // SAFETY: called once, by `drop`.
+        // SAFETY: called at most once, by `drop`, which then does not use the borrow.
         let borrow = unsafe { ManuallyDrop::take(&mut self.borrow) };
         on_lock(self.py, self.lock, || drop(borrow));
     }
@@ -144,7 +150,7 @@ impl<B> Drop for GenerationCheck<'_, B> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.generation == SectionLock::generation(self.py) {
-            // SAFETY: not dropped otherwise, and this runs once.
+            // SAFETY: `drop` runs once, and the borrow is not dropped elsewhere on this branch.
             unsafe { ManuallyDrop::drop(&mut self.borrow) };
         } else {
             self.drop_after_fork();

@@ -1,4 +1,4 @@
-//! The borrow flag of a [`PyProtected`](super::PyProtected), and the error of a borrow that cannot be had.
+//! The borrow flag of a [`PyProtected`](super::PyProtected), and the error of a failed borrow.
 
 use std::{any::type_name, cell::Cell, error, fmt, panic::Location};
 
@@ -10,34 +10,40 @@ use crate::{
     wait::{exception_aside, ident},
 };
 
-/// Who has borrowed the data. Not an atomic: whoever uses it is in the critical section, or sees the world stopped.
+/// Counts the borrows of the data, as the flag of a `RefCell` does.
 ///
-/// | `count` | meaning | moves to |
+/// Not atomic: each user is in the critical section of the cell, or has stopped the world.
+///
+/// | `count` | meaning | transitions |
 /// |---|---|---|
-/// | 0 | free | 1 by a shared borrow, [`EXCLUSIVE`] by an exclusive one |
-/// | n > 0 | n shared borrows | n + 1 by another, n - 1 by the end of one |
-/// | [`EXCLUSIVE`] | an exclusive borrow | 0 by its end |
+/// | 0 | not borrowed | to 1 by a shared borrow, to [`EXCLUSIVE`] by an exclusive one |
+/// | n > 0 | n shared borrows | to n + 1 by a shared borrow, to n - 1 at its end |
+/// | [`EXCLUSIVE`] | an exclusive borrow | to 0 at its end |
 ///
-/// All moves are made in the critical section of the cell: by the thread that borrows, and by the same thread when the borrow
-/// ends, whatever became of the section in between. The collector reads it with the world stopped, when no thread is
-/// amid a move: there is no call into Python in one.
+/// A borrow begins and ends in the critical section, on the same thread, even if the section was
+/// suspended in between. A transition does not call into Python, so the collector never reads the
+/// flag during one.
 pub(crate) struct BorrowFlag {
-    /// Half as long as its neighbour: of two alike the compiler makes one vector, and to read that after two single writes stalls
-    /// the processor, for as long as the whole section takes.
+    // Narrower than `borrowers`. The compiler would read two equal fields as one vector after two
+    // single stores, which stalls the processor for as long as the whole section takes.
     count: Cell<i32>,
-    /// The sum of the [marks](mark) of the threads that have borrowed, which tells them apart as far as messages need it: of one
-    /// borrow it is the thread, and of more it tells whether they are all this thread's.
+    /// Sum of the [marks](mark) of the borrowing threads.
+    ///
+    /// For one borrow the sum identifies the thread. For several it shows whether this thread made
+    /// all of them.
     borrowers: Cell<u64>,
-    /// Where the last borrow was made, for messages. It makes the flag larger, in builds for debugging only.
+    /// Location of the last borrow, for messages. Enlarges the flag, so only in debug builds.
     #[cfg(debug_assertions)]
     borrowed_at: Cell<Option<&'static Location<'static>>>,
 }
 
 const EXCLUSIVE: i32 = -1;
 
-/// A number for the calling thread: of its number ([`ident`]) another one, by a permutation that is not linear. The sum of the numbers
-/// themselves would not do: they are addresses, mostly at equal distances, so that of three threads the middle one is the mean of the
-/// others. The permutation is that of the cipher RC6 (Rivest, Robshaw, Sidney and Yin, 1998).
+/// Returns the calling thread's mark: its OS id, permuted.
+///
+/// Ids are addresses at mostly equal distances, so of three ids the middle one is often the mean
+/// of the other two. Sums of ids would confuse them. The permutation, that of the cipher RC6
+/// (Rivest, Robshaw, Sidney and Yin, 1998), is not linear.
 #[inline(always)]
 fn mark() -> u64 {
     permuted(ident::current())
@@ -48,22 +54,22 @@ fn permuted(number: u64) -> u64 {
     number.wrapping_mul(number.wrapping_mul(2).wrapping_add(1))
 }
 
-/// The number whose mark this is.
+/// Returns the OS id with this mark.
 fn number_of(mark: u64) -> u64 {
-    // The lowest n bits of a mark depend on the lowest n bits of the number, and the n-th on the n-th.
+    // The lowest n bits of a mark depend on the lowest n bits of the id, and bit n on bit n.
     (0..u64::BITS).fold(0, |number, bit| {
         number | (permuted(number) ^ mark) & 1 << bit
     })
 }
 
-/// A shared borrow, until it is dropped.
-pub(crate) struct Shared<'a> {
+/// A shared borrow, which ends when it is dropped.
+pub(crate) struct SharedBorrow<'a> {
     flag: &'a BorrowFlag,
     mark: u64,
 }
 
-/// An exclusive borrow, until it is dropped.
-pub(crate) struct Exclusive<'a>(&'a BorrowFlag);
+/// An exclusive borrow, which ends when it is dropped.
+pub(crate) struct ExclusiveBorrow<'a>(&'a BorrowFlag);
 
 impl BorrowFlag {
     pub(crate) const fn new() -> Self {
@@ -75,62 +81,71 @@ impl BorrowFlag {
         }
     }
 
+    /// Borrows the data, returning `None` if they are exclusively borrowed.
+    ///
     /// # Safety
     ///
-    /// The calling thread is in the critical section of the cell, now and when the borrow is dropped.
+    /// The calling thread is in the critical section of the cell, now and when the borrow is
+    /// dropped.
     #[inline(always)]
-    pub(crate) unsafe fn share(&self, place: &'static Location<'static>) -> Option<Shared<'_>> {
+    pub(crate) unsafe fn try_borrow(
+        &self,
+        location: &'static Location<'static>,
+    ) -> Option<SharedBorrow<'_>> {
         let count = self.count.get();
         if count < 0 {
             return None;
         }
         let mark = mark();
-        // Wrapping, as in `RefCell`: only borrows that were forgotten can be so many, and the flag is `EXCLUSIVE` in effect then.
+        // Wraps, as in `RefCell`: the count overflows only through leaked borrows, and a negative
+        // count acts as `EXCLUSIVE`.
         self.count.set(count.wrapping_add(1));
         self.borrowers.set(self.borrowers.get().wrapping_add(mark));
-        self.note(place);
-        Some(Shared { flag: self, mark })
+        self.record_location(location);
+        Some(SharedBorrow { flag: self, mark })
     }
 
+    /// Borrows the data exclusively, returning `None` if they are borrowed.
+    ///
     /// # Safety
     ///
-    /// As [`share`](Self::share).
+    /// As for [`try_borrow`](Self::try_borrow).
     #[inline(always)]
-    pub(crate) unsafe fn borrow_exclusively(
+    pub(crate) unsafe fn try_borrow_mut(
         &self,
-        place: &'static Location<'static>,
-    ) -> Option<Exclusive<'_>> {
+        location: &'static Location<'static>,
+    ) -> Option<ExclusiveBorrow<'_>> {
         if self.count.get() != 0 {
             return None;
         }
         self.count.set(EXCLUSIVE);
         self.borrowers.set(mark());
-        self.note(place);
-        Some(Exclusive(self))
+        self.record_location(location);
+        Some(ExclusiveBorrow(self))
     }
 
     #[inline(always)]
-    fn note(&self, _place: &'static Location<'static>) {
+    fn record_location(&self, _location: &'static Location<'static>) {
         #[cfg(debug_assertions)]
-        self.borrowed_at.set(Some(_place));
+        self.borrowed_at.set(Some(_location));
     }
 
-    /// Whether the data may be looked at by the collector.
+    /// Returns `true` if the data are exclusively borrowed.
     ///
     /// # Safety
     ///
-    /// No other thread is amid a change: the caller is in the critical section, or the world is stopped.
+    /// The caller is in the critical section of the cell, or has stopped the world.
     pub(crate) unsafe fn is_borrowed_exclusively(&self) -> bool {
         self.count.get() < 0
     }
 
-    /// What a borrow failed on.
+    /// Copies the flag, for the message of a failed borrow.
     ///
     /// # Safety
     ///
     /// The calling thread is in the critical section of the cell.
-    pub(crate) unsafe fn holders(&self) -> Holders {
-        Holders {
+    pub(crate) unsafe fn snapshot(&self) -> BorrowSnapshot {
+        BorrowSnapshot {
             count: self.count.get(),
             borrowers: self.borrowers.get(),
             #[cfg(debug_assertions)]
@@ -141,7 +156,7 @@ impl BorrowFlag {
     }
 }
 
-impl Drop for Shared<'_> {
+impl Drop for SharedBorrow<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let BorrowFlag {
@@ -152,7 +167,7 @@ impl Drop for Shared<'_> {
     }
 }
 
-impl Drop for Exclusive<'_> {
+impl Drop for ExclusiveBorrow<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.count.set(0);
@@ -160,19 +175,19 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-/// A copy of the flag, from which the error is made outside of the critical section: that looks up names in Python.
+/// A copy of the flag. The error looks up thread names in Python, outside of the critical section.
 #[derive(Clone, Copy)]
-pub(crate) struct Holders {
+pub(crate) struct BorrowSnapshot {
     count: i32,
     borrowers: u64,
     borrowed_at: Option<&'static Location<'static>>,
 }
 
-/// A [`PyProtected`](crate::PyProtected) was asked for data that are borrowed already.
+/// An error returned if the data of a [`PyProtected`](crate::PyProtected) are already borrowed.
 ///
-/// Nothing has happened then: the closure has not run, and the data and their borrows are as they were. With `?` it
-/// becomes a Python exception, a `RuntimeError`, in any function that returns [`PyResult`]. The methods that return no
-/// `Result` panic with the same message.
+/// The closure was not called, and the data and their borrows are unchanged. The `?` operator
+/// converts the error to a Python `RuntimeError` in functions that return [`PyResult`]. Methods
+/// without a `Result` panic with the same message.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -192,31 +207,31 @@ pub struct ProtectedBorrowError(Box<Report>);
 struct Report {
     type_name: &'static str,
     address: usize,
-    holders: Holders,
+    holders: BorrowSnapshot,
     this_thread: ThreadLabel,
     other_thread: Option<ThreadLabel>,
-    wanted: Wanted,
-    asked_at: &'static Location<'static>,
+    wanted: BorrowKind,
+    caller: &'static Location<'static>,
     is_by_this_thread: bool,
 }
 
-/// What was asked for.
+/// The kind of the failed borrow.
 #[derive(Clone, Copy)]
-pub(crate) enum Wanted {
+pub(crate) enum BorrowKind {
     Shared,
     Exclusive,
 }
 
 impl ProtectedBorrowError {
-    /// `address` is the cell's, a `PyProtected<T>`.
+    /// Creates the error for the `PyProtected<T>` at `address`.
     #[cold]
     #[inline(never)]
     pub(crate) fn new<T: ?Sized>(
         py: Python<'_>,
         address: usize,
-        holders: Holders,
-        wanted: Wanted,
-        asked_at: &'static Location<'static>,
+        holders: BorrowSnapshot,
+        wanted: BorrowKind,
+        caller: &'static Location<'static>,
     ) -> Self {
         let number_of_borrows = u64::from(holders.count.unsigned_abs());
         let is_by_this_thread = holders.borrowers == mark().wrapping_mul(number_of_borrows);
@@ -230,16 +245,17 @@ impl ProtectedBorrowError {
                 other_thread: is_by_another
                     .then(|| ThreadLabel::of_number(py, number_of(holders.borrowers))),
                 wanted,
-                asked_at,
+                caller,
                 is_by_this_thread,
             }))
         })
     }
 
-    /// Whether the borrow in the way is this thread's own, further up its stack: then it is no use to try again later.
+    /// Returns `true` if this thread holds the conflicting borrow, further up its stack.
     ///
-    /// Otherwise another thread has the data, or several do, and will give them back: it is inside a call into Python, or
-    /// detached, so that the critical section of the cell was open for this thread.
+    /// Trying again later then fails too. Otherwise another thread, or several, hold borrows and
+    /// will end them. Such a thread is inside a call into Python or detached, which suspended its
+    /// critical section.
     pub fn is_by_this_thread(&self) -> bool {
         self.0.is_by_this_thread
     }
@@ -255,13 +271,14 @@ impl fmt::Display for ProtectedBorrowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = &*self.0;
         let wanted = match report.wanted {
-            Wanted::Shared => "to borrow",
-            Wanted::Exclusive => "to mutably borrow",
+            BorrowKind::Shared => "to borrow",
+            BorrowKind::Exclusive => "to mutably borrow",
         };
         write!(
             f,
-            "already borrowed: thread {} wanted at {} {wanted} the PyProtected<{}> at {:#x}, which is ",
-            report.this_thread, report.asked_at, report.type_name, report.address
+            "already borrowed: thread {} wanted at {} {wanted} the PyProtected<{}> at {:#x}, \
+             which is ",
+            report.this_thread, report.caller, report.type_name, report.address
         )?;
         match report.holders.count {
             count if count < 0 => write!(f, "mutably borrowed")?,
@@ -278,17 +295,20 @@ impl fmt::Display for ProtectedBorrowError {
         }
         match &report.other_thread {
             _ if report.is_by_this_thread => f.write_str(
-                " by this thread, further up its stack; end that borrow before calling code that may come back here \
-                 (a Python callback, a `__del__`): copy what the call needs, or move it out with `replace`",
+                " by this thread, further up its stack; end that borrow before calling code \
+                 that may come back here (a Python callback, a `__del__`): copy what the call \
+                 needs, or move it out with `replace`",
             ),
             Some(thread) => write!(
                 f,
-                " by thread {thread}, which has called into Python or detached with it; end the borrow before such a \
-                 call (copy what it needs, or move it out with `replace`), or use a `PyMutex`, for which others wait"
+                " by thread {thread}, which has called into Python or detached with it; end the \
+                 borrow before such a call (copy what it needs, or move it out with `replace`), or \
+                 use a `PyMutex`, for which others wait"
             ),
             None => f.write_str(
-                " by several threads, which have called into Python or detached with it; end borrows before such a \
-                 call (copy what it needs), or use a `PyMutex`, for which others wait",
+                " by several threads, which have called into Python or detached with it; end \
+                 borrows before such a call (copy what it needs), or use a `PyMutex`, for which \
+                 others wait",
             ),
         }
     }
@@ -326,7 +346,7 @@ mod tests {
         }
     }
 
-    /// Threads whose numbers have equal distances, as those of one process do.
+    /// Uses ids at equal distances, as the threads of one process have.
     #[test]
     fn neighbours_are_not_taken_for_the_one_in_the_middle() {
         for distance in [0x1000, 0x20_1000, 0x80_1000, 1 << 28] {
