@@ -211,7 +211,7 @@ impl PyBarrier {
         if unsafe { self.state.recover_abandoned(py) }.is_some() {
             self.state.clear_poison(py);
         }
-        self.state.lock_patiently(py, || patience, asked_at)
+        self.state.lock_with(py, || patience, asked_at)
     }
 }
 

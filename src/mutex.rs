@@ -1,4 +1,4 @@
-//! [`PyMutex`]: mutual exclusion between attached threads, which detaches only to wait.
+//! [`PyMutex`]: a mutex for attached threads, which detach only to wait.
 
 mod guard;
 mod raw;
@@ -21,19 +21,35 @@ use crate::{
     wait::{Patience, Refusal},
 };
 
-/// A mutex for data that attached threads share.
+/// A mutual exclusion lock for data that attached threads share.
 ///
-/// Same name as `pyo3::sync::PyMutex`, not the same signature: [`lock`](Self::lock) takes the token, and gives the
-/// guard rather than a `Result`.
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_sync::PyMutex;
 ///
-/// Locking a free mutex costs one atomic operation on free-threaded Python, and a load and a store where there is
-/// a GIL. A thread that has to wait detaches from the interpreter for that time, so that the GIL, the garbage
-/// collector and the owner of the mutex can go on; a thread that has not does nothing to the interpreter, and in
-/// particular does not suspend the critical sections it is in.
+/// static NAMES: PyMutex<Vec<String>> = PyMutex::new(Vec::new());
 ///
-/// # Heavy work under the lock
+/// #[pyfunction]
+/// fn add(py: Python<'_>, name: String) -> usize {
+///     let mut names = NAMES.lock(py);
+///     names.push(name);
+///     names.len()
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| assert_eq!(add(py, "Ada".into()), 1));
+/// ```
 ///
-/// A guard stays on the thread that took it, attached. What it guards can be lent to code that runs detached:
+/// A thread that must wait detaches from the interpreter until the mutex is available. The owner,
+/// the garbage collector and other threads can proceed meanwhile. A thread that need not wait stays
+/// attached, and its critical sections are not suspended.
+///
+/// Locking an uncontended mutex is one atomic operation on free-threaded Python, and a load and a
+/// store on builds with a GIL.
+///
+/// # Detached work under the lock
+///
+/// A guard stays on the thread that locked the mutex, and that thread must be attached to drop it.
+/// The data can be lent to code that runs detached:
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -56,9 +72,9 @@ use crate::{
 /// # });
 /// ```
 ///
-/// # Two compiler errors, and what to do
+/// # Compiler errors
 ///
-/// *A guard used in a closure that runs detached.*
+/// *A guard is used in a closure that runs detached.*
 ///
 /// ```compile_fail,E0277
 /// # use pyo3::prelude::*;
@@ -80,15 +96,16 @@ use crate::{
 ///   |        |      within this `{closure@src/lib.rs:3:15: 3:17}`
 ///   |        required by a bound introduced by this call
 ///   |
-///   = help: within `{closure@src/lib.rs:3:15: 3:17}`, the trait `Send` is not implemented for `*mut pyo3::Python<'static>`
-/// note: required because it appears within the type `PyMutexGuard<'_, Vec<u64>>`
+///   = help: within `{closure@src/lib.rs:3:15: 3:17}`, the trait `Send` is not implemented for ..
+/// note: required because it appears within the type `Guard<'_, Locked, Exclusive<Vec<u64>>>`
 /// note: required because it's used within this closure
 /// ```
 ///
-/// A guard unlocks when it is dropped, and only an attached thread may do that. Borrow the data first, as above:
-/// `let data = &mut *guard;`.
+/// `Guard<'_, Locked, Exclusive<Vec<u64>>>` is the full name of `PyMutexGuard<'_, Vec<u64>>`.
+/// Dropping it unlocks the mutex, which only an attached thread may do. Borrow the data first, as
+/// above: `let data = &mut *guard;`.
 ///
-/// *A helper that locks and gives the guard back.*
+/// *A function locks the mutex and returns the guard.*
 ///
 /// ```compile_fail
 /// # use pyo3::prelude::*;
@@ -110,13 +127,14 @@ use crate::{
 ///   |             |
 ///   |             let's call the lifetime of this reference `'2`
 /// 6 |         self.entries.lock(py)
-///   |         ^^^^^^^^^^^^^^^^^^^^^ method was supposed to return data with lifetime `'2` but it is returning data with lifetime `'1`
+///   |         ^^^^^^^^^^^^^^^^^^^^^ method was supposed to return data with lifetime `'2` but it
+///   |                               is returning data with lifetime `'1`
 ///   |
 /// help: consider introducing a named lifetime parameter and update trait if needed
 /// ```
 ///
-/// The guard lives no longer than the mutex and the token, so all three need the same lifetime, `self` included,
-/// which the compiler's suggestion leaves out:
+/// A guard outlives neither the mutex nor the token. All three need the same lifetime, including
+/// `self`, which the suggestion of the compiler omits:
 ///
 /// ```
 /// # use pyo3::prelude::*;
@@ -131,71 +149,55 @@ use crate::{
 ///
 /// # Fairness
 ///
-/// A free mutex goes to whoever asks first. A sleeper that has waited for a millisecond gets the mutex reserved for
-/// it when it is next unlocked; if it does not come within ten, the reservation lapses.
+/// Any thread may lock an unlocked mutex, even if other threads wait for it. If the first waiter
+/// has waited for 1 ms, the next unlock reserves the mutex for it. The reservation expires after 10
+/// ms.
 ///
-/// # Poison
+/// # Poisoning
 ///
-/// A panic while a guard is alive poisons the mutex. [`lock`](Self::lock) does not care, because a Python exception
-/// is no panic and most panics leave nothing half-done; code that does care asks
-/// [`lock_poisonable`](Self::lock_poisonable) or [`is_poisoned`](Self::is_poisoned).
+/// A panic while a guard is alive poisons the mutex. [`lock`](Self::lock) ignores poisoning,
+/// because a Python exception is no panic, and most panics leave the data consistent.
+/// [`lock_poisonable`](Self::lock_poisonable) and [`is_poisoned`](Self::is_poisoned) report it.
 ///
 /// # Forgotten guards
 ///
-/// As with [`std::sync::Mutex`], [`std::mem::forget`] of a guard leaves the mutex locked for ever.
+/// [`std::mem::forget`] of a guard leaves the mutex locked, as with [`std::sync::Mutex`].
 ///
-/// # Not here
+/// # Differences from `std` and parking_lot
 ///
-/// - `std`'s `lock` and `try_lock` tell of poison in their results. Here [`lock_poisonable`](Self::lock_poisonable) does, and for the
-///   other ways to lock [`is_poisoned`](Self::is_poisoned), asked under the guard. [`get_mut`](Self::get_mut) and
-///   [`into_inner`](PyMutex::into_inner) give the data in any case.
-/// - `Debug` that shows the data, which would need the lock.
-/// - Signals in waits with a limit: Ctrl-C does not end [`try_lock_for`](Self::try_lock_for), since an `Option` has no room for the
-///   exception. Ask for it in between, with limits that are short:
+/// | elsewhere | here |
+/// |---|---|
+/// | `lock` of `std` reports poisoning | [`lock_poisonable`](Self::lock_poisonable) |
+/// | `try_lock` of `std` reports poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `get_mut`, `into_inner` of `std` report poisoning | they ignore it |
+/// | `Debug` shows the data | not available: it would need the lock |
+/// | `lock_arc` of `lock_api` | associated function: `PyMutex::lock_arc(&mutex, py)` |
+/// | `unlock_fair`, `bump` | not needed: see [Fairness](#fairness) |
+/// | `raw`, `force_unlock`, `data_ptr`, .. | not available: only a guard proves an attached owner |
+/// | `ReentrantMutex` | [`PyProtected`](crate::PyProtected), which supports re-entrant code |
+/// | `pyo3::sync::PyMutex::lock(&self)` | `lock` takes a token and returns the guard |
+/// | locking while detached | [`try_with_attached`](Self::try_with_attached), [`ext`](crate::ext) |
 ///
-///   ```
-///   # use pyo3::prelude::*;
-///   # use pyo3_sync::{PyMutex, PyMutexGuard};
-///   # use std::time::{Duration, Instant};
-///   fn rows<'a>(py: Python<'a>, table: &'a PyMutex<Vec<u64>>) -> PyResult<Option<PyMutexGuard<'a, Vec<u64>>>> {
-///       let limit = Instant::now() + Duration::from_secs(60);
-///       loop {
-///           let now = Instant::now();
-///           let guard = table.try_lock_until(py, limit.min(now + Duration::from_millis(50)));
-///           if guard.is_some() || now >= limit {
-///               return Ok(guard);
-///           }
-///           py.check_signals()?;
-///       }
-///   }
-///   # Python::initialize();
-///   # Python::attach(|py| assert!(rows(py, &PyMutex::default()).unwrap().is_some()));
-///   ```
-/// - An interruptible form of [`try_with_attached`](Self::try_with_attached): it is for code that has nobody to give the exception to.
-/// - Of `lock_api`: `lock_arc` is an associated function here, called as `PyMutex::lock_arc(&mutex, py)`. The `*_fair` forms and `bump`:
-///   it is fair enough by itself. `raw`, `from_raw`, `data_ptr`, `force_unlock` and `make_guard_unchecked`, which are for locking without
-///   a guard: the owner of this mutex is a thread, which must be attached when it unlocks, and the guard is what sees to both.
-///   `ReentrantMutex`: a shared borrow of the data is all that it can give; code that comes back is what
-///   [`PyProtected`](crate::PyProtected) is for.
-/// - Of `pyo3::sync::PyMutex`: locking without a token. Threads that are not attached use [`try_with_attached`](Self::try_with_attached),
-///   or a lock of `std` and [`ext`](crate::ext).
+/// Timeouts are not interruptible by signals: see [`try_lock_until`](Self::try_lock_until).
 pub struct PyMutex<T: ?Sized> {
     raw: RawMutex,
     data: UnsafeCell<T>,
 }
 
-// SAFETY: a mutex that is sent takes its data along, which is safe if the data may be sent.
+// SAFETY: sending the mutex sends its data, and `T: Send`.
 unsafe impl<T: ?Sized + Send> Send for PyMutex<T> {}
-// SAFETY: a shared mutex lends its data to one thread at a time, which is like sending it there and back; `T: Sync`
-// is not needed, because no two threads ever use a `&T` from it at once. That holds of `traverse` too: see there.
+// SAFETY:
+// - Only the owner has a reference to the data, so sharing the mutex sends the data between
+//   threads, and `T: Send`.
+// - `traverse` returns a reference only while there is no owner. See there.
 unsafe impl<T: ?Sized + Send> Sync for PyMutex<T> {}
 
-// A panic under the lock may leave the data half-changed, which is what poisoning tells; as for `std::sync::Mutex`.
+// A panic under the lock poisons it, which shows that the data may be inconsistent.
 impl<T: ?Sized> UnwindSafe for PyMutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for PyMutex<T> {}
 
 impl<T> PyMutex<T> {
-    /// A free mutex that guards `value`.
+    /// Creates an unlocked mutex.
     ///
     /// ```
     /// use pyo3_sync::PyMutex;
@@ -209,11 +211,11 @@ impl<T> PyMutex<T> {
         }
     }
 
-    /// Makes a mutex usable again whose owner does not exist, with new data. The old data are leaked.
+    /// Replaces the data of a mutex whose owner was lost to a fork, and unlocks it.
     ///
-    /// A process that is forked has a copy of the thread that called `fork`, and of no other. A mutex that another thread
-    /// held at that moment stays locked in the child, by nobody, and locking it is reported as a deadlock. A server that
-    /// forks may do this for its caches.
+    /// The old data are leaked. Only the thread that called `fork` exists in the child. A mutex
+    /// that another thread held stays locked there, and locking it is reported as a deadlock. A
+    /// server that forks may reset its caches:
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -228,38 +230,42 @@ impl<T> PyMutex<T> {
     /// }
     /// ```
     ///
-    /// # Safety
-    ///
-    /// The calling thread has no reference to the old data. It could only have one that the owner lent it, before the fork,
-    /// as a scoped thread to which a part of `&mut *guard` was passed: then the fork left the owner behind, and not
-    /// the loan.
-    ///
     /// # Errors
     ///
-    /// The new data back, if the mutex is free or its owner exists.
+    /// Returns `value` if the mutex has no owner, or one that exists.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread has no reference to the old data. It can have one only if the owner lent
+    /// it before the fork, for example as a part of `&mut *guard` passed to a scoped thread. The
+    /// loan then outlasts the owner.
     #[track_caller]
     pub unsafe fn reset_abandoned(&self, py: Python<'_>, value: T) -> Result<(), T> {
-        if !self.raw.take_abandoned(py, Location::caller()) {
+        if !self.raw.try_own_abandoned(py, Location::caller()) {
             return Err(value);
         }
-        // SAFETY: this thread has just taken the mutex over from an owner that does not exist, and holds no loan of the
-        // data, says the caller; any other thread of this process is younger than the fork. They are overwritten without
-        // being read or dropped, so it does not matter in what state they were.
+        // SAFETY:
+        // - This thread owns the mutex, which it acquired from an owner that does not exist.
+        // - The caller guarantees that this thread has no reference to the data. Every other thread
+        //   of this process was created after the fork.
+        // - The old data may be inconsistent. They are neither read nor dropped.
         unsafe { self.data.get().write(value) };
         self.raw.clear_poison(py);
-        // SAFETY: this thread owns the mutex, and has made no reference to the data.
+        // SAFETY: this thread owns the mutex, and has no reference to the data.
         unsafe { self.raw.unlock(py) };
         Ok(())
     }
 
-    /// Takes the mutex apart. No lock is needed, since nobody else can have it.
+    /// Consumes the mutex, returning its value.
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
 }
 
 impl<T: ?Sized> PyMutex<T> {
-    /// Locks the mutex, waiting for it detached from the interpreter if it has to.
+    /// Locks the mutex, blocking until it is available.
+    ///
+    /// The thread detaches while it waits.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -275,47 +281,55 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Panics
     ///
-    /// If the wait could never end, with the message of the [`DeadlockError`]: see below. Nothing is locked then, and
-    /// the mutex is as it was.
+    /// Panics with the message of the [`DeadlockError`] if the wait could never end. The mutex is
+    /// unchanged.
     ///
     /// # Deadlocks
     ///
-    /// A wait could never end if the thread holds the mutex already; if it is part of a cycle of threads each of which
-    /// waits for a lock that the next one holds; if the interpreter is shutting down and another thread holds the mutex;
-    /// and if its holder was left behind by a fork. [`lock_checked`](Self::lock_checked) gives an error for these.
+    /// These waits could never end:
     ///
-    /// Do not call `lock` in a destructor. A destructor that runs while its thread unwinds with the
-    /// mutex held aborts the process, because a panic must not leave it. Use `lock_checked` or
+    /// - The thread holds the mutex already.
+    /// - The thread is part of a cycle, in which each thread waits for a lock that the next one
+    ///   holds.
+    /// - Another thread holds the mutex, and the interpreter is shutting down.
+    /// - The owner of the mutex was lost to a fork.
+    ///
+    /// [`lock_checked`](Self::lock_checked) returns an error instead.
+    ///
+    /// Do not call `lock` in a destructor. If the thread unwinds while it holds the mutex, the
+    /// panic of a destructor aborts the process. Use `lock_checked` or
     /// [`try_lock`](Self::try_lock), and skip the clean-up if the mutex is not available.
     #[inline]
     #[track_caller]
     pub fn lock<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {
-        match self.lock_patiently(py, || Patience::Forever, Location::caller()) {
+        match self.lock_with(py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
     #[inline]
-    pub(crate) fn lock_patiently<'a>(
+    pub(crate) fn lock_with<'a>(
         &'a self,
         py: Python<'a>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<PyMutexGuard<'a, T>, Refusal> {
-        self.raw.lock(py, patience, asked_at)?;
+        self.raw.lock(py, patience, caller)?;
         // SAFETY: this thread has just locked the mutex.
         Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
-    /// [`lock`](Self::lock) under the name that `pyo3::sync::MutexExt` gives it, and without a `Result`.
+    /// Locks the mutex, as [`lock`](Self::lock).
+    ///
+    /// `pyo3::sync::MutexExt` has a method of this name, which returns a `Result`.
     #[inline]
     #[track_caller]
     pub fn lock_py_attached<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {
         self.lock(py)
     }
 
-    /// Locks the mutex, or gives an error if the wait could never end.
+    /// Locks the mutex, or returns an error if the wait could never end.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -333,22 +347,22 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] where [`lock`](Self::lock) panics.
+    /// Returns a [`DeadlockError`] where [`lock`](Self::lock) panics.
     #[inline]
     #[track_caller]
     pub fn lock_checked<'a>(
         &'a self,
         py: Python<'a>,
     ) -> Result<PyMutexGuard<'a, T>, DeadlockError> {
-        self.lock_patiently(py, || Patience::Forever, Location::caller())
+        self.lock_with(py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// Locks the mutex, and lets Ctrl-C end the wait: a main thread that waits runs Python's signal handlers. Deadlocks are
-    /// reported as by [`lock_checked`](Self::lock_checked).
+    /// Locks the mutex. The wait is interruptible by signals.
     ///
-    /// For locks that may be held for long, in functions that Python code calls: as `threading.Lock.acquire`, it looks for
-    /// signals, every 50 ms, when it is called on Python's main thread; other threads are not woken for that.
+    /// For functions that Python code calls, and locks that may be held for long. As in
+    /// `threading.Lock.acquire`, only the main thread of Python runs signal handlers. It polls
+    /// every 50 ms.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -363,20 +377,20 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Errors
     ///
-    /// What a signal handler raised (`KeyboardInterrupt`, as a rule), or a [`DeadlockError`] where [`lock`](Self::lock)
-    /// panics.
+    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
+    /// - A [`DeadlockError`] where [`lock`](Self::lock) panics.
     ///
     /// # Panics
     ///
-    /// With the panic of a signal handler, if that called Rust code that panicked. So do all methods that Ctrl-C can end; what they wait
-    /// for is left as after an exception.
+    /// If a signal handler calls Rust code that panics, the panic is resumed. The mutex is left as
+    /// after an exception. This holds for all interruptible methods of this crate.
     #[inline]
     #[track_caller]
     pub fn lock_interruptible<'a>(&'a self, py: Python<'a>) -> PyResult<PyMutexGuard<'a, T>> {
-        Ok(self.lock_patiently(py, || Patience::Interruptible, Location::caller())?)
+        Ok(self.lock_with(py, || Patience::Interruptible, Location::caller())?)
     }
 
-    /// Locks the mutex and says whether a thread has panicked while it held it, as [`std::sync::Mutex::lock`] does.
+    /// Locks the mutex and reports whether it is poisoned, as [`std::sync::Mutex::lock`].
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -384,7 +398,7 @@ impl<T: ?Sized> PyMutex<T> {
     /// fn push(py: Python<'_>, log: &PyMutex<Vec<String>>, line: String) {
     ///     let mut log = log.lock_poisonable(py).unwrap_or_else(|poisoned| {
     ///         let mut log = poisoned.into_inner();
-    ///         log.clear(); // Half-changed, perhaps: begin anew.
+    ///         log.clear(); // It may be inconsistent.
     ///         log
     ///     });
     ///     log.push(line);
@@ -395,7 +409,7 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Errors
     ///
-    /// The guard, wrapped, if the mutex is poisoned.
+    /// Returns the guard in a [`PoisonError`] if the mutex is poisoned.
     ///
     /// # Panics
     ///
@@ -411,9 +425,10 @@ impl<T: ?Sized> PyMutex<T> {
         }
     }
 
-    /// Locks the mutex if that needs no waiting.
+    /// Attempts to lock the mutex without blocking.
     ///
-    /// Gives `None` if a thread holds the mutex (this one included), or if it is reserved for one that waits.
+    /// Returns `None` if a thread holds the mutex, including the calling one, or if it is reserved
+    /// for another thread.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -435,16 +450,18 @@ impl<T: ?Sized> PyMutex<T> {
         locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
-    /// Locks the mutex, waiting no longer than `limit`.
+    /// Attempts to lock the mutex for at most `limit`.
     ///
-    /// A thread that holds the mutex already waits in vain for all that time, and gets `None`. A limit too long to
-    /// be added to the current time is no limit.
+    /// Returns `None` if the timeout expires. A thread that already holds the mutex waits for all
+    /// of it. A timeout that cannot be added to the current time never expires.
     ///
     /// ```
     /// # use pyo3::{exceptions::PyTimeoutError, prelude::*};
     /// # use pyo3_sync::{PyMutex, PyMutexGuard};
     /// # use std::time::Duration;
-    /// fn rows<'a>(py: Python<'a>, table: &'a PyMutex<Vec<u64>>) -> PyResult<PyMutexGuard<'a, Vec<u64>>> {
+    /// type Rows = Vec<u64>;
+    ///
+    /// fn rows<'a>(py: Python<'a>, table: &'a PyMutex<Rows>) -> PyResult<PyMutexGuard<'a, Rows>> {
     ///     let guard = table.try_lock_for(py, Duration::from_millis(100));
     ///     guard.ok_or_else(|| PyTimeoutError::new_err("the table is busy"))
     /// }
@@ -452,7 +469,7 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Panics
     ///
-    /// As [`lock`](Self::lock), if the limit is none.
+    /// As [`lock`](Self::lock), if the timeout never expires.
     #[inline]
     #[track_caller]
     pub fn try_lock_for<'a>(
@@ -460,13 +477,41 @@ impl<T: ?Sized> PyMutex<T> {
         py: Python<'a>,
         limit: Duration,
     ) -> Option<PyMutexGuard<'a, T>> {
-        let locked = self.lock_patiently(py, || Patience::for_duration(limit), Location::caller());
+        let locked = self.lock_with(py, || Patience::for_duration(limit), Location::caller());
         in_time(locked)
     }
 
-    /// Locks the mutex, waiting no longer than until `limit`.
+    /// Attempts to lock the mutex until the deadline `limit`.
     ///
-    /// A thread that holds the mutex already waits in vain for all that time, and gets `None`.
+    /// Returns `None` at the deadline. A thread that already holds the mutex waits until then.
+    ///
+    /// Waits with a timeout are not interruptible by signals, because an `Option` cannot hold the
+    /// exception. To handle signals, wait in short steps:
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::{PyMutex, PyMutexGuard};
+    /// # use std::time::{Duration, Instant};
+    /// type Rows = Vec<u64>;
+    ///
+    /// fn rows<'a>(
+    ///     py: Python<'a>,
+    ///     table: &'a PyMutex<Rows>,
+    /// ) -> PyResult<Option<PyMutexGuard<'a, Rows>>> {
+    ///     let deadline = Instant::now() + Duration::from_secs(60);
+    ///     loop {
+    ///         let now = Instant::now();
+    ///         let step = deadline.min(now + Duration::from_millis(50));
+    ///         let guard = table.try_lock_until(py, step);
+    ///         if guard.is_some() || now >= deadline {
+    ///             return Ok(guard);
+    ///         }
+    ///         py.check_signals()?;
+    ///     }
+    /// }
+    /// # Python::initialize();
+    /// # Python::attach(|py| assert!(rows(py, &PyMutex::default()).unwrap().is_some()));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_lock_until<'a>(
@@ -474,7 +519,7 @@ impl<T: ?Sized> PyMutex<T> {
         py: Python<'a>,
         limit: Instant,
     ) -> Option<PyMutexGuard<'a, T>> {
-        in_time(self.lock_patiently(py, || Patience::Until(limit), Location::caller()))
+        in_time(self.lock_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, under the lock.
@@ -498,13 +543,16 @@ impl<T: ?Sized> PyMutex<T> {
         f(&mut self.lock(py))
     }
 
-    /// Attaches to the interpreter, locks the mutex, waiting for it if it has to, and runs `f`: for code that has no token,
-    /// such as `Clone` or `Serialize`.
+    /// Attaches to the interpreter, locks the mutex and runs `f` with the data.
     ///
-    /// Attaching costs far more than locking: not for each item in a hot loop. And never on a thread that an
-    /// attached thread waits for (by joining it, say): with a GIL neither would go on. Nor on a thread of Rust's that may
-    /// outlive the interpreter: CPython, up to 3.15 at least, can crash when a thread attaches for the first time while the
-    /// interpreter is being deleted, and nobody can tell it beforehand. End such threads in an `atexit` function.
+    /// For code without a token, such as implementations of `Clone` or `Serialize`.
+    ///
+    /// - Attaching costs far more than locking. Do not call this for each item in a hot loop.
+    /// - Do not call this on a thread for which an attached thread waits, for example in `join`. On
+    ///   builds with a GIL both would block.
+    /// - Do not call this on a Rust thread that may outlive the interpreter. CPython, up to 3.15 at
+    ///   least, can crash if a thread attaches for the first time during finalization, and no check
+    ///   prevents it. Stop such threads in an `atexit` function.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -521,31 +569,35 @@ impl<T: ?Sized> PyMutex<T> {
     ///
     /// # Errors
     ///
-    /// [`TryAttachedError::NotAttached`] if the thread cannot attach: there is no interpreter, it is shutting down, or
-    /// the garbage collector is calling. [`TryAttachedError::Deadlock`] where [`lock`](Self::lock) panics. `f` has
-    /// not run in either case.
+    /// `f` has not run in either case:
     ///
-    /// Destructors must reckon with the second. An object can be dropped while its thread holds the very mutex, by a
-    /// callback or by a collection in the middle of anything, and a change that is left out then is lost: put it aside, for
-    /// the holder to make, or keep what destructors change in atomics.
+    /// - [`TryAttachedError::NotAttached`] if the thread cannot attach: there is no interpreter, it
+    ///   is shutting down, or the thread is in a traversal of the garbage collector.
+    /// - [`TryAttachedError::Deadlock`] where [`lock`](Self::lock) panics.
+    ///
+    /// Destructors must handle the second error. A callback or a collection may drop an object
+    /// while the thread holds this very mutex, and an update skipped then is lost. Queue the update
+    /// for the owner, or keep what destructors update in atomics.
+    ///
+    /// Signals do not interrupt the wait, because the caller has no token to handle the exception.
     #[track_caller]
     pub fn try_with_attached<R>(
         &self,
         f: impl for<'py> FnOnce(Python<'py>, &mut T) -> R,
     ) -> Result<R, TryAttachedError> {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.lock_patiently(py, || Patience::Forever, asked_at);
+            let locked = self.lock_with(py, || Patience::Forever, caller);
             let mut guard = locked.map_err(Refusal::into_deadlock)?;
             Ok(f(py, &mut guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
     }
 
-    /// Locks a mutex in an [`Arc`], with a guard that owns a reference to it and not a borrow.
+    /// Locks a mutex in an [`Arc`]. The guard owns a reference to the mutex.
     ///
-    /// The guard still lives no longer than the token. Kept for longer, in a thread-local or a `'static` object, it
-    /// could be dropped by a thread that is not attached.
+    /// The guard still cannot outlive the token. In a thread-local or a `'static` object it could
+    /// be dropped by a detached thread.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -562,25 +614,25 @@ impl<T: ?Sized> PyMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyMutexGuard<'py, T> {
-        match Self::lock_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+        match Self::lock_arc_with(this, py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
     #[inline]
-    fn lock_arc_patiently<'py>(
+    fn lock_arc_with<'py>(
         this: &Arc<Self>,
         py: Python<'py>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<ArcPyMutexGuard<'py, T>, Refusal> {
-        this.raw.lock(py, patience, asked_at)?;
+        this.raw.lock(py, patience, caller)?;
         // SAFETY: this thread has just locked the mutex.
         Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
-    /// [`lock_arc`](Self::lock_arc), with an error where that panics.
+    /// Locks a mutex in an [`Arc`], or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
@@ -591,11 +643,11 @@ impl<T: ?Sized> PyMutex<T> {
         this: &Arc<Self>,
         py: Python<'py>,
     ) -> Result<ArcPyMutexGuard<'py, T>, DeadlockError> {
-        Self::lock_arc_patiently(this, py, || Patience::Forever, Location::caller())
+        Self::lock_arc_with(this, py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`lock_arc`](Self::lock_arc), and lets Ctrl-C end the wait.
+    /// Locks a mutex in an [`Arc`]. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
@@ -607,15 +659,10 @@ impl<T: ?Sized> PyMutex<T> {
         py: Python<'py>,
     ) -> PyResult<ArcPyMutexGuard<'py, T>> {
         let patience = || Patience::Interruptible;
-        Ok(Self::lock_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        )?)
+        Ok(Self::lock_arc_with(this, py, patience, Location::caller())?)
     }
 
-    /// [`lock_arc`](Self::lock_arc) if that needs no waiting, as [`try_lock`](Self::try_lock).
+    /// Attempts to lock a mutex in an [`Arc`] without blocking, as [`try_lock`](Self::try_lock).
     #[inline]
     #[track_caller]
     pub fn try_lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> Option<ArcPyMutexGuard<'py, T>> {
@@ -624,11 +671,11 @@ impl<T: ?Sized> PyMutex<T> {
         locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
-    /// [`lock_arc`](Self::lock_arc), waiting no longer than `limit`, as [`try_lock_for`](Self::try_lock_for).
+    /// Attempts to lock a mutex in an [`Arc`] for at most `limit`.
     ///
     /// # Panics
     ///
-    /// As [`lock`](Self::lock), if the limit is none.
+    /// As [`try_lock_for`](Self::try_lock_for).
     #[inline]
     #[track_caller]
     pub fn try_lock_arc_for<'py>(
@@ -637,15 +684,10 @@ impl<T: ?Sized> PyMutex<T> {
         limit: Duration,
     ) -> Option<ArcPyMutexGuard<'py, T>> {
         let patience = || Patience::for_duration(limit);
-        in_time(Self::lock_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::lock_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// [`lock_arc`](Self::lock_arc), waiting no longer than until `limit`, as [`try_lock_until`](Self::try_lock_until).
+    /// Attempts to lock a mutex in an [`Arc`] until the deadline `limit`.
     #[inline]
     #[track_caller]
     pub fn try_lock_arc_until<'py>(
@@ -654,68 +696,67 @@ impl<T: ?Sized> PyMutex<T> {
         limit: Instant,
     ) -> Option<ArcPyMutexGuard<'py, T>> {
         let patience = || Patience::Until(limit);
-        in_time(Self::lock_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::lock_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// The data, without locking: the exclusive borrow proves that nobody else has it.
+    /// Returns a mutable reference to the data.
+    ///
+    /// No locking is needed: the exclusive borrow proves that no guard exists.
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
 
-    /// Whether a thread holds the mutex at this moment. By the time the caller looks at the answer it may be wrong:
-    /// for statistics and assertions, not for deciding whether to lock.
+    /// Returns whether a thread holds the mutex.
+    ///
+    /// The answer may be outdated when the caller uses it. For statistics and assertions, not to
+    /// decide whether to lock.
     pub fn is_locked(&self) -> bool {
         self.raw.is_locked()
     }
 
-    /// Whether a thread has panicked while it held the mutex, and nobody has cleared that since.
+    /// Returns whether the mutex is poisoned.
     pub fn is_poisoned(&self) -> bool {
         self.raw.is_poisoned()
     }
 
-    /// Forgets that a thread has panicked while it held the mutex.
+    /// Clears the poisoned state of the mutex.
     pub fn clear_poison(&self, py: Python<'_>) {
         self.raw.clear_poison(py);
     }
 
-    /// Takes the mutex over from a thread that does not exist, with its data as that thread left them.
+    /// Acquires a mutex whose owner was lost to a fork, with its data, and poisons it.
     ///
-    /// For the child of a `fork`, as [`reset_abandoned`](PyMutex::reset_abandoned), which asks for less. The mutex is
-    /// poisoned. `None` if it is free or its owner exists.
+    /// Returns `None` if the mutex has no owner, or one that exists.
+    /// [`reset_abandoned`](PyMutex::reset_abandoned) has weaker preconditions.
     ///
     /// # Safety
     ///
-    /// - The data are a valid `T`. The owner may have been anywhere when it was left behind, between any two instructions:
-    ///   in the middle of moving the elements of a vector, say.
-    /// - The calling thread has no reference to the data, from a loan of the owner's.
+    /// - The data are a valid `T`. The fork may have interrupted the owner between any two
+    ///   instructions, for example while it moved the elements of a vector.
+    /// - The calling thread has no reference to the data that the owner lent.
     #[track_caller]
     pub unsafe fn recover_abandoned<'a>(&'a self, py: Python<'a>) -> Option<PyMutexGuard<'a, T>> {
-        let taken = self.raw.take_abandoned(py, Location::caller());
-        // SAFETY: this thread has just taken the mutex over, from a thread that does not exist.
+        let taken = self.raw.try_own_abandoned(py, Location::caller());
+        // SAFETY: this thread has just acquired the mutex.
         taken.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Returns the data to the garbage collector, in `__traverse__`.
     ///
-    /// Returns `None` while a thread holds the mutex. The collector then takes the objects in the
-    /// data for reachable, and visits them again in a later collection. The reference ends with the
-    /// visit.
+    /// Returns `None` while a thread holds the mutex. The collector then treats the objects in the
+    /// data as reachable, and visits them in a later collection. The reference ends with the visit.
     ///
     /// # One owner
     ///
     /// Exactly one Python object may own the contents of a lock or cell, and visits each reference
-    /// in them once. The collector subtracts a reference for each visit, and clears an object
-    /// whose references are all subtracted and which no reachable object visits. If two objects
-    /// share the contents, for example as an `Arc<PyMutex<Vec<Py<PyAny>>>>`, and both visit
-    /// them, it subtracts twice. If only one of the two visits them, it does not see that the
-    /// other uses them. Either way it clears objects that are in use: a `list` becomes empty.
-    /// Instead, one object owns the contents. Each other object holds a `Py` to the owner, and
-    /// visits that.
+    /// in them once. The collector subtracts a reference for each visit. It clears an object if all
+    /// references to it were subtracted and no reachable object visits it.
+    ///
+    /// If two objects share the contents, for example as an `Arc<PyMutex<Vec<Py<PyAny>>>>`, and
+    /// both visit them, the collector subtracts twice. If only one of them visits the contents, the
+    /// collector does not see that the other uses them. Either way it clears objects that are in
+    /// use: a `list` becomes empty. Let one object own the contents instead. Each other object
+    /// holds a `Py` to the owner, and visits that.
     ///
     /// # Examples
     ///
@@ -745,27 +786,30 @@ impl<T: ?Sized> PyMutex<T> {
         if self.is_locked() {
             return None;
         }
-        // SAFETY: a `PyVisit` exists only for the length of a traversal, and the result does not outlive it. During
-        // one, no thread takes a lock of ours: with a GIL this thread has it and runs nothing but the traversal;
-        // without, the world is stopped, so all other threads are detached or at a safe point of the interpreter,
-        // and only attached threads that run acquire (invariant I3). So the mutex, found free, stays free, and no
-        // `&mut T` exists until the traversal is over. What the last owner wrote is seen: `is_locked` acquires.
+        // SAFETY:
+        // - The reference cannot outlive the `PyVisit`, which exists only during a traversal.
+        // - No thread acquires the mutex during a traversal, so no `&mut T` appears. With a GIL,
+        //   this thread holds it and runs only the traversal. On free-threaded builds the world is
+        //   stopped, and only running attached threads acquire locks (I3).
+        // - The writes of the last owner are visible: `is_locked` is an acquire load.
         Some(unsafe { &*self.data.get() })
     }
 }
 
-/// The outcome of a wait with a limit.
+/// Returns the outcome of a wait with a timeout.
 #[track_caller]
 fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
     match locked {
         Ok(guard) => Some(guard),
         Err(Refusal::TimedOut) => None,
-        // The limit was none.
+        // Only a wait without a timeout is reported as a deadlock.
         Err(refusal) => refusal.into_deadlock().panic(),
     }
 }
 
-/// Why [`PyMutex::try_with_attached`] did nothing.
+/// An error returned by `try_with_attached` and similar methods.
+///
+/// See [`PyMutex::try_with_attached`].
 ///
 /// ```
 /// use pyo3_sync::{PyMutex, TryAttachedError};
@@ -787,7 +831,7 @@ fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
 pub enum TryAttachedError {
     /// The thread could not attach to the interpreter.
     NotAttached,
-    /// Waiting for the lock could never have ended.
+    /// Waiting for the lock could never end.
     Deadlock(DeadlockError),
 }
 
@@ -804,7 +848,7 @@ impl fmt::Display for TryAttachedError {
 
 impl std::error::Error for TryAttachedError {}
 
-/// A `RuntimeError`.
+/// Converts the error to a `RuntimeError`, or to the exception of the [`DeadlockError`].
 impl From<TryAttachedError> for PyErr {
     fn from(error: TryAttachedError) -> Self {
         match error {
@@ -832,7 +876,7 @@ impl<T> From<T> for PyMutex<T> {
     }
 }
 
-/// Shows whether the mutex is locked and poisoned, not the data: that would need the lock.
+/// Shows whether the mutex is locked and poisoned. Showing the data would need the lock.
 impl<T: ?Sized> fmt::Debug for PyMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PyMutex")

@@ -1,4 +1,4 @@
-//! The state machine of the mutex, without the data that it guards.
+//! The state machine of the mutex, without the data.
 
 use std::{mem, panic::Location, sync::atomic::Ordering, thread};
 
@@ -9,41 +9,48 @@ use crate::{
     wait::{self, FLAG, PARKED, Patience, RESERVATION, Refusal, ThreadId, UNOWNED, Waiter, Word},
 };
 
-/// A thread panicked while it owned the mutex.
+/// Set if a thread panicked while it owned the mutex.
 const POISONED: u64 = FLAG;
 
 pub(crate) struct RawMutex {
-    /// | id | `UNOWNED` | meaning | who moves it there |
+    /// | id | `UNOWNED` | state | entered by |
     /// |---|---|---|---|
-    /// | 0 | 0 | free | the owner, who unlocks |
-    /// | thread | 0 | that thread owns the mutex | that thread, attached, when it was free or reserved for it |
-    /// | thread | 1 | *reserved*: no owner, but only that thread takes it | the owner, who unlocks with a sleeper that has waited for a millisecond (`wait::park`) |
+    /// | 0 | 0 | unlocked | the unlocking owner |
+    /// | thread | 0 | owned by that thread | that thread, attached |
+    /// | thread | 1 | *reserved*: unlocked, and only that thread may lock | the unlocking owner |
     ///
-    /// A reservation that was not taken within [`RESERVATION`] may be taken by any thread that saw it all that
-    /// time; one for a thread that a fork left behind, by any thread, and so may every one at exit, when the thread that it is for
-    /// cannot attach any more. A mutex whose owner a fork left behind stays owned, which is reported to whoever would wait for it, until
-    /// [`take_abandoned`](Self::take_abandoned).
+    /// An owner reserves the mutex if the first waiter has waited for 1 ms (`wait::park`). A
+    /// reservation is ignored
     ///
-    /// Where threads sleep, `PARKED` is set, or one that was [woken](Woken) is on its way. That one answers for the others: it
-    /// sets the flag again when it takes the mutex or goes back to sleep, and passes the duty on when it gives up, or is about to run code
-    /// of others. Until then owners unlock as if nobody slept. Otherwise each of them would wake one thread more, and all of those would
-    /// want the GIL, or a processor, before they could find out that the mutex is taken. (The mutex of `std` on Linux does the same.)
+    /// - by a thread that has seen it for [`RESERVATION`];
+    /// - if its thread was lost to a fork;
+    /// - by `try_lock` during finalization, because its thread can no longer attach.
     ///
-    /// | flag | meaning | set | cleared |
-    /// |---|---|---|---|
-    /// | `PARKED` | look for sleepers when unlocking | by a thread that enters the queue, under its lock; by one that takes the mutex having slept; by one that was woken and passes that on | by the owner, who looks into the queue |
-    /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
+    /// A mutex whose owner was lost to a fork stays owned. Waiting for it is reported as a
+    /// deadlock, until [`try_own_abandoned`](Self::try_own_abandoned).
+    ///
+    /// - `PARKED`: the unlocking owner has to unpark a waiter. Set by a thread that enters the
+    ///   queue, under the lock of the queue, and by a [`WakeDuty`]. Cleared by the owner that looks
+    ///   into the queue.
+    /// - `POISONED`: set by the owner that panicked. Cleared by `clear_poison`.
+    ///
+    /// While threads are parked, `PARKED` is set or an unparked thread has the [`WakeDuty`]. In the
+    /// second case an owner unlocks without unparking another thread, which would contend for the
+    /// GIL or a processor only to find the mutex locked. The mutex of `std` on Linux does the same.
     word: Word,
 }
 
-/// That a thread was woken, and has to see to it that somebody looks for those who still sleep. Dropped, on an error or a panic too, it
-/// passes that on: to the owner, or to the next sleeper.
-struct Woken<'a> {
+/// The duty of an unparked thread to keep the remaining waiters from being forgotten.
+///
+/// The thread sets `PARKED` again when it acquires the mutex or parks. If it does neither, because
+/// of an error, a panic or foreign code to run, it drops this. The duty then passes to the owner,
+/// or to the next waiter.
+struct WakeDuty<'a> {
     raw: &'a RawMutex,
     py: Python<'a>,
 }
 
-impl Drop for Woken<'_> {
+impl Drop for WakeDuty<'_> {
     #[cold]
     fn drop(&mut self) {
         let word = &self.raw.word;
@@ -53,13 +60,13 @@ impl Drop for Woken<'_> {
     }
 }
 
-/// What a word says to a thread that wants the mutex.
+/// Availability of the mutex to a thread, according to a loaded word.
 enum Look {
-    /// It can be had by changing the word from what was seen.
+    /// The thread may become the owner by a compare-exchange of the loaded word.
     Available,
-    /// It is reserved for another thread.
+    /// Reserved for another thread.
     Reserved,
-    /// Somebody owns it.
+    /// Another thread, or the thread itself, owns the mutex.
     Owned,
 }
 
@@ -68,26 +75,28 @@ impl RawMutex {
         RawMutex { word: Word::new(0) }
     }
 
-    /// Takes the mutex.
+    /// Locks the mutex, blocking until it is available.
     #[inline]
     pub(super) fn lock(
         &self,
         py: Python<'_>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<(), Refusal> {
-        if self.lock_free(py, asked_at) {
+        if self.try_lock_fast(py, caller) {
             return Ok(());
         }
-        self.lock_slow(py, patience(), asked_at)
+        self.lock_slow(py, patience(), caller)
     }
 
-    /// The fast path: one read-modify-write, or with a GIL one load and one store.
+    /// Locks an unlocked mutex that has no flags set.
+    ///
+    /// One read-modify-write; a load and a store with a GIL.
     #[inline(always)]
-    fn lock_free(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+    fn try_lock_fast(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
         let locked = self.word.acquire(py, 0, ThreadId::current().bits()).is_ok();
         if locked {
-            self.word.note_taken(asked_at);
+            self.word.note_taken(caller);
         }
         locked
     }
@@ -97,55 +106,56 @@ impl RawMutex {
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<(), Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::Mutex, patience, asked_at);
+        let mut waiter = Waiter::new(&self.word, LockKind::Mutex, patience, caller);
         let me = waiter.thread;
-        // The id in a reservation that this thread has watched for its whole length.
+        // The thread of a reservation that has expired for this thread.
         let mut expired = None;
-        let mut woken: Option<Woken<'_>> = None;
+        let mut woken: Option<WakeDuty<'_>> = None;
         loop {
             let bits = self.word.load(Ordering::Relaxed);
             let look = look(bits, me, expired);
             if let Look::Available = look {
                 let flags = if woken.is_some() { PARKED } else { 0 };
-                if self.take(py, bits, flags, me, asked_at) {
+                if self.try_own(py, bits, flags, me, caller) {
                     mem::forget(woken);
                     return Ok(());
                 }
                 continue;
             }
-            // Where others sleep already, spinning would only delay them.
+            // Spinning would delay the threads that are parked already.
             if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
             if waiter.may_run_other_code() {
-                // That may take long, or even need what one of the others has who sleep here.
+                // Foreign code may run for long, or need a lock that a parked thread holds.
                 drop(woken.take());
             }
             let pause_is_over = waiter.sleep(py, self.word.address(), pause, || {
-                // A reservation made, or dropped, in between changes how long to sleep: look again.
+                // A reservation that was made or dropped meanwhile changes how long to park.
                 self.word.mark(py, |now| {
                     !matches!(self::look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
                 })
             })?;
-            // The word was marked when this thread entered the queue. If it did not, it still answers for others, or does no harm.
-            mem::forget(woken.replace(Woken { raw: self, py }));
+            // Entering the queue set `PARKED`, which fulfilled the old duty. If this thread did not
+            // enter, the new duty replaces the old one; a duty without need is harmless.
+            mem::forget(woken.replace(WakeDuty { raw: self, py }));
             expired = pause_is_over.then(|| ThreadId::from_bits(bits)).flatten();
         }
     }
 
-    /// Takes the mutex if nobody owns it and it is not reserved for another thread.
+    /// Attempts to lock the mutex. Fails if it is owned, or reserved for another thread.
     #[inline]
-    pub(super) fn try_lock(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
-        self.lock_free(py, asked_at) || self.try_lock_slow(py, asked_at)
+    pub(super) fn try_lock(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
+        self.try_lock_fast(py, caller) || self.try_lock_slow(py, caller)
     }
 
     #[cold]
-    fn try_lock_slow(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+    fn try_lock_slow(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
         let me = ThreadId::current();
         loop {
             let bits = self.word.load(Ordering::Relaxed);
@@ -153,7 +163,7 @@ impl RawMutex {
                 Look::Owned => return false,
                 Look::Reserved if !wait::is_finalizing(py) => return false,
                 Look::Available | Look::Reserved => {
-                    if self.take(py, bits, 0, me, asked_at) {
+                    if self.try_own(py, bits, 0, me, caller) {
                         return true;
                     }
                 }
@@ -161,58 +171,59 @@ impl RawMutex {
         }
     }
 
-    /// Takes the mutex from an owner that a fork left behind, and poisons it.
-    pub(super) fn take_abandoned(
+    /// Acquires and poisons the mutex if its owner was lost to a fork.
+    pub(super) fn try_own_abandoned(
         &self,
         py: Python<'_>,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> bool {
         loop {
             let bits = self.word.load(Ordering::Relaxed);
             if !Word::owner(bits).is_some_and(ThreadId::is_gone) {
                 return false;
             }
-            // Fails if another thread marks the word before it sleeps: those with a time limit do.
-            if self.take(py, bits, 0, ThreadId::current(), asked_at) {
+            // Fails if a waiter with a timeout sets `PARKED` meanwhile.
+            if self.try_own(py, bits, 0, ThreadId::current(), caller) {
                 self.poison(py);
                 return true;
             }
         }
     }
 
-    /// Makes `me` the owner of a mutex that was seen as `bits`, keeping the flags.
-    fn take(
+    /// Changes the loaded word `bits` to one owned by `me`, with the same flags and `flags`.
+    fn try_own(
         &self,
         py: Python<'_>,
         bits: u64,
         flags: u64,
         me: ThreadId,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> bool {
         let owned = me.bits() | bits & (PARKED | POISONED) | flags;
         let taken = self.word.acquire(py, bits, owned).is_ok();
         if taken {
-            self.word.note_taken(asked_at);
+            self.word.note_taken(caller);
         }
         taken
     }
 
-    /// Gives the mutex up.
+    /// Unlocks the mutex.
     ///
     /// # Safety
     ///
-    /// The calling thread owns it, and no reference to what it guards is used any more.
+    /// - The calling thread owns the mutex.
+    /// - It uses no reference to the data any more.
     #[inline]
     pub(super) unsafe fn unlock(&self, py: Python<'_>) {
-        // What the word is without flags. It is not read from the word, which would have to wait for the operation
-        // that locked it; the thread-local was found then already, if locking was inlined into the same function.
+        // Not loaded from the word: that would wait for the operation that locked it. If locking
+        // was inlined into the same function, the thread-local is already at hand.
         let mine = ThreadId::current().bits();
         if self.word.release(py, mine, 0).is_err() {
             self.unlock_slow(py);
         }
     }
 
-    /// Gives the mutex up with sleepers to look after, or a flag to keep.
+    /// Unlocks the mutex with threads to unpark, or a flag to keep.
     #[cold]
     fn unlock_slow(&self, py: Python<'_>) {
         let mine = self.word.load(Ordering::Relaxed);
@@ -220,26 +231,26 @@ impl RawMutex {
             return;
         }
         wait::unpark_one_fairly(self.word.address(), |first| {
-            // Which sleepers there are cannot change while the queue is locked. `PARKED` may be set meanwhile by a thread that passes on
-            // that it was woken, and is lost: whoever is taken off the queue here answers for the others, or there are none.
+            // The lock of the queue is held, so the waiters cannot change. A `WakeDuty` that sets
+            // `PARKED` meanwhile is lost. That is correct: the thread unparked here has the duty,
+            // or no thread is parked.
             let due = first.filter(|first| first.is_due);
             let next = due.map_or(0, |first| first.thread.bits() | UNOWNED);
             self.word.update(py, |bits| next | bits & POISONED);
         });
     }
 
-    /// [`unlock`](Self::unlock) by a guard, which poisons the mutex if its thread has begun to panic since it was
-    /// locked.
+    /// Unlocks the mutex, and poisons it if the thread started to panic under the lock.
     ///
     /// # Safety
     ///
-    /// As for `unlock`.
+    /// As for [`unlock`](Self::unlock).
     #[inline]
     pub(super) unsafe fn unlock_poisoning(&self, py: Python<'_>, was_panicking: bool) {
         if !was_panicking && thread::panicking() {
             self.poison(py);
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.unlock(py) }
     }
 
@@ -257,8 +268,8 @@ impl RawMutex {
     }
 
     pub(super) fn is_locked(&self) -> bool {
-        // Acquire, unlike a look that is followed by an attempt to take the mutex: the garbage collector reads
-        // the data after a negative answer.
+        // Acquire: the garbage collector reads the data if this returns `false`. Other loads of the
+        // word are followed by an attempt to lock, which acquires.
         Word::owner(self.word.load(Ordering::Acquire)).is_some()
     }
 }
