@@ -1,4 +1,4 @@
-//! [`PyRwLock`]: many readers or one writer, among attached threads, which detach only to wait.
+//! [`PyRwLock`]: a reader-writer lock for attached threads, which detach only to wait.
 
 mod guard;
 mod raw;
@@ -25,11 +25,7 @@ use crate::{
     wait::{Patience, Refusal},
 };
 
-/// A lock for data that attached threads read often and change seldom.
-///
-/// Any number of threads read at once, or one writes. Readers on free-threaded Python do not write to anything that they share,
-/// so that reading scales with the threads: each leaves its mark in a place of its own. The price is paid by writers, who look at the
-/// mark of every thread: where a third of all accesses are writes, a [`PyMutex`](crate::PyMutex) is the better choice.
+/// A reader-writer lock for data that attached threads read often and change rarely.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -49,21 +45,25 @@ use crate::{
 /// }
 /// # Python::initialize();
 /// # Python::attach(|py| {
-/// #     set_option(py, "colour".into(), "red".into());
-/// #     assert_eq!(option(py, "colour").as_deref(), Some("red"));
+/// #     set_option(py, "color".into(), "red".into());
+/// #     assert_eq!(option(py, "color").as_deref(), Some("red"));
 /// # });
 /// ```
 ///
-/// All that is said of [`PyMutex`](crate::PyMutex) holds here too: waiting is detached, and nobody detaches without need; guards
-/// live no longer than the token, and what they guard can be lent to detached code; waits that could never end are reported.
+/// Any number of readers, or one writer, hold the lock. On free-threaded Python a reader stores
+/// only to memory of its own thread, so reading scales with the threads. A writer scans the readers
+/// of all threads. If a third of all accesses are writes, a [`PyMutex`](crate::PyMutex) is faster.
+///
+/// As with [`PyMutex`](crate::PyMutex), threads detach only to wait, guards cannot outlive the
+/// token, the data can be lent to detached code, and deadlocks are reported.
 ///
 /// # Reading and writing on one thread
 ///
-/// - A thread that reads may read again. This never blocks, not even while a writer waits. It holds
-///   only for the thread that owns the guard: see [below](#helper-threads).
-/// - A thread that reads and asks to write would wait for itself. [`write`](Self::write) panics,
-///   [`write_checked`](Self::write_checked) is an error. It is easy to do in one statement, since the guards of a statement live to its
-///   end:
+/// - A reader may lock for reading again. This never blocks, even if a writer waits. It holds only
+///   for the thread that owns the guard: see [Helper threads](#helper-threads).
+/// - A reader that locks for writing would wait for itself. [`write`](Self::write) panics, and
+///   [`write_checked`](Self::write_checked) returns an error. Temporary guards live to the end of
+///   their statement:
 ///
 ///   ```should_panic
 ///   # use pyo3::prelude::*;
@@ -78,14 +78,15 @@ use crate::{
 ///   # });
 ///   ```
 ///
-///   Copy what is needed out of what is read, and let that guard go first.
-/// - A thread that writes may do neither, until it has stopped, or [downgraded](PyRwLockWriteGuard::downgrade).
-/// - A thread that waits to write keeps others from reading already. So what runs on it meanwhile may do neither: a signal handler, if the
-///   wait [can be interrupted](Self::write_interruptible), or a finaliser. It would wait for the wait that it
-///   interrupts, which is reported.
+///   Copy the required data and drop the guard first.
+/// - A writer may lock neither for reading nor for writing, before it unlocks or
+///   [downgrades](PyRwLockWriteGuard::downgrade).
+/// - A waiting writer already keeps new readers out. Code that runs on its thread during the wait
+///   may therefore not lock either: signal handlers, if the wait is
+///   [interruptible](Self::write_interruptible), and finalizers. A deadlock is reported to them.
 ///
-/// Cycles of several threads, through readers as well as writers and through other locks of this crate, are reported to one of
-/// them.
+/// Cycles of several threads are reported to one of them. They may include readers, writers and
+/// other locks of this crate.
 ///
 /// # Helper threads
 ///
@@ -100,39 +101,46 @@ use crate::{
 ///
 /// # Fairness
 ///
-/// A writer that waits keeps new readers out, so readers cannot starve it. A reader or writer that has slept for a millisecond has its turn
-/// reserved when the lock is next unlocked, readers all together; so writers cannot starve readers.
+/// A waiting writer keeps new readers out, so readers cannot starve writers. If a waiter has waited
+/// for 1 ms, the next unlock reserves the lock for it; readers share one reservation. So writers
+/// cannot starve readers.
 ///
-/// # Poison
+/// # Poisoning
 ///
-/// As with [`std::sync::RwLock`], a panic while a *write* guard is alive poisons the lock. [`read`](Self::read) and
-/// [`write`](Self::write) do not care; [`read_poisonable`](Self::read_poisonable) and
-/// [`write_poisonable`](Self::write_poisonable) tell.
+/// A panic while a *write* guard is alive poisons the lock, as with [`std::sync::RwLock`].
+/// [`read`](Self::read) and [`write`](Self::write) ignore poisoning.
+/// [`read_poisonable`](Self::read_poisonable) and [`write_poisonable`](Self::write_poisonable)
+/// report it.
 ///
-/// # Not here
+/// # Differences from `std` and parking_lot
 ///
-/// What is said at [`PyMutex`](crate::PyMutex#not-here) of poison, of signals in waits with a limit, of the `*_fair` forms and of locking
-/// without a guard holds here too. Of `lock_api`: upgradable readers, a lock of their own for something that [`write`](Self::write)
-/// does as well when writes are few; `read_recursive`, for the reason given under
-/// [Helper threads](#helper-threads); `is_locked_exclusive` is
-/// [`is_write_locked`](Self::is_write_locked).
+/// The [differences of `PyMutex`](crate::PyMutex#differences-from-std-and-parking_lot) apply, and:
+///
+/// | elsewhere | here |
+/// |---|---|
+/// | `read`, `write` of `std` report poisoning | `read_poisonable`, `write_poisonable` |
+/// | `try_read`, `try_write` report it | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `upgradable_read` | [`write`](Self::write): writes are expected to be rare |
+/// | `read_recursive` | not available: see [Helper threads](#helper-threads) |
+/// | `is_locked_exclusive` | [`is_write_locked`](Self::is_write_locked) |
 pub struct PyRwLock<T: ?Sized> {
     raw: RawRwLock,
     data: UnsafeCell<T>,
 }
 
-// SAFETY: a lock that is sent takes its data along, which is safe if the data may be sent.
+// SAFETY: sending the lock sends its data, and `T: Send`.
 unsafe impl<T: ?Sized + Send> Send for PyRwLock<T> {}
-// SAFETY: a shared lock lends its data to one writer at a time, which is like sending it there and back, or to several readers at once,
-// which is what `T: Sync` allows. That holds of `traverse` too: see there.
+// SAFETY:
+// - A writer has the only reference to the data, which sends them between threads: `T: Send`.
+// - Readers share the data: `T: Sync`. So does `traverse`.
 unsafe impl<T: ?Sized + Send + Sync> Sync for PyRwLock<T> {}
 
-// A panic under the lock may leave the data half-changed, which is what poisoning tells; as for `std::sync::RwLock`.
+// A panic of a writer poisons the lock, which shows that the data may be inconsistent.
 impl<T: ?Sized> UnwindSafe for PyRwLock<T> {}
 impl<T: ?Sized> RefUnwindSafe for PyRwLock<T> {}
 
 impl<T> PyRwLock<T> {
-    /// A free lock that guards `value`.
+    /// Creates an unlocked lock.
     pub const fn new(value: T) -> Self {
         PyRwLock {
             raw: RawRwLock::new(),
@@ -140,33 +148,37 @@ impl<T> PyRwLock<T> {
         }
     }
 
-    /// Makes a lock usable again in the child of a fork whose writer, or readers, the fork left behind, with new data. The old data
-    /// are leaked. As [`PyMutex::reset_abandoned`](crate::PyMutex::reset_abandoned).
+    /// Replaces the data of a lock whose holders were lost to a fork, and unlocks it.
     ///
-    /// # Safety
-    ///
-    /// The calling thread has no reference to the old data. It could only have one that a thread which is gone lent it,
-    /// before the fork, as a scoped thread to which a part of `*guard` was passed.
+    /// The old data are leaked. See [`PyMutex::reset_abandoned`](crate::PyMutex::reset_abandoned).
     ///
     /// # Errors
     ///
-    /// The new data back, if no thread that is gone holds the lock, or one does that exists.
+    /// Returns `value` if no thread that was lost to a fork holds the lock, or if an existing
+    /// thread does.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread has no reference to the old data. It can have one only if a holder lent
+    /// it before the fork, for example as a part of `*guard` passed to a scoped thread.
     #[track_caller]
     pub unsafe fn reset_abandoned(&self, py: Python<'_>, value: T) -> Result<(), T> {
         if !self.raw.take_abandoned(py, Location::caller()) {
             return Err(value);
         }
-        // SAFETY: this thread has just taken the lock over from threads that do not exist, and holds no loan of the data, says
-        // the caller; any other thread of this process is younger than the fork. They are overwritten without being read or dropped,
-        // so it does not matter in what state they were.
+        // SAFETY:
+        // - This thread owns the lock, which it acquired from threads that do not exist.
+        // - The caller guarantees that this thread has no reference to the data. Every other thread
+        //   of this process was created after the fork.
+        // - The old data may be inconsistent. They are neither read nor dropped.
         unsafe { self.data.get().write(value) };
         self.raw.clear_poison(py);
-        // SAFETY: this thread owns the lock, and has made no reference to the data.
+        // SAFETY: this thread owns the lock, and has no reference to the data.
         unsafe { self.raw.unlock_write(py) };
         Ok(())
     }
 
-    /// Takes the lock apart. No lock is needed, since nobody else can have it.
+    /// Consumes the lock, returning its value.
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
@@ -174,88 +186,102 @@ impl<T> PyRwLock<T> {
 
 impl<T: ?Sized> PyRwLock<T> {
     #[inline]
-    fn read_patiently<'a>(
+    fn read_with<'a>(
         &'a self,
         py: Python<'a>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<PyRwLockReadGuard<'a, T>, Refusal> {
-        let entry = self.raw.read(py, patience, asked_at)?;
-        // SAFETY: this thread has just locked for reading.
+        let entry = self.raw.read(py, patience, caller)?;
+        // SAFETY:
+        // - This thread has just locked for reading.
+        // - Guards of readers have `Shared` access, by the return type.
         Ok(unsafe { Guard::new(self, py, entry) })
     }
 
     #[inline]
-    fn write_patiently<'a>(
+    fn write_with<'a>(
         &'a self,
         py: Python<'a>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, Refusal> {
-        self.raw.write(py, patience, asked_at)?;
+        self.raw.write(py, patience, caller)?;
         // SAFETY: this thread has just locked for writing.
         Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
-    /// Locks for reading, waiting detached from the interpreter if it has to.
+    /// Locks for reading, blocking until no thread writes or waits to write.
+    ///
+    /// The thread detaches while it waits.
     ///
     /// # Panics
     ///
-    /// If the wait could never end, with the message of the [`DeadlockError`]: see below. Nothing is locked then, and the lock is as
-    /// it was.
+    /// Panics with the message of the [`DeadlockError`] if the wait could never end. The lock is
+    /// unchanged.
     ///
     /// # Deadlocks
     ///
-    /// A wait could never end if the thread is writing, or waits to write; if it is part of a cycle of threads each of which waits for
-    /// a lock that the next one holds; if the interpreter is shutting down and another thread writes; and if a thread that wrote was
-    /// left behind by a fork. (Threads that only waited to write then are passed over.)
+    /// These waits could never end:
+    ///
+    /// - The thread writes, or waits to write.
+    /// - The thread is part of a cycle, in which each thread waits for a lock that the next one
+    ///   holds.
+    /// - Another thread writes, and the interpreter is shutting down.
+    /// - The writer was lost to a fork. A writer that still waited for readers at the fork is
+    ///   ignored.
     #[inline]
     #[track_caller]
     pub fn read<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
-        match self.read_patiently(py, || Patience::Forever, Location::caller()) {
+        match self.read_with(py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`read`](Self::read) under the name that `pyo3::sync::RwLockExt` gives it, and without a `Result`.
+    /// Locks for reading, as [`read`](Self::read).
+    ///
+    /// `pyo3::sync::RwLockExt` has a method of this name, which returns a `Result`.
     #[inline]
     #[track_caller]
     pub fn read_py_attached<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
         self.read(py)
     }
 
-    /// Locks for reading, or gives an error if the wait could never end.
+    /// Locks for reading, or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] where [`read`](Self::read) panics.
+    /// Returns a [`DeadlockError`] where [`read`](Self::read) panics.
     #[inline]
     #[track_caller]
     pub fn read_checked<'a>(
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockReadGuard<'a, T>, DeadlockError> {
-        self.read_patiently(py, || Patience::Forever, Location::caller())
+        self.read_with(py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// Locks for reading, and lets Ctrl-C end the wait, as [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// Locks for reading. The wait is interruptible by signals.
+    ///
+    /// See [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
     ///
     /// # Errors
     ///
-    /// What a signal handler raised (`KeyboardInterrupt`, as a rule), or a [`DeadlockError`] where [`read`](Self::read) panics.
+    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
+    /// - A [`DeadlockError`] where [`read`](Self::read) panics.
     #[inline]
     #[track_caller]
     pub fn read_interruptible<'a>(&'a self, py: Python<'a>) -> PyResult<PyRwLockReadGuard<'a, T>> {
-        Ok(self.read_patiently(py, || Patience::Interruptible, Location::caller())?)
+        Ok(self.read_with(py, || Patience::Interruptible, Location::caller())?)
     }
 
-    /// Locks for reading, and says whether a thread has panicked while it wrote, as [`std::sync::RwLock::read`] does.
+    /// Locks for reading and reports whether the lock is poisoned, as [`std::sync::RwLock::read`].
     ///
     /// # Errors
     ///
-    /// The guard, wrapped, if the lock is poisoned.
+    /// Returns the guard in a [`PoisonError`] if the lock is poisoned.
     ///
     /// # Panics
     ///
@@ -271,7 +297,7 @@ impl<T: ?Sized> PyRwLock<T> {
         }
     }
 
-    /// Locks for reading if that needs no waiting.
+    /// Attempts to lock for reading without blocking.
     ///
     /// Returns `None` if a thread writes or waits to write, unless this thread reads already. A
     /// failed attempt blocks no other thread and wakes none.
@@ -279,15 +305,19 @@ impl<T: ?Sized> PyRwLock<T> {
     #[track_caller]
     pub fn try_read<'a>(&'a self, py: Python<'a>) -> Option<PyRwLockReadGuard<'a, T>> {
         let entry = self.raw.try_read(py)?;
-        // SAFETY: this thread has just locked for reading.
+        // SAFETY:
+        // - This thread has just locked for reading.
+        // - Guards of readers have `Shared` access, by the return type.
         Some(unsafe { Guard::new(self, py, entry) })
     }
 
-    /// Locks for reading, waiting no longer than `limit`. A limit too long to be added to the current time is no limit.
+    /// Attempts to lock for reading for at most `limit`.
+    ///
+    /// A timeout that cannot be added to the current time never expires.
     ///
     /// # Panics
     ///
-    /// As [`read`](Self::read), if the limit is none.
+    /// As [`read`](Self::read), if the timeout never expires.
     #[inline]
     #[track_caller]
     pub fn try_read_for<'a>(
@@ -295,10 +325,10 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         limit: Duration,
     ) -> Option<PyRwLockReadGuard<'a, T>> {
-        in_time(self.read_patiently(py, || Patience::for_duration(limit), Location::caller()))
+        in_time(self.read_with(py, || Patience::for_duration(limit), Location::caller()))
     }
 
-    /// Locks for reading, waiting no longer than until `limit`.
+    /// Attempts to lock for reading until the deadline `limit`.
     #[inline]
     #[track_caller]
     pub fn try_read_until<'a>(
@@ -306,7 +336,7 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         limit: Instant,
     ) -> Option<PyRwLockReadGuard<'a, T>> {
-        in_time(self.read_patiently(py, || Patience::Until(limit), Location::caller()))
+        in_time(self.read_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, locked for reading.
@@ -320,28 +350,33 @@ impl<T: ?Sized> PyRwLock<T> {
         f(&self.read(py))
     }
 
-    /// Attaches to the interpreter, locks for reading and runs `f`: for code that has no token. What is said at
-    /// [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached) holds here too.
+    /// Attaches to the interpreter, locks for reading and runs `f` with the data.
+    ///
+    /// The restrictions of [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached) apply.
     ///
     /// # Errors
     ///
-    /// [`TryAttachedError::NotAttached`] if the thread cannot attach, [`TryAttachedError::Deadlock`] where [`read`](Self::read)
-    /// panics. `f` has not run in either case.
+    /// `f` has not run in either case:
+    ///
+    /// - [`TryAttachedError::NotAttached`] if the thread cannot attach.
+    /// - [`TryAttachedError::Deadlock`] where [`read`](Self::read) panics.
     #[track_caller]
     pub fn try_read_attached<R>(
         &self,
         f: impl for<'py> FnOnce(Python<'py>, &T) -> R,
     ) -> Result<R, TryAttachedError> {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.read_patiently(py, || Patience::Forever, asked_at);
+            let locked = self.read_with(py, || Patience::Forever, caller);
             let guard = locked.map_err(Refusal::into_deadlock)?;
             Ok(f(py, &guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
     }
 
-    /// Locks for reading, with a guard that owns a reference to the lock and not a borrow. It still lives no longer than the token.
+    /// Locks for reading a lock in an [`Arc`]. The guard owns a reference to the lock.
+    ///
+    /// The guard still cannot outlive the token.
     ///
     /// # Panics
     ///
@@ -349,25 +384,25 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockReadGuard<'py, T> {
-        match Self::read_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+        match Self::read_arc_with(this, py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
     #[inline]
-    fn read_arc_patiently<'py>(
+    fn read_arc_with<'py>(
         this: &Arc<Self>,
         py: Python<'py>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<ArcPyRwLockReadGuard<'py, T>, Refusal> {
-        let entry = this.raw.read(py, patience, asked_at)?;
+        let entry = this.raw.read(py, patience, caller)?;
         // SAFETY: this thread has just locked for reading.
         Ok(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
     }
 
-    /// [`read_arc`](Self::read_arc) if that needs no waiting, as [`try_read`](Self::try_read).
+    /// Attempts to lock for reading without blocking, as [`try_read`](Self::try_read).
     #[inline]
     #[track_caller]
     pub fn try_read_arc<'py>(
@@ -379,7 +414,7 @@ impl<T: ?Sized> PyRwLock<T> {
         Some(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
     }
 
-    /// [`read_arc`](Self::read_arc), with an error where that panics.
+    /// Locks for reading a lock in an [`Arc`], or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
@@ -390,11 +425,11 @@ impl<T: ?Sized> PyRwLock<T> {
         this: &Arc<Self>,
         py: Python<'py>,
     ) -> Result<ArcPyRwLockReadGuard<'py, T>, DeadlockError> {
-        Self::read_arc_patiently(this, py, || Patience::Forever, Location::caller())
+        Self::read_arc_with(this, py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`read_arc`](Self::read_arc), and lets Ctrl-C end the wait.
+    /// Locks for reading a lock in an [`Arc`]. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
@@ -406,19 +441,14 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'py>,
     ) -> PyResult<ArcPyRwLockReadGuard<'py, T>> {
         let patience = || Patience::Interruptible;
-        Ok(Self::read_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        )?)
+        Ok(Self::read_arc_with(this, py, patience, Location::caller())?)
     }
 
-    /// [`read_arc`](Self::read_arc), waiting no longer than `limit`, as [`try_read_for`](Self::try_read_for).
+    /// Attempts to lock for reading a lock in an [`Arc`], for at most `limit`.
     ///
     /// # Panics
     ///
-    /// As [`read`](Self::read), if the limit is none.
+    /// As [`try_read_for`](Self::try_read_for).
     #[inline]
     #[track_caller]
     pub fn try_read_arc_for<'py>(
@@ -427,15 +457,10 @@ impl<T: ?Sized> PyRwLock<T> {
         limit: Duration,
     ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
         let patience = || Patience::for_duration(limit);
-        in_time(Self::read_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::read_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// [`read_arc`](Self::read_arc), waiting no longer than until `limit`, as [`try_read_until`](Self::try_read_until).
+    /// Attempts to lock for reading a lock in an [`Arc`], until the deadline `limit`.
     #[inline]
     #[track_caller]
     pub fn try_read_arc_until<'py>(
@@ -444,76 +469,82 @@ impl<T: ?Sized> PyRwLock<T> {
         limit: Instant,
     ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
         let patience = || Patience::Until(limit);
-        in_time(Self::read_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::read_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// Locks for writing, waiting detached from the interpreter if it has to.
+    /// Locks for writing, blocking until no other thread reads or writes.
+    ///
+    /// The thread detaches while it waits.
     ///
     /// # Panics
     ///
-    /// If the wait could never end, with the message of the [`DeadlockError`]: see below. Nothing is locked then, and the lock is as
-    /// it was.
+    /// Panics with the message of the [`DeadlockError`] if the wait could never end. The lock is
+    /// unchanged.
     ///
     /// # Deadlocks
     ///
-    /// A wait could never end if the thread is reading or writing already, or waits to write; if it is part of a cycle of threads each of which
-    /// waits for a lock that the next one holds; if the interpreter is shutting down and another thread holds the lock; and
-    /// if its writer, or a reader, was left behind by a fork.
+    /// These waits could never end:
+    ///
+    /// - The thread reads, writes or waits to write.
+    /// - The thread is part of a cycle, in which each thread waits for a lock that the next one
+    ///   holds.
+    /// - Another thread holds the lock, and the interpreter is shutting down.
+    /// - The writer or a reader was lost to a fork.
     #[inline]
     #[track_caller]
     pub fn write<'a>(&'a self, py: Python<'a>) -> PyRwLockWriteGuard<'a, T> {
-        match self.write_patiently(py, || Patience::Forever, Location::caller()) {
+        match self.write_with(py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`write`](Self::write) under the name that `pyo3::sync::RwLockExt` gives it, and without a `Result`.
+    /// Locks for writing, as [`write`](Self::write).
+    ///
+    /// `pyo3::sync::RwLockExt` has a method of this name, which returns a `Result`.
     #[inline]
     #[track_caller]
     pub fn write_py_attached<'a>(&'a self, py: Python<'a>) -> PyRwLockWriteGuard<'a, T> {
         self.write(py)
     }
 
-    /// Locks for writing, or gives an error if the wait could never end.
+    /// Locks for writing, or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] where [`write`](Self::write) panics.
+    /// Returns a [`DeadlockError`] where [`write`](Self::write) panics.
     #[inline]
     #[track_caller]
     pub fn write_checked<'a>(
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, DeadlockError> {
-        self.write_patiently(py, || Patience::Forever, Location::caller())
+        self.write_with(py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// Locks for writing, and lets Ctrl-C end the wait, as [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// Locks for writing. The wait is interruptible by signals.
+    ///
+    /// See [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
     ///
     /// # Errors
     ///
-    /// What a signal handler raised (`KeyboardInterrupt`, as a rule), or a [`DeadlockError`] where [`write`](Self::write) panics.
+    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
+    /// - A [`DeadlockError`] where [`write`](Self::write) panics.
     #[inline]
     #[track_caller]
     pub fn write_interruptible<'a>(
         &'a self,
         py: Python<'a>,
     ) -> PyResult<PyRwLockWriteGuard<'a, T>> {
-        Ok(self.write_patiently(py, || Patience::Interruptible, Location::caller())?)
+        Ok(self.write_with(py, || Patience::Interruptible, Location::caller())?)
     }
 
-    /// Locks for writing, and says whether a thread has panicked while it wrote, as [`std::sync::RwLock::write`] does.
+    /// Locks for writing and reports whether the lock is poisoned, as [`std::sync::RwLock::write`].
     ///
     /// # Errors
     ///
-    /// The guard, wrapped, if the lock is poisoned.
+    /// Returns the guard in a [`PoisonError`] if the lock is poisoned.
     ///
     /// # Panics
     ///
@@ -529,7 +560,7 @@ impl<T: ?Sized> PyRwLock<T> {
         }
     }
 
-    /// Locks for writing if that needs no waiting.
+    /// Attempts to lock for writing without blocking.
     ///
     /// Returns `None` if a thread reads, writes or waits to write, this one included, or if the
     /// lock is reserved for other threads. A failed attempt blocks no other thread and wakes none.
@@ -541,11 +572,13 @@ impl<T: ?Sized> PyRwLock<T> {
         locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
-    /// Locks for writing, waiting no longer than `limit`. A limit too long to be added to the current time is no limit.
+    /// Attempts to lock for writing for at most `limit`.
+    ///
+    /// A timeout that cannot be added to the current time never expires.
     ///
     /// # Panics
     ///
-    /// As [`write`](Self::write), if the limit is none.
+    /// As [`write`](Self::write), if the timeout never expires.
     #[inline]
     #[track_caller]
     pub fn try_write_for<'a>(
@@ -553,10 +586,10 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         limit: Duration,
     ) -> Option<PyRwLockWriteGuard<'a, T>> {
-        in_time(self.write_patiently(py, || Patience::for_duration(limit), Location::caller()))
+        in_time(self.write_with(py, || Patience::for_duration(limit), Location::caller()))
     }
 
-    /// Locks for writing, waiting no longer than until `limit`.
+    /// Attempts to lock for writing until the deadline `limit`.
     #[inline]
     #[track_caller]
     pub fn try_write_until<'a>(
@@ -564,7 +597,7 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         limit: Instant,
     ) -> Option<PyRwLockWriteGuard<'a, T>> {
-        in_time(self.write_patiently(py, || Patience::Until(limit), Location::caller()))
+        in_time(self.write_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, locked for writing.
@@ -578,28 +611,33 @@ impl<T: ?Sized> PyRwLock<T> {
         f(&mut self.write(py))
     }
 
-    /// Attaches to the interpreter, locks for writing and runs `f`: for code that has no token. What is said at
-    /// [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached) holds here too.
+    /// Attaches to the interpreter, locks for writing and runs `f` with the data.
+    ///
+    /// The restrictions of [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached) apply.
     ///
     /// # Errors
     ///
-    /// [`TryAttachedError::NotAttached`] if the thread cannot attach, [`TryAttachedError::Deadlock`] where [`write`](Self::write)
-    /// panics. `f` has not run in either case.
+    /// `f` has not run in either case:
+    ///
+    /// - [`TryAttachedError::NotAttached`] if the thread cannot attach.
+    /// - [`TryAttachedError::Deadlock`] where [`write`](Self::write) panics.
     #[track_caller]
     pub fn try_write_attached<R>(
         &self,
         f: impl for<'py> FnOnce(Python<'py>, &mut T) -> R,
     ) -> Result<R, TryAttachedError> {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.write_patiently(py, || Patience::Forever, asked_at);
+            let locked = self.write_with(py, || Patience::Forever, caller);
             let mut guard = locked.map_err(Refusal::into_deadlock)?;
             Ok(f(py, &mut guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
     }
 
-    /// Locks for writing, with a guard that owns a reference to the lock and not a borrow. It still lives no longer than the token.
+    /// Locks for writing a lock in an [`Arc`]. The guard owns a reference to the lock.
+    ///
+    /// The guard still cannot outlive the token.
     ///
     /// # Panics
     ///
@@ -607,25 +645,25 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockWriteGuard<'py, T> {
-        match Self::write_arc_patiently(this, py, || Patience::Forever, Location::caller()) {
+        match Self::write_arc_with(this, py, || Patience::Forever, Location::caller()) {
             Ok(guard) => guard,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
     #[inline]
-    fn write_arc_patiently<'py>(
+    fn write_arc_with<'py>(
         this: &Arc<Self>,
         py: Python<'py>,
         patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<ArcPyRwLockWriteGuard<'py, T>, Refusal> {
-        this.raw.write(py, patience, asked_at)?;
+        this.raw.write(py, patience, caller)?;
         // SAFETY: this thread has just locked for writing.
         Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
-    /// [`write_arc`](Self::write_arc) if that needs no waiting, as [`try_write`](Self::try_write).
+    /// Attempts to lock for writing without blocking, as [`try_write`](Self::try_write).
     #[inline]
     #[track_caller]
     pub fn try_write_arc<'py>(
@@ -637,7 +675,7 @@ impl<T: ?Sized> PyRwLock<T> {
         locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
     }
 
-    /// [`write_arc`](Self::write_arc), with an error where that panics.
+    /// Locks for writing a lock in an [`Arc`], or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
@@ -648,11 +686,11 @@ impl<T: ?Sized> PyRwLock<T> {
         this: &Arc<Self>,
         py: Python<'py>,
     ) -> Result<ArcPyRwLockWriteGuard<'py, T>, DeadlockError> {
-        Self::write_arc_patiently(this, py, || Patience::Forever, Location::caller())
+        Self::write_arc_with(this, py, || Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`write_arc`](Self::write_arc), and lets Ctrl-C end the wait.
+    /// Locks for writing a lock in an [`Arc`]. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
@@ -664,7 +702,7 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'py>,
     ) -> PyResult<ArcPyRwLockWriteGuard<'py, T>> {
         let patience = || Patience::Interruptible;
-        Ok(Self::write_arc_patiently(
+        Ok(Self::write_arc_with(
             this,
             py,
             patience,
@@ -672,11 +710,11 @@ impl<T: ?Sized> PyRwLock<T> {
         )?)
     }
 
-    /// [`write_arc`](Self::write_arc), waiting no longer than `limit`, as [`try_write_for`](Self::try_write_for).
+    /// Attempts to lock for writing a lock in an [`Arc`], for at most `limit`.
     ///
     /// # Panics
     ///
-    /// As [`write`](Self::write), if the limit is none.
+    /// As [`try_write_for`](Self::try_write_for).
     #[inline]
     #[track_caller]
     pub fn try_write_arc_for<'py>(
@@ -685,15 +723,10 @@ impl<T: ?Sized> PyRwLock<T> {
         limit: Duration,
     ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
         let patience = || Patience::for_duration(limit);
-        in_time(Self::write_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::write_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// [`write_arc`](Self::write_arc), waiting no longer than until `limit`, as [`try_write_until`](Self::try_write_until).
+    /// Attempts to lock for writing a lock in an [`Arc`], until the deadline `limit`.
     #[inline]
     #[track_caller]
     pub fn try_write_arc_until<'py>(
@@ -702,63 +735,65 @@ impl<T: ?Sized> PyRwLock<T> {
         limit: Instant,
     ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
         let patience = || Patience::Until(limit);
-        in_time(Self::write_arc_patiently(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        ))
+        in_time(Self::write_arc_with(this, py, patience, Location::caller()))
     }
 
-    /// The data, without locking: the exclusive borrow proves that nobody else has it.
+    /// Returns a mutable reference to the data.
+    ///
+    /// No locking is needed: the exclusive borrow proves that no guard exists.
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
 
-    /// Whether a thread reads or writes at this moment, or waits to write. By the time the caller looks at the answer it may be
-    /// wrong: for statistics and assertions.
+    /// Returns whether a thread reads, writes or waits to write.
+    ///
+    /// The answer may be outdated when the caller uses it. For statistics and assertions.
     pub fn is_locked(&self) -> bool {
         self.raw.has_owner() || self.raw.has_readers()
     }
 
-    /// Whether a thread writes at this moment, or waits until readers have left in order to write. As
-    /// [`is_locked`](Self::is_locked), for statistics and assertions.
+    /// Returns whether a thread writes, or waits for readers to leave in order to write.
+    ///
+    /// For statistics and assertions, as [`is_locked`](Self::is_locked).
     pub fn is_write_locked(&self) -> bool {
         self.raw.has_owner()
     }
 
-    /// Whether a thread has panicked while it wrote, and nobody has cleared that since.
+    /// Returns whether the lock is poisoned.
     pub fn is_poisoned(&self) -> bool {
         self.raw.is_poisoned()
     }
 
-    /// Forgets that a thread has panicked while it wrote.
+    /// Clears the poisoned state of the lock.
     pub fn clear_poison(&self, py: Python<'_>) {
         self.raw.clear_poison(py);
     }
 
-    /// Takes the lock over from threads that a fork left behind, for writing, with the data as they left them, and poisons it. As
-    /// [`PyMutex::recover_abandoned`](crate::PyMutex::recover_abandoned). `None` if no thread that is gone holds the lock, or one does
-    /// that exists.
+    /// Locks for writing if the holders were lost to a fork, and poisons the lock.
+    ///
+    /// The data are unchanged. Returns `None` if no thread that was lost to a
+    /// fork holds the lock, or if an existing thread does. See
+    /// [`PyMutex::recover_abandoned`](crate::PyMutex::recover_abandoned).
     ///
     /// # Safety
     ///
-    /// - The data are a valid `T`. A writer may have been anywhere when it was left behind, between any two instructions.
-    /// - The calling thread has no reference to the data, from a loan of a thread that is gone.
+    /// - The data are a valid `T`. The fork may have interrupted a writer between any two
+    ///   instructions.
+    /// - The calling thread has no reference to the data that a holder lent.
     #[track_caller]
     pub unsafe fn recover_abandoned<'a>(
         &'a self,
         py: Python<'a>,
     ) -> Option<PyRwLockWriteGuard<'a, T>> {
         let taken = self.raw.take_abandoned(py, Location::caller());
-        // SAFETY: this thread has just taken the lock over, from threads that do not exist.
+        // SAFETY: this thread has just locked for writing.
         taken.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
 
     /// Returns the data to the garbage collector, in `__traverse__`.
     ///
     /// Returns `None` while a thread writes, or waits for readers to leave in order to write. The
-    /// collector then takes the objects in the data for reachable, and visits them again in a later
+    /// collector then treats the objects in the data as reachable, and visits them in a later
     /// collection. The reference ends with the visit.
     ///
     /// [Exactly one Python object](crate::PyMutex#one-owner) may own the data and visit them.
@@ -767,22 +802,24 @@ impl<T: ?Sized> PyRwLock<T> {
         if self.raw.has_owner() {
             return None;
         }
-        // SAFETY: a `PyVisit` exists only for the length of a traversal, and the result does not outlive it. During one, no
-        // thread becomes the owner: with a GIL this thread has it and runs nothing but the traversal; without, the
-        // world is stopped, and only attached threads that run become owners (invariant I3). So no `&mut T` exists until the traversal
-        // is over; readers share the data with the collector, as they do with each other. What the last owner wrote is seen:
-        // `has_owner` acquires.
+        // SAFETY:
+        // - The reference cannot outlive the `PyVisit`, which exists only during a traversal.
+        // - No thread becomes a writer during a traversal, so no `&mut T` appears. With a GIL, this
+        //   thread holds it and runs only the traversal. On free-threaded builds the world is
+        //   stopped, and only running attached threads acquire locks (I3). Readers share the data
+        //   with the collector.
+        // - The writes of the last owner are visible: `has_owner` is an acquire load.
         Some(unsafe { &*self.data.get() })
     }
 }
 
-/// The outcome of a wait with a limit.
+/// Returns the outcome of a wait with a timeout.
 #[track_caller]
 fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
     match locked {
         Ok(guard) => Some(guard),
         Err(Refusal::TimedOut) => None,
-        // The limit was none.
+        // Only a wait without a timeout is reported as a deadlock.
         Err(refusal) => refusal.into_deadlock().panic(),
     }
 }
@@ -799,7 +836,7 @@ impl<T> From<T> for PyRwLock<T> {
     }
 }
 
-/// Shows whether the lock is locked and poisoned, not the data: that would need the lock.
+/// Shows whether the lock is locked and poisoned. Showing the data would need the lock.
 impl<T: ?Sized> fmt::Debug for PyRwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PyRwLock")
