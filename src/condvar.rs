@@ -1,4 +1,4 @@
-//! [`PyCondvar`]: waiting, detached, until another thread says that something has changed.
+//! [`PyCondvar`]: a condition variable whose waiters are detached.
 
 use std::{
     fmt,
@@ -16,12 +16,8 @@ use crate::{
     wait::{self, Holders, Patience, Refusal, Waiter, Word},
 };
 
-/// A condition variable: attached threads wait for a change to the data of a [`PyMutex`](crate::PyMutex).
-///
-/// As [`std::sync::Condvar`], but with our mutex, and detached while it waits. The mutex is unlocked meanwhile and locked again, by the
-/// attached thread, before any of the methods returns, with an error too. Any thread may notify, attached or not.
-///
-/// A wait may also end for no reason. Wait in a loop, or with the `_while` forms, until what is waited for has come true.
+/// A condition variable: attached threads wait for a change to the data of a
+/// [`PyMutex`](crate::PyMutex).
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -57,45 +53,56 @@ use crate::{
 /// # });
 /// ```
 ///
+/// A waiting thread is detached, and the mutex is unlocked. Every method locks the mutex again
+/// before it returns, also with an error. Any thread may notify, attached or not.
+///
+/// Spurious wakeups are possible. Wait in a loop, or with the `_while` methods.
+///
 /// # Deadlocks
 ///
-/// A thread that waits to be notified waits for nobody in particular, so that is no part of a cycle that could be reported. Two things are:
-/// that the interpreter is shutting down, when no other thread can lock the mutex any more, and so change anything that the thread could
-/// wait for (detached threads can still notify, but that is all they can do); and that the mutex cannot be locked again. In the second
-/// case the guard is *disarmed*: it unlocks nothing when it is dropped, and using it panics. A notification that the
-/// thread had got is passed on.
+/// Any thread may notify, so a wait for a notification is part of no cycle. Two deadlocks are
+/// reported:
+///
+/// - The interpreter is shutting down. No other thread can lock the mutex any more and change the
+///   condition.
+/// - The mutex cannot be locked again. The guard then holds nothing: dropping it unlocks nothing,
+///   and using it panics. A received notification is passed on.
 ///
 /// # Several mutexes
 ///
-/// Threads may wait on one condition variable with different mutexes, at the same time too. `std`'s
-/// condition variable may panic then, and `parking_lot`'s does. [`notify_one`](Self::notify_one)
-/// ends the wait of the thread that has waited longest, whichever mutex it waits with, so use
-/// [`notify_all`](Self::notify_all) if the threads wait for different conditions.
+/// Threads may wait on one condition variable with different mutexes, also at the same time. The
+/// condition variable of `std` may panic then, and that of `parking_lot` does.
+/// [`notify_one`](Self::notify_one) ends the wait of the thread that has waited longest, whichever
+/// mutex it uses. Use [`notify_all`](Self::notify_all) if the threads wait for different
+/// conditions.
 ///
-/// # Not here
+/// # Differences from `std` and parking_lot
 ///
-/// - `wait` with a guard of a part of the data: wait with the guard of all of it, and map it afterwards. Nor with a guard that owns an
-///   [`Arc`](std::sync::Arc): lock through the reference, which [`ArcPyMutexGuard::unlock`](crate::ArcPyMutexGuard::unlock) gives back.
-/// - Waiting with the guard of another lock ([`PyRwLock`](crate::PyRwLock), or those of `std` and `parking_lot`, which have condition
-///   variables of their own; attached threads wait for those with [`ext`](crate::ext)).
-/// - `std`'s `wait_timeout` and `wait_timeout_while` are [`wait_for`](Self::wait_for) and [`wait_while_for`](Self::wait_while_for), as in
-///   `parking_lot`. They have no checked forms: such a wait ends by itself, and only the mutex may be impossible to lock again.
-///   Nor do they look for signals, as told at [`PyMutex`](crate::PyMutex#not-here).
-/// - `std`'s results tell of poison: ask [`PyMutex::is_poisoned`](crate::PyMutex::is_poisoned).
-/// - `parking_lot`'s `notify_one` and `notify_all` tell how many threads they woke: who is woken may be one that has just given
-///   up, so that nothing follows from the number.
+/// | elsewhere | here |
+/// |---|---|
+/// | `wait_timeout` of `std` | [`wait_for`](Self::wait_for), as in parking_lot |
+/// | `wait_timeout_while` of `std` | [`wait_while_for`](Self::wait_while_for) |
+/// | results report poisoning | [`PyMutex::is_poisoned`](crate::PyMutex::is_poisoned) |
+/// | `notify_*` of parking_lot return counts | not available: a woken thread may time out |
+/// | guards of other locks | not available: see [`ext`](crate::ext) |
+///
+/// - A mapped guard cannot wait. Wait with the guard of all data, and map it afterwards.
+/// - A guard that owns an [`Arc`](std::sync::Arc) cannot wait. Lock through the reference, which
+///   [`ArcPyMutexGuard::unlock`](crate::ArcPyMutexGuard::unlock) returns.
+/// - Waits with a timeout have no checked form, because they always end. They are not interruptible
+///   by signals: see [`PyMutex::try_lock_until`](crate::PyMutex::try_lock_until).
 pub struct PyCondvar {
-    /// How many threads wait, or are about to: notifying nobody costs a look at this.
+    /// Number of threads that wait or are about to. If it is 0, notifying costs one load.
     ///
-    /// Incremented under the mutex of the thread that begins to wait, so whoever locks that mutex later, changes
-    /// something, and notifies, sees it.
+    /// Incremented under the mutex of the waiter. A thread that locks this mutex later and then
+    /// notifies sees it.
     waiting: AtomicU32,
-    /// Another number after each notification. Changed under the lock of its queue, so that a thread that is on its way into the
+    /// Changed by each notification, under the lock of the queue: a thread that is entering the
     /// queue notices.
     sequence: Word,
 }
 
-/// Whether a wait ended because its time was up.
+/// A type indicating whether a timed wait returned because of the timeout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WaitTimeoutResult(bool);
 
@@ -104,14 +111,14 @@ impl WaitTimeoutResult {
         WaitTimeoutResult(timed_out)
     }
 
-    /// Whether the time was up before there was a notification.
+    /// Returns whether the timeout expired without a notification.
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
 impl PyCondvar {
-    /// A condition variable that nobody waits for.
+    /// Creates a condition variable without waiters.
     pub const fn new() -> Self {
         PyCondvar {
             waiting: AtomicU32::new(0),
@@ -119,7 +126,7 @@ impl PyCondvar {
         }
     }
 
-    /// Waits until there is a notification, with the mutex unlocked.
+    /// Blocks until a notification, with the mutex unlocked.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -139,18 +146,18 @@ impl PyCondvar {
     ///
     /// # Panics
     ///
-    /// If the wait could never end, [see above](Self#deadlocks).
+    /// If the wait could never end: see [Deadlocks](Self#deadlocks).
     #[track_caller]
     pub fn wait<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) {
         self.wait_checked(guard)
             .unwrap_or_else(|error| error.panic());
     }
 
-    /// [`wait`](Self::wait), with an error where that panics.
+    /// Blocks until a notification, or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] if the wait could never end, [see above](Self#deadlocks).
+    /// Returns a [`DeadlockError`]: see [Deadlocks](Self#deadlocks).
     #[track_caller]
     pub fn wait_checked<T: ?Sized>(
         &self,
@@ -165,13 +172,12 @@ impl PyCondvar {
         .map_err(Refusal::into_deadlock)
     }
 
-    /// [`wait`](Self::wait), and lets Ctrl-C end the wait, as
-    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// Blocks until a notification. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`] where [`wait`](Self::wait) panics. After the exception of a signal handler
-    /// the mutex is locked, as after a notification.
+    /// - The exception of a signal handler. The mutex is locked, as after a notification.
+    /// - A [`DeadlockError`] where [`wait`](Self::wait) panics.
     #[track_caller]
     pub fn wait_interruptible<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) -> PyResult<()> {
         Ok(self.wait_patiently(
@@ -182,13 +188,13 @@ impl PyCondvar {
         )?)
     }
 
-    /// Waits until there is a notification, at most for that long.
+    /// Blocks until a notification, for at most `limit`.
     ///
-    /// The mutex is locked again in any case, for which it may have to wait longer.
+    /// Locking the mutex again may take longer.
     ///
     /// # Panics
     ///
-    /// If the mutex cannot be locked again, [see above](Self#deadlocks).
+    /// If the mutex cannot be locked again: see [Deadlocks](Self#deadlocks).
     #[track_caller]
     pub fn wait_for<T: ?Sized>(
         &self,
@@ -199,7 +205,7 @@ impl PyCondvar {
         in_time(self.wait_patiently(guard, patience, LockKind::Condvar, Location::caller()))
     }
 
-    /// Waits until there is a notification, at most until `limit`, as [`wait_for`](Self::wait_for).
+    /// Blocks until a notification, or until the deadline `limit`.
     ///
     /// # Panics
     ///
@@ -218,12 +224,14 @@ impl PyCondvar {
         ))
     }
 
-    /// Waits for as long as `condition` holds. It is asked with the mutex locked, once before the first wait and after each
+    /// Blocks while `condition` returns `true`.
+    ///
+    /// `condition` is called with the mutex locked, before the first wait and after each
     /// notification.
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait), and if `condition` does.
+    /// As [`wait`](Self::wait), and if `condition` panics.
     #[track_caller]
     pub fn wait_while<T: ?Sized>(
         &self,
@@ -235,7 +243,7 @@ impl PyCondvar {
         }
     }
 
-    /// [`wait_while`](Self::wait_while), with an error where that panics because of a deadlock.
+    /// Blocks while `condition` holds, or returns an error if the wait could never end.
     ///
     /// # Errors
     ///
@@ -252,7 +260,7 @@ impl PyCondvar {
         Ok(())
     }
 
-    /// [`wait_while`](Self::wait_while), and lets Ctrl-C end the wait.
+    /// Blocks while `condition` holds. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
@@ -269,7 +277,9 @@ impl PyCondvar {
         Ok(())
     }
 
-    /// [`wait_while`](Self::wait_while), at most for that long. The result tells whether `condition` still held when the time was up.
+    /// Blocks while `condition` holds, for at most `limit`.
+    ///
+    /// The result reports whether `condition` still held when the timeout expired.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -286,7 +296,7 @@ impl PyCondvar {
     ///
     /// # Panics
     ///
-    /// As [`wait_for`](Self::wait_for), and if `condition` does.
+    /// As [`wait_for`](Self::wait_for), and if `condition` panics.
     #[track_caller]
     pub fn wait_while_for<T: ?Sized>(
         &self,
@@ -294,11 +304,11 @@ impl PyCondvar {
         condition: impl FnMut(&mut T) -> bool,
         limit: Duration,
     ) -> WaitTimeoutResult {
-        // Once: the limit is for all waits together.
+        // Computed once: the timeout covers all waits together.
         self.wait_while_in_time(guard, condition, Patience::for_duration(limit))
     }
 
-    /// [`wait_while`](Self::wait_while), at most until `limit`, as [`wait_while_for`](Self::wait_while_for).
+    /// Blocks while `condition` holds, or until the deadline `limit`.
     ///
     /// # Panics
     ///
@@ -330,10 +340,10 @@ impl PyCondvar {
         WaitTimeoutResult(false)
     }
 
-    /// Ends the wait of one thread, of those that wait now the one that has waited longest.
+    /// Ends the wait of the thread that has waited longest.
     ///
-    /// Whoever notifies without having locked the mutex since the change may be too early: a thread that has seen the old data, and
-    /// not begun to wait yet, does not hear it.
+    /// Lock the mutex between changing the data and notifying. Otherwise a thread that has read the
+    /// old data and does not wait yet misses the notification.
     #[inline]
     pub fn notify_one(&self) {
         if self.has_waiting() {
@@ -341,7 +351,7 @@ impl PyCondvar {
         }
     }
 
-    /// Ends the waits of all threads that wait now.
+    /// Ends the waits of all waiting threads.
     #[inline]
     pub fn notify_all(&self) {
         if self.has_waiting() {
@@ -361,11 +371,11 @@ impl PyCondvar {
 
     #[inline(always)]
     fn has_waiting(&self) -> bool {
-        // Relaxed: the mutex orders it, as told at the field.
+        // Relaxed: the mutex orders it. See the field.
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// `kind` is what the author of the call knows this as.
+    /// Blocks until a notification. `kind` is the primitive that errors name.
     pub(crate) fn wait_patiently<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
@@ -374,14 +384,15 @@ impl PyCondvar {
         asked_at: &'static Location<'static>,
     ) -> Result<(), Refusal> {
         Guard::assert_held(guard);
-        // Both before the mutex is unlocked.
+        // Both precede unlocking the mutex, so no notification is missed.
         let counted = Counted::new(&self.waiting);
         let before = self.sequence.load(Ordering::Relaxed);
         let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {
             let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
             waiter.wait_for(Holders::Anybody);
-            // Not only until it is woken: a thread that looks for signals now and then is out of the queue meanwhile.
-            // Relaxed: what matters is that it is read again under the lock of the queue. No mark is needed: whoever notifies looks there.
+            // In a loop: a thread that polls for signals leaves the queue meanwhile. Relaxed: the
+            // load is repeated under the lock of the queue. `PARKED` is not needed, because the
+            // notifying thread always looks into the queue.
             let has_not_changed = || self.sequence.load(Ordering::Relaxed) == before;
             while has_not_changed() {
                 waiter.sleep(py, self.sequence.address(), None, has_not_changed)?;
@@ -390,7 +401,7 @@ impl PyCondvar {
         });
         drop(counted);
         if locked_again.is_err() && waited.is_ok() {
-            // Whoever notified wanted a thread to go on, and this one will not.
+            // This thread returns an error, so the notification belongs to another waiter.
             self.notify_one();
         }
         match waited {
@@ -401,7 +412,7 @@ impl PyCondvar {
     }
 }
 
-/// That a thread is counted, until this is dropped.
+/// Counts a thread as waiting until dropped.
 struct Counted<'a>(&'a AtomicU32);
 
 impl<'a> Counted<'a> {
@@ -417,13 +428,13 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// The outcome of a wait with a limit.
+/// Returns the outcome of a wait with a timeout.
 #[track_caller]
 fn in_time(waited: Result<(), Refusal>) -> WaitTimeoutResult {
     match waited {
         Ok(()) => WaitTimeoutResult(false),
         Err(Refusal::TimedOut) => WaitTimeoutResult(true),
-        // The limit was none, or the mutex could not be locked again.
+        // The timeout never expires, or the mutex could not be locked again.
         Err(refusal) => refusal.into_deadlock().panic(),
     }
 }
