@@ -1,4 +1,4 @@
-//! [`PyBarrier`]: a meeting point of attached threads.
+//! [`PyBarrier`]: a barrier for attached threads.
 
 use std::{
     fmt,
@@ -15,9 +15,7 @@ use crate::{
     wait::{Patience, Refusal, fork},
 };
 
-/// Lets attached threads wait for each other, detached, until as many have come as it is for. Then it can be used again.
-///
-/// As [`std::sync::Barrier`], at which a thread that waits keeps the interpreter to itself.
+/// A barrier: attached threads block until a given number of them has arrived.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -25,7 +23,7 @@ use crate::{
 ///
 /// static BOTH: PyBarrier = PyBarrier::new(2);
 ///
-/// /// Two Python threads that call this go on together.
+/// /// Two Python threads that call this rendezvous.
 /// #[pyfunction]
 /// fn meet(py: Python<'_>) -> PyResult<bool> {
 ///     Ok(BOTH.wait_interruptible(py)?.is_leader())
@@ -38,14 +36,20 @@ use crate::{
 /// # })));
 /// ```
 ///
-/// In the child of a fork, threads that had come before the fork do not count: they do not exist there.
+/// The barrier can be used again afterwards. Waiting threads are detached; at a
+/// [`std::sync::Barrier`] they would stay attached and block the interpreter.
 ///
-/// # Not here
+/// In a forked child, threads that arrived before the fork do not count.
 ///
-/// Of [`std::sync::Barrier`] nothing is missing. Of Python's `threading.Barrier`: `abort` and `reset`, which break the waits of others, and
-/// the broken state; a thread that leaves, with Ctrl-C or because its time is up, is taken off the count, and the others
-/// wait on. The forms with a limit do not look for signals, as everywhere in this crate ([`PyMutex`](crate::PyMutex#not-here)). `Default`,
-/// since no number of threads is a good one.
+/// # Differences from `std` and `threading`
+///
+/// | elsewhere | here |
+/// |---|---|
+/// | `abort`, `reset`, broken state of `threading.Barrier` | not available |
+/// | a timeout breaks a `threading.Barrier` | the thread is uncounted, the others keep waiting |
+/// | `Default` | not available: no number of threads suits |
+///
+/// Timeouts are not interruptible by signals: see [`PyMutex::try_lock_until`].
 pub struct PyBarrier {
     threads: usize,
     state: PyMutex<State>,
@@ -53,16 +57,17 @@ pub struct PyBarrier {
 }
 
 struct State {
-    /// How many threads have come.
+    /// Number of threads that have arrived.
     waiting: usize,
-    /// How often the barrier has been complete.
+    /// Number of times that the barrier was completed.
     generation: usize,
-    /// The [process](fork::process) in which they have come. In the child of a fork they do not exist.
+    /// The [fork generation](fork::process) in which they arrived. They do not exist in a forked
+    /// child.
     process: u32,
 }
 
 impl State {
-    /// Counts a thread that comes.
+    /// Counts an arriving thread.
     fn add(&mut self) {
         let process = fork::process();
         if self.process != process {
@@ -73,21 +78,21 @@ impl State {
     }
 }
 
-/// What [`PyBarrier::wait`] tells each thread.
+/// The result of [`PyBarrier::wait`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PyBarrierWaitResult {
     is_leader: bool,
 }
 
 impl PyBarrierWaitResult {
-    /// Whether this is the one thread of those that met, the last to come, which is told so.
+    /// Returns whether this thread is the leader, the last one to arrive.
     pub fn is_leader(&self) -> bool {
         self.is_leader
     }
 }
 
 impl PyBarrier {
-    /// A barrier for that many threads. For none or one it keeps nobody waiting.
+    /// Creates a barrier for `threads` threads. With 0 or 1, no thread blocks.
     pub const fn new(threads: usize) -> Self {
         PyBarrier {
             threads,
@@ -100,11 +105,12 @@ impl PyBarrier {
         }
     }
 
-    /// Waits until as many threads have come as the barrier is for.
+    /// Blocks until all threads have arrived.
     ///
     /// # Panics
     ///
-    /// While the interpreter is shutting down, when no other thread can come any more. The thread does not count as having come then.
+    /// If the interpreter is shutting down and no other thread can arrive. The thread is not
+    /// counted then.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> PyBarrierWaitResult {
         match self.wait_patiently(py, Patience::Forever, Location::caller()) {
@@ -113,29 +119,35 @@ impl PyBarrier {
         }
     }
 
-    /// [`wait`](Self::wait), with an error where that panics.
+    /// Blocks until all threads have arrived, or returns an error where [`wait`](Self::wait)
+    /// panics.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] while the interpreter is shutting down.
+    /// Returns a [`DeadlockError`] if the interpreter is shutting down.
     #[track_caller]
     pub fn wait_checked(&self, py: Python<'_>) -> Result<PyBarrierWaitResult, DeadlockError> {
         self.wait_patiently(py, Patience::Forever, Location::caller())
             .map_err(Refusal::into_deadlock)
     }
 
-    /// [`wait`](Self::wait), and lets Ctrl-C end the wait.
+    /// Blocks until all threads have arrived. The wait is interruptible by signals.
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`] where [`wait`](Self::wait) panics. The thread does not count as having
-    /// come then, unless the last one came at the very moment at which the handler ran: the exception is not lost for that.
+    /// - The exception of a signal handler.
+    /// - A [`DeadlockError`] where [`wait`](Self::wait) panics.
+    ///
+    /// The thread is not counted then, unless the last thread arrived while the handler ran. The
+    /// exception is returned in that case too.
     #[track_caller]
     pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<PyBarrierWaitResult> {
         Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
     }
 
-    /// [`wait`](Self::wait), at most for that long. `None` if too few threads have come by then; this one does not count as having come.
+    /// Blocks until all threads have arrived, for at most `limit`.
+    ///
+    /// Returns `None` if the timeout expires. The thread is not counted then.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -150,13 +162,14 @@ impl PyBarrier {
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait), if the limit is too long to be added to the current time, and so is none.
+    /// As [`wait`](Self::wait), if the timeout cannot be added to the current time and never
+    /// expires.
     #[track_caller]
     pub fn wait_for(&self, py: Python<'_>, limit: Duration) -> Option<PyBarrierWaitResult> {
         in_time(self.wait_patiently(py, Patience::for_duration(limit), Location::caller()))
     }
 
-    /// [`wait`](Self::wait), at most until `limit`, as [`wait_for`](Self::wait_for).
+    /// Blocks until all threads have arrived, or until the deadline `limit`.
     #[track_caller]
     pub fn wait_until(&self, py: Python<'_>, limit: Instant) -> Option<PyBarrierWaitResult> {
         in_time(self.wait_patiently(py, Patience::Until(limit), Location::caller()))
@@ -181,7 +194,7 @@ impl PyBarrier {
             let waited =
                 self.complete
                     .wait_patiently(&mut state, patience, LockKind::Barrier, asked_at);
-            // A guard that holds nothing does not show the state. No other thread can come then.
+            // A released guard does not give access to the state. No other thread can arrive then.
             let is_complete = Guard::is_held(&state) && state.generation != generation;
             match waited {
                 Ok(()) | Err(Refusal::TimedOut) if is_complete => {
@@ -189,7 +202,8 @@ impl PyBarrier {
                 }
                 Ok(()) => {}
                 Err(refusal) => {
-                    // A signal handler may have forked, and others have come in the child since: they are counted without this one.
+                    // A signal handler may have forked. Threads that arrived in the child are
+                    // counted without this one.
                     if Guard::is_held(&state) && !is_complete && state.process == counted_in {
                         state.waiting -= 1;
                     }
@@ -205,9 +219,11 @@ impl PyBarrier {
         patience: Patience,
         asked_at: &'static Location<'static>,
     ) -> Result<PyMutexGuard<'a, State>, Refusal> {
-        // A fork can only leave the mutex behind locked if it is none of Python's, for which all threads stop where they hold nothing
-        // of this kind.
-        // SAFETY: the data are numbers, which are whole wherever their owner was, and they are lent to nobody.
+        // Only a fork outside of Python can leave the mutex locked: `os.fork` stops all threads
+        // where they hold no such lock.
+        // SAFETY:
+        // - The data are integers, which are valid wherever the fork interrupted their owner.
+        // - They are never lent.
         if unsafe { self.state.recover_abandoned(py) }.is_some() {
             self.state.clear_poison(py);
         }
@@ -215,13 +231,13 @@ impl PyBarrier {
     }
 }
 
-/// The outcome of a wait with a limit.
+/// Returns the outcome of a wait with a timeout.
 #[track_caller]
 fn in_time(waited: Result<PyBarrierWaitResult, Refusal>) -> Option<PyBarrierWaitResult> {
     match waited {
         Ok(result) => Some(result),
         Err(Refusal::TimedOut) => None,
-        // The limit was none, or the interpreter is shutting down.
+        // The timeout never expires, or the interpreter is shutting down.
         Err(refusal) => refusal.into_deadlock().panic(),
     }
 }
