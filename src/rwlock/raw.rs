@@ -1,4 +1,4 @@
-//! The state machine of the read-write lock, without the data that it guards.
+//! The state machine of the reader-writer lock, without the data.
 //!
 //! A word for the writers, as that of a mutex; the readers are in the slots of their threads
 //! ([`readers`]). A writer becomes the owner of the word, which keeps new readers out, and then
@@ -41,37 +41,40 @@ use crate::{
     },
 };
 
-/// A thread panicked while it was the owner.
+/// Set if a thread panicked while it was the owner.
 const POISONED: u64 = FLAG;
 
-/// The owner is in the middle of a `try_write`, and looks for readers.
+/// Set while the owner, in `try_write`, checks for readers.
 const TRYING: u64 = SECOND_FLAG;
 
-/// The bits that say who may become the owner.
-const RIGHT: u64 = !(POISONED | PARKED);
+/// The bits that determine which thread may become the owner.
+const RESERVATION_MASK: u64 = !(POISONED | PARKED);
 
 /// Length of a writer's first sleep behind readers. Any time suffices in which a processor makes
 /// its stores visible: see [`readers`].
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
 
-/// Sleepers of three kinds, at three addresses that have one queue.
+/// Waiters of three kinds, at three addresses that share one queue.
 #[derive(Clone, Copy)]
-enum Sleepers {
-    /// Threads that want to be the owner.
+enum WaitQueue {
+    /// Threads that wait to become the owner.
     Writers = 0,
-    /// Threads that want to read, and wait until there is no owner.
+    /// Threads that wait to read until there is no owner.
     Readers = 1,
-    /// The owner, who waits until the readers have left.
+    /// The owner, which waits until the readers have left.
     Owner = 2,
 }
 
 pub(crate) struct RawRwLock {
-    /// | id | `UNOWNED` | meaning | who moves it there |
+    /// | id | `UNOWNED` | state | entered by |
     /// |---|---|---|---|
-    /// | 0 | 0 | no owner; there may be readers | the owner, who unlocks; the last reader of a reservation |
-    /// | thread | 0 | that thread is the owner: it writes, or waits until those who read have left | that thread, attached |
-    /// | thread | 1 | *reserved*: no owner, and of those who want to write only that thread may be the next | the owner, who unlocks with a writer asleep that has waited for a millisecond |
-    /// | 0 | 1 | *reserved for readers*: no owner, and nobody becomes it before `awaited_readers` have come | the owner, who unlocks with a reader asleep that has waited for a millisecond |
+    /// | 0 | 0 | no owner, perhaps readers | the unlocking owner; the last awaited reader |
+    /// | thread | 0 | owned: that thread writes or waits for readers | that thread, attached |
+    /// | thread | 1 | *reserved*: no owner, only that writer may be next | the unlocking owner |
+    /// | 0 | 1 | *reserved for readers*: no owner, writers wait | the unlocking owner |
+    ///
+    /// An owner reserves the lock for a waiter that has waited for 1 ms. A reservation for readers
+    /// keeps writers out until `awaited_readers` have entered.
     ///
     /// With `TRYING`, the thread looks for readers after it has claimed the word, and then becomes
     /// the owner or restores the word. That takes a few instructions, in which it neither detaches
@@ -82,23 +85,23 @@ pub(crate) struct RawRwLock {
     /// Readers enter whenever there is no owner. A reservation expires for a thread that has seen
     /// it for [`RESERVATION`]. One for threads lost to a fork is ignored, and so is any at exit.
     ///
-    /// | flag | meaning | set | cleared |
-    /// |---|---|---|---|
-    /// | `PARKED` | look for sleeping readers and writers when unlocking | by a thread that enters the queue, under its lock | by whoever takes the last one off the queue |
-    /// | `POISONED` | a thread panicked as owner | by that thread, when it unlocks | by `clear_poison` |
+    /// - `PARKED`: the unlocking owner has to unpark readers and writers. Set by a thread that
+    ///   enters the queue, under the lock of the queue. Cleared by the thread that empties the
+    ///   queue.
+    /// - `POISONED`: set by the owner that panicked. Cleared by `clear_poison`.
     word: Word,
     /// Set while the owner waits for readers to leave. Ignored if that writer was lost to a fork or
     /// to finalization.
     pending: Pending,
-    /// The [`LockId`], or 0 before somebody reads or writes for the first time.
+    /// The [`LockId`], or 0 before the first access.
     id: AtomicU64,
-    /// Of the readers that a reservation is for, those that have not come yet.
+    /// Number of readers of a reservation that have not entered yet.
     awaited_readers: AtomicU32,
-    /// The [process](fork::process) in which that reservation was made. It is ignored in others.
+    /// The [process](fork::process) of that reservation, which other processes ignore.
     reserved_in: AtomicU32,
 }
 
-/// An owner that waits until the readers have left. Unlocks when it is dropped.
+/// An owner that waits until the readers have left. Unlocks when dropped.
 struct WaitsToWrite<'a> {
     raw: &'a RawRwLock,
     py: Python<'a>,
@@ -111,7 +114,7 @@ impl Drop for WaitsToWrite<'_> {
     }
 }
 
-/// What a word says to a thread that wants to write.
+/// Availability of the lock to a writer, according to a loaded word.
 enum Look {
     Available,
     Reserved,
@@ -131,7 +134,7 @@ impl RawRwLock {
 
     #[inline]
     fn id(&self) -> LockId {
-        // Relaxed: the number stands for itself.
+        // Relaxed: the id guards no data.
         match LockId::from_bits(self.id.load(Ordering::Relaxed)) {
             Some(id) => id,
             None => self.assign_id(),
@@ -150,8 +153,8 @@ impl RawRwLock {
         }
     }
 
-    fn address(&self, sleepers: Sleepers) -> usize {
-        self.word.address() + sleepers as usize
+    fn address(&self, queue: WaitQueue) -> usize {
+        self.word.address() + queue as usize
     }
 
     /// Enters the lock as a reader, unless it has an owner and the calling thread does not read it
@@ -209,7 +212,7 @@ impl RawRwLock {
     /// fork or to finalization. Returns whether there was one.
     #[cold]
     #[inline(never)]
-    fn free_from_pending(&self, py: Python<'_>, bits: u64) -> bool {
+    fn release_dead_writer(&self, py: Python<'_>, bits: u64) -> bool {
         let pending = |owner: &ThreadId| self.is_pending(*owner, bits);
         let Some(owner) = Word::owner(bits).filter(pending) else {
             return false;
@@ -249,13 +252,13 @@ impl RawRwLock {
         let mut has_slept = false;
         loop {
             let bits = self.settled();
-            if self.free_from_pending(py, bits) {
+            if self.release_dead_writer(py, bits) {
                 continue;
             }
             if Word::owner(bits).is_none() {
                 let entry = self.enter();
                 if has_slept {
-                    self.reader_has_come(py);
+                    self.count_reserved_reader(py);
                 }
                 if let Some(entry) = entry {
                     return Ok(entry);
@@ -266,20 +269,20 @@ impl RawRwLock {
             if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
-            let slept = waiter.sleep(py, self.address(Sleepers::Readers), None, || {
+            let slept = waiter.sleep(py, self.address(WaitQueue::Readers), None, || {
                 let is_owned = |now| now & TRYING == 0 && self.owner(now).is_some();
                 self.word.mark(py, is_owned)
             });
             if let Err(refusal) = slept {
-                // Perhaps it was woken at the same time, and is waited for.
-                self.reader_has_come(py);
+                // It may have been unparked at the same time, as a reader of the reservation.
+                self.count_reserved_reader(py);
                 return Err(refusal);
             }
             has_slept = true;
         }
     }
 
-    /// Locks for reading, without waiting for readers or writers.
+    /// Attempts to lock for reading without blocking.
     #[inline]
     pub(super) fn try_read(&self, py: Python<'_>) -> Option<Entry> {
         // Before entering: a failed attempt leaves no trace.
@@ -305,17 +308,19 @@ impl RawRwLock {
                 if entry.is_some() {
                     return entry;
                 }
-            } else if !self.free_from_pending(py, bits) {
+            } else if !self.release_dead_writer(py, bits) {
                 return None;
             }
         }
     }
 
-    /// Counts a reader that was woken. It may not be one that the reservation is for, or may have
-    /// come already: then the reservation ends a little early.
-    fn reader_has_come(&self, py: Python<'_>) {
+    /// Counts an unparked reader as one of the reservation.
+    ///
+    /// It may not belong to the reservation, or be counted twice. The reservation then ends a
+    /// little early.
+    fn count_reserved_reader(&self, py: Python<'_>) {
         // Relaxed: the count guards no data.
-        if self.word.load(Ordering::Relaxed) & RIGHT != UNOWNED {
+        if self.word.load(Ordering::Relaxed) & RESERVATION_MASK != UNOWNED {
             return;
         }
         let left =
@@ -328,14 +333,14 @@ impl RawRwLock {
         }
     }
 
-    /// Lets writers in again after the readers.
+    /// Ends the reservation for readers, so that writers may lock.
     #[cold]
     fn end_reservation(&self, py: Python<'_>) {
-        wait::unpark_one_fairly(self.address(Sleepers::Writers), |first| {
-            let next = for_writer(first);
+        wait::unpark_one_fairly(self.address(WaitQueue::Writers), |first| {
+            let next = word_for_writer(first);
             self.word.update(py, |bits| {
-                if bits & RIGHT == UNOWNED {
-                    // Readers may be asleep too, from before the reservation: `PARKED` stays.
+                if bits & RESERVATION_MASK == UNOWNED {
+                    // Readers may be parked from before the reservation, so `PARKED` stays.
                     next | bits & (POISONED | PARKED)
                 } else {
                     bits
@@ -344,11 +349,11 @@ impl RawRwLock {
         });
     }
 
-    /// Ends reading.
+    /// Unlocks after reading.
     ///
     /// # Safety
     ///
-    /// No reference to what the lock guards is used any more that `entry` was for.
+    /// The caller uses no reference any more that depends on `entry`.
     #[inline]
     pub(super) unsafe fn unlock_read(&self, _py: Python<'_>, entry: Entry) {
         self.leave(entry);
@@ -359,11 +364,11 @@ impl RawRwLock {
         if !entry.leave() {
             return;
         }
-        // The processor may let the look pass the store before it, by a moment, with which the
-        // owner reckons ([`readers`]). The compiler must not: it could move the look up to where
-        // reading began.
+        // The processor may execute the load before the store becomes visible. The owner allows for
+        // that with a short first sleep ([`readers`]). The compiler must not move the load up to
+        // where reading began.
         compiler_fence(Ordering::SeqCst);
-        // Relaxed: as told there. An owner can only be one that waits for readers to leave.
+        // Relaxed: see [`readers`]. The owner can only be waiting for readers.
         if Word::owner(self.word.load(Ordering::Relaxed)).is_some() {
             self.wake_owner();
         }
@@ -371,10 +376,10 @@ impl RawRwLock {
 
     #[cold]
     fn wake_owner(&self) {
-        wait::unpark_all(self.address(Sleepers::Owner), || {});
+        wait::unpark_all(self.address(WaitQueue::Owner), || {});
     }
 
-    /// Becomes the one that writes.
+    /// Locks for writing, blocking until no other thread reads or writes.
     #[inline]
     pub(super) fn write(
         &self,
@@ -389,7 +394,7 @@ impl RawRwLock {
                 return Ok(());
             }
             let mut waiter = self.waiter(patience(), asked_at);
-            return self.wait_for_readers(py, &mut waiter);
+            return self.drain_readers(py, &mut waiter);
         }
         self.write_slow(py, patience(), asked_at)
     }
@@ -403,11 +408,11 @@ impl RawRwLock {
     ) -> Result<(), Refusal> {
         let mut waiter = self.waiter(patience, asked_at);
         let me = waiter.thread;
-        // The right that this thread has watched for the whole length of a reservation.
+        // The reservation that has expired for this thread.
         let mut expired = None;
         loop {
             let bits = self.settled();
-            if self.free_from_pending(py, bits) {
+            if self.release_dead_writer(py, bits) {
                 continue;
             }
             let look = self.look(bits, me, expired);
@@ -422,20 +427,21 @@ impl RawRwLock {
             }
             let reserved = matches!(look, Look::Reserved);
             let pause = reserved.then_some(RESERVATION);
-            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Writers), pause, || {
-                self.word.mark(py, |now| {
-                    now & TRYING == 0
-                        && !matches!(self.look(now, me, expired), Look::Available)
-                        && (now & UNOWNED != 0) == reserved
-                })
-            })?;
-            expired = pause_is_over.then_some(bits & RIGHT);
+            let pause_is_over =
+                waiter.sleep(py, self.address(WaitQueue::Writers), pause, || {
+                    self.word.mark(py, |now| {
+                        now & TRYING == 0
+                            && !matches!(self.look(now, me, expired), Look::Available)
+                            && (now & UNOWNED != 0) == reserved
+                    })
+                })?;
+            expired = pause_is_over.then_some(bits & RESERVATION_MASK);
         }
-        self.wait_for_readers(py, &mut waiter)
+        self.drain_readers(py, &mut waiter)
     }
 
-    /// Waits as the owner until nobody reads any more, or stops being the owner.
-    fn wait_for_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
+    /// Waits, as the owner, until all readers have left. Unlocks if the wait ends with an error.
+    fn drain_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
         self.pending.begin(py);
         let not_yet = WaitsToWrite { raw: self, py };
         let id = self.id();
@@ -445,11 +451,12 @@ impl RawRwLock {
             if waiter.spin(py) {
                 continue;
             }
-            // Without a mark: a reader that leaves looks at the owner instead.
-            let pause_is_over = waiter.sleep(py, self.address(Sleepers::Owner), pause, || {
+            // `PARKED` is not needed: a leaving reader checks for an owner.
+            let pause_is_over = waiter.sleep(py, self.address(WaitQueue::Owner), pause, || {
                 readers::is_read(id)
             })?;
-            // Not after a shorter sleep: what is told in `readers` needs the time.
+            // Only after a full first sleep: stores of readers become visible meanwhile
+            // ([`readers`]).
             if pause_is_over {
                 pause = None;
             }
@@ -463,7 +470,7 @@ impl RawRwLock {
         if self.owner(bits).is_some() {
             return Look::Owned;
         }
-        let right = bits & RIGHT;
+        let right = bits & RESERVATION_MASK;
         let is_mine = match right {
             // Relaxed: it guards no data. A thread that loads an older value ignores the
             // reservation.
@@ -477,7 +484,7 @@ impl RawRwLock {
         }
     }
 
-    /// Locks for writing, without waiting for readers or writers.
+    /// Attempts to lock for writing without blocking.
     #[inline]
     pub(super) fn try_write(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
         let me = ThreadId::current();
@@ -485,7 +492,7 @@ impl RawRwLock {
         loop {
             let bits = self.settled();
             match self.look(bits, me, None) {
-                Look::Owned if self.free_from_pending(py, bits) => continue,
+                Look::Owned if self.release_dead_writer(py, bits) => continue,
                 Look::Owned => return false,
                 Look::Reserved if !wait::is_finalizing(py) => return false,
                 Look::Available | Look::Reserved => {}
@@ -512,7 +519,7 @@ impl RawRwLock {
         }
     }
 
-    /// Makes `me` the owner of a lock that was seen as `bits`, keeping the flags.
+    /// Changes the loaded word `bits` to one owned by `me`, with the same flags.
     fn take(
         &self,
         py: Python<'_>,
@@ -549,8 +556,8 @@ impl RawRwLock {
         // `PARKED` stays set, because more than one writer may be parked.
         let bits = self.word.update(py, |bits| bits & (POISONED | PARKED));
         if bits & PARKED != 0 {
-            wait::unpark_all(self.address(Sleepers::Readers), || {});
-            wait::unpark_one(self.address(Sleepers::Writers), || {});
+            wait::unpark_all(self.address(WaitQueue::Readers), || {});
+            wait::unpark_one(self.address(WaitQueue::Writers), || {});
         }
     }
 
@@ -562,54 +569,53 @@ impl RawRwLock {
             return;
         }
         let (readers, writers) = (
-            self.address(Sleepers::Readers),
-            self.address(Sleepers::Writers),
+            self.address(WaitQueue::Readers),
+            self.address(WaitQueue::Writers),
         );
-        // All readers, which do not exclude each other, and one writer, which comes after them.
+        // All readers, which do not exclude each other, and one writer, which follows them.
         wait::unpark_all_and_one(readers, writers, |crowd, first| {
-            let next = self.after_writing(crowd, first);
+            let next = self.word_after_write(crowd, first);
             self.word.update(py, |bits| next | bits & POISONED);
         });
     }
 
-    /// What the word is, without `POISONED`, when the owner lets go.
-    fn after_writing(&self, readers: Crowd, writer: Option<Front>) -> u64 {
+    /// Returns the word after the owner unlocks, without `POISONED`.
+    fn word_after_write(&self, readers: Crowd, writer: Option<Front>) -> u64 {
         if readers.is_due {
-            // Relaxed: they guard no data. The word is stored after them.
+            // Relaxed: they guard no data, and the word is stored after them.
             self.awaited_readers.store(readers.size, Ordering::Relaxed);
             self.reserved_in.store(fork::process(), Ordering::Relaxed);
-            // That writer sleeps on, for the length of the reservation, and must not be forgotten.
+            // The writer stays parked during the reservation and must not be forgotten.
             return UNOWNED | PARKED;
         }
-        for_writer(writer)
+        word_for_writer(writer)
     }
 
-    /// Goes from writing to reading, with no writer in between.
+    /// Changes from writing to reading. No other thread writes in between.
     ///
     /// # Safety
     ///
-    /// The calling thread owns the word, and uses no exclusive reference to what the lock guards
-    /// any more.
+    /// - The calling thread owns the word.
+    /// - It uses no exclusive reference to the data any more.
     pub(super) unsafe fn downgrade(&self, py: Python<'_>) -> Entry {
-        // Before the word is given up: the next writer sees the slot filled.
+        // Before the unlock: the next writer must see the slot filled.
         let entry = Entry::new(self.id());
         // SAFETY: as the caller promises.
         unsafe { self.unlock_write(py) };
         entry
     }
 
-    /// [`unlock_write`](Self::unlock_write) by a guard, which poisons the lock if its thread has
-    /// begun to panic since it was locked.
+    /// Unlocks after writing, and poisons the lock if the thread started to panic under it.
     ///
     /// # Safety
     ///
-    /// As for `unlock_write`.
+    /// As for [`unlock_write`](Self::unlock_write).
     #[inline]
     pub(super) unsafe fn unlock_write_poisoning(&self, py: Python<'_>, was_panicking: bool) {
         if !was_panicking && thread::panicking() {
             self.poison(py);
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.unlock_write(py) }
     }
 
@@ -622,7 +628,7 @@ impl RawRwLock {
     ) -> bool {
         let had_owner = loop {
             let bits = self.settled();
-            if self.free_from_pending(py, bits) {
+            if self.release_dead_writer(py, bits) {
                 continue;
             }
             let owner = Word::owner(bits);
@@ -631,7 +637,7 @@ impl RawRwLock {
             if others || !is_abandoned {
                 return false;
             }
-            // Fails if another thread marks the word before it sleeps: those with a time limit do.
+            // Fails if a waiter with a timeout sets `PARKED` meanwhile.
             if self.take(py, bits, ThreadId::current(), asked_at) {
                 break owner.is_some();
             }
@@ -647,7 +653,7 @@ impl RawRwLock {
         true
     }
 
-    /// Whether threads that a fork left behind read, and whether others do.
+    /// Returns whether readers exist that were lost to a fork, and whether other readers exist.
     fn readers(&self) -> (bool, bool) {
         let (mut gone, mut others) = (false, false);
         readers::for_each_reader(self.id(), |thread| {
@@ -681,13 +687,13 @@ impl RawRwLock {
     }
 
     pub(super) fn has_readers(&self) -> bool {
-        // Relaxed: the number stands for itself.
+        // Relaxed: the id guards no data.
         LockId::from_bits(self.id.load(Ordering::Relaxed)).is_some_and(readers::is_read)
     }
 }
 
-/// The word of a lock without an owner whose next one is to be `first`, if it is due.
-fn for_writer(first: Option<Front>) -> u64 {
+/// Returns the word of a lock without an owner, reserved for `first` if it is due.
+fn word_for_writer(first: Option<Front>) -> u64 {
     first.map_or(0, |first| {
         let more = if first.others { PARKED } else { 0 };
         if first.is_due {
