@@ -102,8 +102,7 @@ use crate::{
 /// ```
 ///
 /// `Guard<'_, Locked, Exclusive<Vec<u64>>>` is the full name of `PyMutexGuard<'_, Vec<u64>>`.
-/// Dropping it unlocks the mutex, which only an attached thread may do. Borrow the data first, as
-/// above: `let data = &mut *guard;`.
+/// Dropping it unlocks the mutex, which only an attached thread may do. Borrow the data first.
 ///
 /// *A function locks the mutex and returns the guard.*
 ///
@@ -170,7 +169,6 @@ use crate::{
 /// | `lock` of `std` reports poisoning | [`lock_poisonable`](Self::lock_poisonable) |
 /// | `try_lock` of `std` reports poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
 /// | `get_mut`, `into_inner` of `std` report poisoning | they ignore it |
-/// | `Debug` shows the data | not available: it would need the lock |
 /// | `lock_arc` of `lock_api` | associated function: `PyMutex::lock_arc(&mutex, py)` |
 /// | `unlock_fair`, `bump` | not needed: see [Fairness](#fairness) |
 /// | `raw`, `force_unlock`, `data_ptr`, .. | not available: only a guard proves an attached owner |
@@ -189,7 +187,7 @@ unsafe impl<T: ?Sized + Send> Send for PyMutex<T> {}
 // SAFETY:
 // - Only the owner has a reference to the data, so sharing the mutex sends the data between
 //   threads, and `T: Send`.
-// - `traverse` returns a reference only while there is no owner. See there.
+// - `traverse` returns a reference only while there is no owner.
 unsafe impl<T: ?Sized + Send> Sync for PyMutex<T> {}
 
 // A panic under the lock poisons it, which shows that the data may be inconsistent.
@@ -578,8 +576,6 @@ impl<T: ?Sized> PyMutex<T> {
     /// Destructors must handle the second error. A callback or a collection may drop an object
     /// while the thread holds this very mutex, and an update skipped then is lost. Queue the update
     /// for the owner, or keep what destructors update in atomics.
-    ///
-    /// Signals do not interrupt the wait, because the caller has no token to handle the exception.
     #[track_caller]
     pub fn try_with_attached<R>(
         &self,
@@ -708,8 +704,7 @@ impl<T: ?Sized> PyMutex<T> {
 
     /// Returns whether a thread holds the mutex.
     ///
-    /// The answer may be outdated when the caller uses it. For statistics and assertions, not to
-    /// decide whether to lock.
+    /// The answer may be outdated when the caller uses it.
     pub fn is_locked(&self) -> bool {
         self.raw.is_locked()
     }
@@ -807,9 +802,7 @@ fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
     }
 }
 
-/// An error returned by `try_with_attached` and similar methods.
-///
-/// See [`PyMutex::try_with_attached`].
+/// An error returned by [`PyMutex::try_with_attached`] and similar methods.
 ///
 /// ```
 /// use pyo3_sync::{PyMutex, TryAttachedError};

@@ -24,7 +24,7 @@ pub(crate) struct RawMutex {
     ///
     /// - by a thread that has seen it for [`RESERVATION`];
     /// - if its thread was lost to a fork;
-    /// - by `try_lock` during finalization, because its thread can no longer attach.
+    /// - at exit, by `try_lock`, because its thread can no longer attach.
     ///
     /// A mutex whose owner was lost to a fork stays owned. Waiting for it is reported as a
     /// deadlock, until [`try_own_abandoned`](Self::try_own_abandoned).
