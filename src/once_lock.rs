@@ -1,4 +1,4 @@
-//! [`PyOnceLock`]: a cell that is filled once, by an initialiser that may call into Python.
+//! [`PyOnceLock`]: a cell initialized once, by code that may call into Python.
 
 mod raw;
 mod storage;
@@ -21,11 +21,16 @@ use crate::{
     wait::{Patience, Refusal},
 };
 
-/// A cell that is filled once, and read for the cost of one load from then on.
+/// A cell that is initialized once, by code that may call into Python.
 ///
-/// It takes the place of `pyo3::sync::PyOnceLock`, and of PyO3's `GILOnceCell` as it is mostly used: changing the `use` line
-/// is enough. `GILOnceCell` ran the initialisers of several threads, and one within the other; an initialiser that relies on
-/// being entered again gets a panic here.
+/// Reading an initialized cell costs one load.
+///
+/// The initializer runs exactly once, attached. It may import modules, call back into Python, and
+/// detach. Threads that access the cell while the initializer runs block, detached. The cell never
+/// detaches the initializing thread. If the initializer fails or panics, the cell stays empty, and
+/// the next thread runs its own initializer.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyList};
@@ -40,37 +45,48 @@ use crate::{
 /// # Python::attach(|py| assert_eq!(shared_list(py).len(), 0));
 /// ```
 ///
-/// The initialiser runs exactly once, attached, and may do as it likes: import, call back, detach. Threads that arrive
-/// meanwhile wait, detached from the interpreter; the thread that initialises never detaches on behalf of the cell.
-/// If the initialiser fails or panics, the cell is empty as before and the next thread tries.
-///
 /// # Deadlocks
 ///
-/// Waits that could never end are a panic from [`get_or_init`](Self::get_or_init), [`get_or_try_init`](Self::get_or_try_init),
-/// [`set`](Self::set) and [`wait`](Self::wait), an error from [`get_or_init_checked`](Self::get_or_init_checked), and an exception from
-/// [`get_or_try_init_py`](Self::get_or_try_init_py) and [`wait_interruptible`](Self::wait_interruptible):
+/// A deadlock is reported if
 ///
-/// - of an initialiser that asks for the cell it is filling, directly or through Python code;
-/// - of one of several threads each of which waits for a cell that another of them is filling, or for a lock of this crate that it holds,
-///   or for a module that it is importing;
-/// - of the finalising thread, at exit, for one that cannot run any more.
+/// - the initializer accesses the cell that it initializes, directly or through Python code;
+/// - the wait closes a cycle of threads, each of which waits for a cell that the next one
+///   initializes, a lock of this crate that it holds, or a module that it imports;
+/// - the finalizing thread waits at exit for a thread that can no longer run.
 ///
-/// In the child of a fork, a cell that a thread was filling which does not exist there is empty, and filled afresh by the next that asks.
-/// What that thread had made by then is leaked.
+/// | method | report |
+/// |---|---|
+/// | [`get_or_init_checked`](Self::get_or_init_checked) | a [`DeadlockError`] |
+/// | [`get_or_try_init_py`](Self::get_or_try_init_py) | a Python exception |
+/// | [`wait_interruptible`](Self::wait_interruptible) | a Python exception |
+/// | all other methods that wait | a panic |
 ///
-/// # Not here
+/// # Forks
 ///
-/// - Checked and interruptible forms of [`set`](Self::set) and [`try_insert`](Self::try_insert): `get_or_init_checked(py, || value)` and
-///   `get_or_try_init_py(py, || Ok(value))` wait for the same, and the closure knows whether it was called.
-/// - Forms with a limit: what takes too long is somebody's initialiser, and a thread that does without the value asks
-///   [`get`](Self::get).
-/// - Of [`std::sync::OnceLock`]: `get_mut_or_init` and `get_mut_or_try_init`, which are not stable there:
-///   [`get_mut`](Self::get_mut) after [`get_or_init`](Self::get_or_init). Of `pyo3::sync::PyOnceLock` nothing is missing, nor of
-///   `pyo3::sync::OnceLockExt`.
+/// In a forked child, a cell whose initializer ran on another thread counts as empty: the next
+/// thread that accesses it runs its own initializer. What the lost initializer had created is
+/// leaked.
+///
+/// # Differences from `std` and PyO3
+///
+/// A `PyOnceLock` replaces `pyo3::sync::PyOnceLock`, `pyo3::sync::OnceLockExt`, and most uses of
+/// `GILOnceCell`: changing the `use` line is enough.
+///
+/// | elsewhere | `PyOnceLock` |
+/// |---|---|
+/// | `GILOnceCell`: several initializers run, also re-entrant ones | one runs; re-entry panics |
+/// | `get_mut_or_init`, `get_mut_or_try_init` (unstable) | `get_or_init`, then `get_mut` |
+/// | checked `set`, `try_insert` | `get_or_init_checked(py, \|\| value)` |
+/// | interruptible `set`, `try_insert` | `get_or_try_init_py(py, \|\| Ok(value))` |
+/// | forms with a timeout | [`get`](Self::get), which does not wait |
+///
+/// The closures in the third and fourth row can record that they were called. Code that needs
+/// several or re-entrant initializers uses [`compat::GILOnceCell`](crate::compat::GILOnceCell).
 ///
 /// # Memory
 ///
-/// A word and the value: 16 bytes for a `Py<T>`. With debug assertions the word is twice as large.
+/// A cell is one word and the value: 16 bytes for a `Py<T>`. With debug assertions the word is
+/// twice as large.
 pub struct PyOnceLock<T> {
     storage: Storage<T>,
 }
@@ -80,7 +96,7 @@ impl<T: UnwindSafe> UnwindSafe for PyOnceLock<T> {}
 impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for PyOnceLock<T> {}
 
 impl<T> PyOnceLock<T> {
-    /// An empty cell.
+    /// Creates an empty cell.
     pub const fn new() -> Self {
         PyOnceLock {
             storage: Storage::new(),
@@ -92,13 +108,15 @@ impl<T> PyOnceLock<T> {
         self.storage.raw()
     }
 
-    /// The value, if the cell is filled.
+    /// Returns the value if the cell is initialized. Never blocks.
     #[inline]
     pub fn get(&self, _py: Python<'_>) -> Option<&T> {
         self.peek()
     }
 
-    /// The value, if the cell is filled, for code that has no token.
+    /// Returns the value if the cell is initialized. Needs no token and never blocks.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3_sync::PyOnceLock;
@@ -119,19 +137,20 @@ impl<T> PyOnceLock<T> {
         }
     }
 
-    /// Whether the cell is filled.
+    /// Returns `true` if the cell is initialized.
     #[inline]
     pub fn is_initialized(&self) -> bool {
         self.raw().is_complete()
     }
 
-    /// The value; if the cell is empty, `f` fills it.
+    /// Returns the value, initializing the cell with `f` first if it is empty.
     ///
-    /// Of all threads that arrive before the cell is filled one runs its `f`, and the others wait for it.
+    /// If several threads call this method on an empty cell, one of them runs its `f`, and the
+    /// other threads block until it returns.
     ///
     /// # Panics
     ///
-    /// If `f` panics, or if the wait could never end: see [Deadlocks](Self#deadlocks).
+    /// Panics if `f` panics, or instead of [deadlocking](Self#deadlocks).
     #[inline]
     #[track_caller]
     pub fn get_or_init<F>(&self, py: Python<'_>, f: F) -> &T
@@ -143,7 +162,9 @@ impl<T> PyOnceLock<T> {
         }
     }
 
-    /// The value; if the cell is empty, `f` fills it, unless it fails.
+    /// Returns the value, initializing the cell with the fallible `f` first if it is empty.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -158,71 +179,84 @@ impl<T> PyOnceLock<T> {
     ///
     /// # Errors
     ///
-    /// That of `f`. The cell is empty then, and the next thread runs its own `f`.
+    /// Returns the error of `f`. The cell then stays empty, and the next thread runs its own `f`.
     ///
     /// # Panics
     ///
-    /// As [`get_or_init`](Self::get_or_init).
+    /// Panics where [`get_or_init`](Self::get_or_init) does.
     #[inline]
     #[track_caller]
     pub fn get_or_try_init<F, E>(&self, py: Python<'_>, f: F) -> Result<&T, E>
     where
         F: FnOnce() -> Result<T, E>,
     {
-        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
-        match self.fill(py, kind, Patience::Forever, asked_at, f) {
+        let (kind, caller) = (LockKind::OnceLock, Location::caller());
+        match self.fill(py, kind, Patience::Forever, caller, f) {
             Ok(value) => Ok(value),
             Err(FillError::Initializer(error)) => Err(error),
             Err(FillError::Refusal(refusal)) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// [`get_or_try_init`](Self::get_or_try_init) for initialisers that fail with a Python exception: a deadlock is an
-    /// exception too, and not a panic. And a main thread that waits here for another thread's initialiser runs Python's
-    /// signal handlers meanwhile, so that Ctrl-C ends the wait.
+    /// Returns the value, initializing the cell with `f`. The wait is interruptible by signals.
+    ///
+    /// Same as [`get_or_try_init`](Self::get_or_try_init), except that deadlocks are reported as
+    /// exceptions, and that the main thread runs Python signal handlers while it waits for another
+    /// initializer: Ctrl-C ends the wait.
     ///
     /// # Errors
     ///
-    /// That of `f`; a [`DeadlockError`](crate::DeadlockError); or what a signal handler raised, `KeyboardInterrupt` as a
-    /// rule, while this thread waited. `f` has not run then.
+    /// Returns the error of `f`. Without calling `f`, returns a
+    /// [`DeadlockError`](crate::DeadlockError), or the exception that a signal handler raised
+    /// during the wait, usually a `KeyboardInterrupt`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `f` panics.
     #[inline]
     #[track_caller]
     pub fn get_or_try_init_py<F>(&self, py: Python<'_>, f: F) -> PyResult<&T>
     where
         F: FnOnce() -> PyResult<T>,
     {
-        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
-        Ok(self.fill(py, kind, Patience::Interruptible, asked_at, f)?)
+        let (kind, caller) = (LockKind::OnceLock, Location::caller());
+        Ok(self.fill(py, kind, Patience::Interruptible, caller, f)?)
     }
 
-    /// [`get_or_init`](Self::get_or_init), with an error where that panics.
+    /// Returns the value as [`get_or_init`](Self::get_or_init) does, reporting deadlocks as errors.
     ///
     /// # Errors
     ///
-    /// A [`DeadlockError`] if the wait for another thread's initialiser could never end, or this thread is in the middle of the
-    /// initialiser.
+    /// Returns a [`DeadlockError`], without calling `f`, if the wait for another initializer would
+    /// never end, or if the calling thread is running the initializer of this cell.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `f` panics.
     #[inline]
     #[track_caller]
     pub fn get_or_init_checked<F>(&self, py: Python<'_>, f: F) -> Result<&T, DeadlockError>
     where
         F: FnOnce() -> T,
     {
-        let (kind, asked_at) = (LockKind::OnceLock, Location::caller());
-        self.fill_with(py, kind, Patience::Forever, asked_at, f)
+        let (kind, caller) = (LockKind::OnceLock, Location::caller());
+        self.fill_with(py, kind, Patience::Forever, caller, f)
             .map_err(Refusal::into_deadlock)
     }
 
-    /// Puts `value` in the cell, even if another thread is running its initialiser, unless it is filled already. Gives what is in it.
+    /// Returns the value, initializing the cell with `value` first if it is not initialized.
+    ///
+    /// Does not wait for a running initializer, whose value is then dropped.
     #[track_caller]
     pub(crate) fn insert_first(&self, py: Python<'_>, value: T) -> &T {
         match self.raw().seize(py) {
             Some(running) => self.complete_or_drop(py, running, value, Location::caller()),
-            // SAFETY: `seize` refuses because the cell is complete.
+            // SAFETY: `seize` returns `None` only if the cell is complete.
             None => unsafe { self.assume_filled() },
         }
     }
 
-    /// [`get_or_init`](Self::get_or_init) under the name that `pyo3::sync::OnceLockExt` gives it.
+    /// Same as [`get_or_init`](Self::get_or_init), under the name of `pyo3::sync::OnceLockExt`.
     #[inline]
     #[track_caller]
     pub fn get_or_init_py_attached<F>(&self, py: Python<'_>, f: F) -> &T
@@ -232,17 +266,17 @@ impl<T> PyOnceLock<T> {
         self.get_or_init(py, f)
     }
 
-    /// Fills the cell with `value`, if it is empty.
+    /// Initializes the cell with `value` if it is empty.
     ///
-    /// While an initialiser runs in another thread, this waits for its outcome.
+    /// Blocks while another thread runs an initializer.
     ///
     /// # Errors
     ///
-    /// The value back, if the cell is filled.
+    /// Returns `value` if the cell is already initialized.
     ///
     /// # Panics
     ///
-    /// If the wait could never end: see [Deadlocks](Self#deadlocks).
+    /// Panics instead of [deadlocking](Self#deadlocks).
     #[track_caller]
     pub fn set(&self, py: Python<'_>, value: T) -> Result<(), T> {
         match self.try_insert(py, value) {
@@ -251,7 +285,11 @@ impl<T> PyOnceLock<T> {
         }
     }
 
-    /// [`set`](Self::set) that gives the value in the cell, be it this one or an earlier one.
+    /// Initializes the cell with `value` if it is empty, returning the value in the cell.
+    ///
+    /// Blocks while another thread runs an initializer.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -266,34 +304,36 @@ impl<T> PyOnceLock<T> {
     ///
     /// # Errors
     ///
-    /// The value in the cell, and the one given back.
+    /// Returns the value in the cell and `value` if the cell is already initialized.
     ///
     /// # Panics
     ///
-    /// As [`set`](Self::set).
+    /// Panics where [`set`](Self::set) does.
     #[track_caller]
     pub fn try_insert(&self, py: Python<'_>, value: T) -> Result<&T, (&T, T)> {
-        let asked_at = Location::caller();
+        let caller = Location::caller();
         if let Some(filled) = self.peek() {
             return Err((filled, value));
         }
         match self
             .raw()
-            .begin(py, LockKind::OnceLock, Patience::Forever, asked_at)
+            .begin(py, LockKind::OnceLock, Patience::Forever, caller)
         {
             // SAFETY: the cell is complete.
             Ok(Begin::Complete) => Err((unsafe { self.assume_filled() }, value)),
             Ok(Begin::Run(running)) => match self.complete(running, value) {
                 Ok(filled) => Ok(filled),
-                Err(value) => Err((self.filled_by_another(py, asked_at), value)),
+                Err(value) => Err((self.filled_by_another(py, caller), value)),
             },
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
-    /// Waits, detached, until some thread has filled the cell.
+    /// Blocks, detached, until another thread has initialized the cell.
     ///
-    /// If none ever does, this waits for ever, as [`std::sync::OnceLock::wait`].
+    /// Blocks forever if no thread does, as [`std::sync::OnceLock::wait`].
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -308,7 +348,8 @@ impl<T> PyOnceLock<T> {
     ///
     /// # Panics
     ///
-    /// If this thread is the one that is filling it, or if no other can any more: see [Deadlocks](Self#deadlocks).
+    /// Panics instead of [deadlocking](Self#deadlocks), for example if the calling thread is
+    /// running the initializer of this cell.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> &T {
         match self.wait_patiently(py, Patience::Forever, Location::caller()) {
@@ -317,11 +358,14 @@ impl<T> PyOnceLock<T> {
         }
     }
 
-    /// [`wait`](Self::wait) that a main thread can be called away from: it runs Python's signal handlers while it waits.
+    /// Blocks as [`wait`](Self::wait) does. The wait is interruptible by signals.
+    ///
+    /// The main thread runs Python signal handlers while it waits.
     ///
     /// # Errors
     ///
-    /// What a signal handler raised, or a [`DeadlockError`](crate::DeadlockError) where [`wait`](Self::wait) panics.
+    /// Returns the exception that a signal handler raised, or a
+    /// [`DeadlockError`](crate::DeadlockError) where [`wait`](Self::wait) panics.
     #[track_caller]
     pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
         Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
@@ -331,34 +375,36 @@ impl<T> PyOnceLock<T> {
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<&T, Refusal> {
         if !self.raw().is_complete() {
-            self.raw().wait(py, patience, asked_at)?;
+            self.raw().wait(py, patience, caller)?;
         }
-        // SAFETY: the cell was found complete, or has been waited for.
+        // SAFETY: this thread saw the cell complete, or `wait` returned because it is.
         Ok(unsafe { self.assume_filled() })
     }
 
-    /// The value, if the cell is filled, to be changed in place.
+    /// Returns a mutable reference to the value if the cell is initialized.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.storage.get_mut()
     }
 
-    /// Takes the value out and leaves the cell empty.
+    /// Takes the value out of the cell, leaving it empty.
     pub fn take(&mut self) -> Option<T> {
         std::mem::take(self).into_inner()
     }
 
-    /// The value, if the cell is filled.
+    /// Consumes the cell, returning the value if the cell is initialized.
     pub fn into_inner(self) -> Option<T> {
         self.storage.into_inner()
     }
 
-    /// Returns the value to the garbage collector, in `__traverse__`, where there is no token.
+    /// Returns the value to the garbage collector, in `__traverse__`. Needs no token.
     ///
     /// Returns `None` while the cell is empty. The reference ends with the visit.
     /// [Exactly one Python object](crate::PyMutex#one-owner) may own the value and visit it.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use pyo3::{PyTraverseError, PyVisit, prelude::*};
@@ -378,134 +424,151 @@ impl<T> PyOnceLock<T> {
     ///     }
     /// }
     /// ```
-    // The answer does not change while the world is stopped, because only attached threads complete a cell.
+    // I6: only attached threads complete a cell, so the result is the same during one stop of the
+    // world.
     pub fn traverse<'v>(&'v self, _visit: &'v PyVisit<'_>) -> Option<&'v T> {
         self.peek()
     }
 
-    /// [`fill`](Self::fill) with an initialiser that does not fail.
+    /// Returns the value, initializing the cell with the infallible `f` first if it is empty.
     #[inline]
     pub(crate) fn fill_with(
         &self,
         py: Python<'_>,
         kind: LockKind,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
         f: impl FnOnce() -> T,
     ) -> Result<&T, Refusal> {
-        let filled = self.fill(py, kind, patience, asked_at, || Ok::<T, Infallible>(f()));
+        let filled = self.fill(py, kind, patience, caller, || Ok::<T, Infallible>(f()));
         filled.map_err(|error| match error {
             FillError::Refusal(refusal) => refusal,
         })
     }
 
-    /// The value; if the cell is empty, `f` fills it. `kind` is what the author of the call knows the cell as.
+    /// Returns the value, initializing the cell with `f` first if it is empty.
+    ///
+    /// Deadlock errors call the cell by `kind`, the type that the caller uses.
     #[inline]
     pub(crate) fn fill<E>(
         &self,
         py: Python<'_>,
         kind: LockKind,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, FillError<E>> {
         if let Some(value) = self.peek() {
             return Ok(value);
         }
-        self.fill_slow(py, kind, patience, asked_at, f)
+        self.fill_slow(py, kind, patience, caller, f)
     }
 
-    /// What the initialiser may do to us:
+    /// Runs the initializer `f`, or waits for the one that another thread runs.
     ///
-    /// - fail or panic: `Running` is dropped, and the cell is empty again;
-    /// - ask for this cell: `begin` finds this thread as its owner and reports a deadlock;
-    /// - succeed after the cell was filled by `import`: its value is dropped, and the caller gets the one in the cell.
+    /// The initializer may
+    ///
+    /// - fail or panic: `Running` is dropped, and the cell is empty again (I9);
+    /// - access this cell: `begin` finds that this thread owns the cell and reports a deadlock;
+    /// - succeed after `import` has completed the cell: its value is dropped, and the caller gets
+    ///   the value in the cell.
     #[cold]
     fn fill_slow<E>(
         &self,
         py: Python<'_>,
         kind: LockKind,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, FillError<E>> {
-        let begun = self.raw().begin(py, kind, patience, asked_at);
+        let begun = self.raw().begin(py, kind, patience, caller);
         match begun.map_err(FillError::Refusal)? {
             // SAFETY: the cell is complete.
             Begin::Complete => Ok(unsafe { self.assume_filled() }),
             Begin::Run(running) => {
                 let value = f().map_err(FillError::Initializer)?;
-                Ok(self.complete_or_drop(py, running, value, asked_at))
+                Ok(self.complete_or_drop(py, running, value, caller))
             }
         }
     }
 
-    /// Moves `value` into the cell, and gives it there; or gives it back, if the cell was taken from this thread.
+    /// Completes the cell with `value`.
+    ///
+    /// Returns `value` as an error if another thread has taken over the cell.
     #[inline]
     fn complete(&self, running: Running<'_>, value: T) -> Result<&T, T> {
         let mut value = Some(value);
         let write = || {
             if let Some(value) = value.take() {
-                // SAFETY: `complete` calls this while no other thread reads or writes the value.
+                // SAFETY: `Running::complete` calls this while no other thread accesses the value.
                 unsafe { self.storage.value().write(value) };
             }
         };
-        // SAFETY: `write` moves the value in and does nothing else: the cell was empty, so nothing is dropped.
+        // SAFETY:
+        // - `write` moves a value into this cell.
+        // - It cannot panic, detach or call into Python: the cell holds no value, so nothing is
+        //   dropped.
         unsafe { running.complete(write) };
         match value {
-            // SAFETY: the cell has just been completed.
+            // SAFETY: `write` took the value, so this thread has completed the cell.
             None => Ok(unsafe { self.assume_filled() }),
             Some(value) => Err(value),
         }
     }
 
-    /// Moves `value` into the cell, or drops it if another one has got there first, and gives the one in the cell.
+    /// Completes the cell with `value`, or drops `value` if another thread has taken over the cell.
+    ///
+    /// Returns the value in the cell.
     #[inline]
     fn complete_or_drop(
         &self,
         py: Python<'_>,
         running: Running<'_>,
         value: T,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> &T {
         match self.complete(running, value) {
             Ok(filled) => filled,
             Err(value) => {
                 drop(value);
-                self.filled_by_another(py, asked_at)
+                self.filled_by_another(py, caller)
             }
         }
     }
 
-    /// The value of the thread that has taken the cell from this one.
+    /// Returns the value of the thread that has taken over the cell.
     #[cold]
-    fn filled_by_another(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> &T {
-        // It takes a moment at most: that thread had its value already.
-        match self.wait_patiently(py, Patience::Forever, asked_at) {
+    fn filled_by_another(&self, py: Python<'_>, caller: &'static Location<'static>) -> &T {
+        // Short: that thread had its value before it took over the cell.
+        match self.wait_patiently(py, Patience::Forever, caller) {
             Ok(filled) => filled,
             Err(refusal) => refusal.into_deadlock().panic(),
         }
     }
 
+    /// Returns the value of a complete cell.
+    ///
     /// # Safety
     ///
-    /// The cell was seen complete by this thread.
+    /// The calling thread has seen the cell complete, or has completed it.
     #[inline(always)]
     unsafe fn assume_filled(&self) -> &T {
         // SAFETY:
         // - A complete cell holds a value and stays complete while it is borrowed.
-        // - The load that saw it complete acquired what the completing store released.
+        // - The load that saw it complete acquired the value, unless this thread stored it.
         unsafe { &*self.storage.value() }
     }
 }
 
-/// Why a cell was not filled.
+/// The error of an initialization.
 pub(crate) enum FillError<E> {
+    /// The initializer failed.
     Initializer(E),
+    /// The wait for another initializer failed; the initializer of this thread did not run.
     Refusal(Refusal),
 }
 
-/// For callers that can be interrupted.
+/// Converts the errors of interruptible calls.
 impl From<FillError<PyErr>> for PyErr {
     fn from(error: FillError<PyErr>) -> Self {
         match error {
@@ -516,7 +579,7 @@ impl From<FillError<PyErr>> for PyErr {
 }
 
 impl<T> PyOnceLock<Py<T>> {
-    /// A cell with a new reference to the same object, or an empty one.
+    /// Creates a cell with a new reference to the same object, or an empty cell if this one is.
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         self.get(py)
             .map_or_else(PyOnceLock::new, |object| object.clone_ref(py).into())
@@ -524,12 +587,25 @@ impl<T> PyOnceLock<Py<T>> {
 }
 
 impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
-    /// The attribute of a module; if the cell is empty, it is imported and the cell filled with it.
+    /// Returns the attribute `attr_name` of a module, importing it first if the cell is empty.
+    ///
+    /// The cell is not held while the import runs, because a thread that imports waits for the
+    /// import locks of the interpreter. If several threads call this method on an empty cell, each
+    /// of them imports, which is harmless, and the first object initializes the cell. It does so
+    /// even while another thread runs an initializer, whose value is then dropped.
+    ///
+    /// An import that the interpreter refuses with `_DeadlockError` is repeated, as by
+    /// [`PyImport`](crate::PyImport).
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3::{prelude::*, types::{PyDict, PyType}};
     /// # use pyo3_sync::PyOnceLock;
-    /// fn ordered_dict<'py>(py: Python<'py>, dict: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    /// fn ordered_dict<'py>(
+    ///     py: Python<'py>,
+    ///     dict: Bound<'py, PyDict>,
+    /// ) -> PyResult<Bound<'py, PyAny>> {
     ///     static ORDERED_DICT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     ///     ORDERED_DICT.import(py, "collections", "OrderedDict")?.call1((dict,))
     /// }
@@ -537,15 +613,10 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
     /// # Python::attach(|py| assert!(ordered_dict(py, PyDict::new(py)).is_ok()));
     /// ```
     ///
-    /// Nothing is held while the import runs, since the interpreter has locks of its own for that, and importing twice
-    /// is harmless: if several threads arrive at once, each imports, and the first one fills the cell. It does so even
-    /// when another thread is running an initialiser for the cell; the value of that initialiser is then dropped.
-    /// An import that the interpreter refuses with `_DeadlockError` is repeated as by
-    /// [`PyImport`](crate::PyImport).
-    ///
     /// # Errors
     ///
-    /// If the module cannot be imported, has no such attribute, or the attribute is not a `T`.
+    /// Returns an exception if the module cannot be imported, if it has no such attribute, or if
+    /// the attribute is not a `T`.
     #[track_caller]
     pub fn import<'py>(
         &self,
@@ -578,7 +649,7 @@ impl<T> Default for PyOnceLock<T> {
     }
 }
 
-/// A filled cell.
+/// Creates an initialized cell.
 impl<T> From<T> for PyOnceLock<T> {
     fn from(value: T) -> Self {
         PyOnceLock {

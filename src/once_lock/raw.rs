@@ -1,4 +1,4 @@
-//! The state machine of a cell that is filled once, without the value.
+//! The state machine of a [`PyOnceLock`](super::PyOnceLock), without the value.
 
 use std::{panic::Location, sync::atomic::Ordering};
 
@@ -11,7 +11,7 @@ use crate::{
     wait::{self, FLAG, PARKED, Patience, Refusal, ThreadId, Waiter, Word},
 };
 
-/// The value is there. Sets the first byte of the word, which is 0 in every other state.
+/// The cell is complete. Sets the first byte of the word, which is 0 in every other state.
 const COMPLETE: u64 = u64::from_ne_bytes([COMPLETE_TAG, 0, 0, 0, 0, 0, 0, 0]);
 /// The first byte of a complete cell.
 pub(super) const COMPLETE_TAG: u8 = 1;
@@ -19,37 +19,38 @@ pub(super) const COMPLETE_TAG: u8 = 1;
 const WRITING: u64 = FLAG;
 const _: () = assert!((PARKED | WRITING).to_ne_bytes()[0] == 0);
 
+/// The state of a cell.
 #[repr(transparent)]
 pub(super) struct RawOnce {
-    /// | id | `COMPLETE` | `WRITING` | meaning | who moves it there |
+    /// | id | `COMPLETE` | `WRITING` | state | moved there by |
     /// |---|---|---|---|---|
-    /// | 0 | 0 | 0 | *empty* | a thread whose initialiser failed |
-    /// | thread | 0 | 0 | *running*: that thread runs its initialiser | that thread, from empty |
-    /// | thread | 0 | 1 | *writing*: that thread moves a value in | that thread, from running or empty, or from the running of another thread if the value was imported |
-    /// | 0 | 1 | 0 | *complete*, for good | the writing thread |
+    /// | 0 | 0 | 0 | *empty* | a thread whose initializer failed |
+    /// | thread | 0 | 0 | *running* its initializer | that thread, from empty |
+    /// | thread | 0 | 1 | *writing* the value | that thread, from empty or any running |
+    /// | 0 | 1 | 0 | *complete*, finally | the writing thread |
     ///
-    /// Writing is a state of its own because the cell can be taken from a thread whose initialiser runs: whoever
-    /// moves a value in must be sure that nobody else does. It takes a few instructions during which the thread
-    /// neither detaches nor reaches a safe point, so others spin and only ever read the word: completing is a plain
-    /// store. With a GIL no other attached thread ever sees it.
+    /// Writing is a separate state because a running cell can be seized: the writer must be the
+    /// only one. The writer neither detaches nor reaches a safe point, so other threads spin and
+    /// only read the word. Completing is therefore a plain store. With a GIL, no other attached
+    /// thread sees this state.
     ///
-    /// A cell whose owner was left behind by a fork counts as empty, whatever was moved into it.
+    /// A cell whose owner was lost to a fork counts as empty, even if it was writing (I7).
     ///
-    /// `PARKED` is set by threads that enter the queue, survives failures, and goes away on completion. Threads that would
-    /// run an initialiser themselves sleep at the address of the word, and those that only [`wait`](Self::wait) one
-    /// byte behind it, so that a failing initialiser wakes one that takes over.
+    /// Threads that enter a queue set `PARKED`. It survives failures and is cleared on completion.
+    /// Initializers park at the address of the word, threads that only [`wait`](RawOnce::wait) one
+    /// byte behind it: a failing initializer must unpark a thread that takes over.
     word: Word,
 }
 
-/// What [`RawOnce::begin`] gives a thread that arrived.
+/// The result of [`RawOnce::begin`].
 pub(super) enum Begin<'a> {
     /// The cell is complete.
     Complete,
-    /// This thread shall run its initialiser.
+    /// The calling thread is the initializer.
     Run(Running<'a>),
 }
 
-/// A thread's turn to fill the cell. Dropping it without a value leaves the cell empty for the next thread.
+/// An RAII guard of the thread that initializes the cell. Dropping it leaves the cell empty.
 pub(super) struct Running<'a> {
     raw: &'a RawOnce,
     py: Python<'a>,
@@ -66,27 +67,28 @@ impl RawOnce {
         }
     }
 
-    /// Whether the value is there. If so, all that was written to it is seen.
+    /// Returns whether the cell is complete. If so, acquires the value.
     #[inline(always)]
     pub(super) fn is_complete(&self) -> bool {
         self.word.load(Ordering::Acquire) == COMPLETE
     }
 
-    /// Waits until the cell is complete or this thread's turn has come to fill it. `kind` is what the author of the call knows the cell
-    /// as.
+    /// Blocks until the cell is complete or this thread becomes its initializer.
+    ///
+    /// Deadlock errors call the cell by `kind`.
     #[inline]
     pub(super) fn begin<'a>(
         &'a self,
         py: Python<'a>,
         kind: LockKind,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<Begin<'a>, Refusal> {
         if self.word.acquire(py, 0, ThreadId::current().bits()).is_ok() {
-            self.word.note_taken(asked_at);
+            self.word.note_taken(caller);
             return Ok(Begin::Run(Running { raw: self, py }));
         }
-        self.begin_slow(py, kind, patience, asked_at)
+        self.begin_slow(py, kind, patience, caller)
     }
 
     #[cold]
@@ -95,12 +97,12 @@ impl RawOnce {
         py: Python<'a>,
         kind: LockKind,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<Begin<'a>, Refusal> {
-        let mut waiter = Waiter::new(&self.word, kind, patience, asked_at);
+        let mut waiter = Waiter::new(&self.word, kind, patience, caller);
         let me = waiter.thread;
         loop {
-            let Some(bits) = self.settle() else {
+            let Some(bits) = self.load_settled() else {
                 return Ok(Begin::Complete);
             };
             if !is_running(bits) {
@@ -109,7 +111,7 @@ impl RawOnce {
                     .acquire(py, bits, me.bits() | bits & PARKED)
                     .is_ok()
                 {
-                    self.word.note_taken(asked_at);
+                    self.word.note_taken(caller);
                     return Ok(Begin::Run(Running { raw: self, py }));
                 }
                 continue;
@@ -121,15 +123,15 @@ impl RawOnce {
         }
     }
 
-    /// Waits until the cell is complete, whoever fills it.
+    /// Blocks until another thread completes the cell.
     pub(super) fn wait(
         &self,
         py: Python<'_>,
         patience: Patience,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> Result<(), Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, asked_at);
-        while self.settle().is_some() {
+        let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, caller);
+        while self.load_settled().is_some() {
             waiter.sleep(py, self.completion_address(), None, || {
                 self.word.mark(py, |now| {
                     let is_written = now & WRITING != 0 && is_running(now);
@@ -140,11 +142,12 @@ impl RawOnce {
         Ok(())
     }
 
-    /// Takes the cell for a value that is there already, unless it is complete: also from a thread that is running its
-    /// initialiser.
+    /// Takes over the cell for a value that exists already, even from a running initializer.
+    ///
+    /// Returns `None` if the cell is complete.
     pub(super) fn seize<'a>(&'a self, py: Python<'a>) -> Option<Running<'a>> {
         loop {
-            let bits = self.settle()?;
+            let bits = self.load_settled()?;
             let mine = ThreadId::current().bits() | bits & PARKED;
             if self.word.acquire(py, bits, mine).is_ok() {
                 return Some(Running { raw: self, py });
@@ -152,14 +155,15 @@ impl RawOnce {
         }
     }
 
-    /// The bits of a cell that is empty or running, or `None` if it is complete.
+    /// Returns the bits of an empty or running cell, or `None` if the cell is complete.
     ///
-    /// Spins while a thread is writing, attached: that takes a few instructions, in which the thread waits for nothing.
-    /// Only if the system takes its processor away does this last, and then `snooze` gives up ours.
-    fn settle(&self) -> Option<u64> {
+    /// Spins, attached, while another thread writes: that takes a few instructions, in which the
+    /// writer waits for nothing. It lasts only if the system preempts the writer, and then `snooze`
+    /// yields.
+    fn load_settled(&self) -> Option<u64> {
         let backoff = Backoff::new();
         loop {
-            // Acquire: after the answer "complete" the caller reads the value.
+            // Acquire: the caller reads the value of a complete cell.
             let bits = self.word.load(Ordering::Acquire);
             if bits & COMPLETE != 0 {
                 return None;
@@ -172,35 +176,37 @@ impl RawOnce {
         }
     }
 
-    /// Where threads sleep that would run an initialiser.
+    /// Returns the address at which initializers park.
     fn turn_address(&self) -> usize {
         self.word.address()
     }
 
-    /// Where threads sleep that only want the value. The address is inside the word, so nobody else's.
+    /// Returns the address at which [`wait`](Self::wait) parks. It lies in the word, so it is
+    /// unique.
     fn completion_address(&self) -> usize {
         self.word.address() + 1
     }
 }
 
-/// Whether there is a thread that runs its initialiser, or moves a value in. One that a fork left behind is not.
+/// Returns whether the cell has an owner that was not lost to a fork.
 fn is_running(bits: u64) -> bool {
     Word::owner(bits).is_some_and(|owner| !owner.is_gone())
 }
 
 impl Running<'_> {
-    /// Lets `write` move the value into the cell, and completes it.
+    /// Calls `write`, which moves the value into the cell, and completes the cell.
     ///
-    /// Gives false, and does not call `write`, if the cell was taken from this thread since; then it is complete, or will be
-    /// in a moment.
+    /// Returns `false` without calling `write` if another thread has seized the cell. The cell is
+    /// then complete, or that thread is writing.
     ///
     /// # Safety
     ///
-    /// `write` moves a value into the cell that this belongs to, and does not panic, detach or call into Python.
+    /// - `write` moves a value into the cell of this guard.
+    /// - It does not panic, detach or call into Python.
     #[inline]
     pub(super) unsafe fn complete(self, write: impl FnOnce()) -> bool {
         let (raw, py) = (self.raw, self.py);
-        // The turn ends here, and must not be given back as a failure.
+        // Dropping the guard would empty the cell.
         std::mem::forget(self);
         let me = ThreadId::current().bits();
         let mut bits = me;
@@ -220,14 +226,14 @@ impl Running<'_> {
     }
 }
 
-/// The initialiser failed or panicked: the cell is empty again, and one sleeper takes over.
+/// Empties the cell after a failure or panic, and unparks one initializer, which takes over (I9).
 impl Drop for Running<'_> {
     #[cold]
     fn drop(&mut self) {
         let word = &self.raw.word;
         let mut bits = word.load(Ordering::Relaxed);
-        // If somebody else has taken the cell, the word is theirs, and not even the same bits may be stored to it: that
-        // would come between a reader and the store that completed the cell.
+        // A seized cell belongs to another thread. Storing even the same bits would break the
+        // release sequence from the completing store to its readers.
         while Word::owner(bits) == Some(ThreadId::current()) {
             match word.release(self.py, bits, bits & PARKED) {
                 Ok(_) if bits & PARKED != 0 => {

@@ -1,4 +1,4 @@
-//! The memory of a cell: its state word and its value.
+//! The memory of a cell: its state and its value.
 
 use std::{
     cell::UnsafeCell,
