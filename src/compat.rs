@@ -1,8 +1,9 @@
-//! The types that PyO3 has removed, as they were: for porting in small steps.
+//! Types that PyO3 has removed, with their old behavior, for porting in small steps.
 //!
-//! An extension written for PyO3 0.22 to 0.25 compiles with these after changing its `use` lines, and behaves as it did. They
-//! are the first step, not the last: most uses are better served by [`PyOnceLock`](crate::PyOnceLock) and
-//! [`PyProtected`](crate::PyProtected), and the guide for that is [`migration`](crate::migration).
+//! An extension written for PyO3 0.22 to 0.25 compiles with these types after its `use` lines are
+//! changed, and behaves as before. They are a first step: most uses are better served by
+//! [`PyOnceLock`](crate::PyOnceLock) and [`PyProtected`](crate::PyProtected). See
+//! [`migration`](crate::migration).
 
 #![allow(
     deprecated,
@@ -26,12 +27,17 @@ use pyo3::{
 
 use crate::import::retry_import;
 
-/// PyO3's `GILOnceCell`: a cell that is filled once, by whichever thread comes first.
+/// PyO3's `GILOnceCell`: a cell that is written once, by the first thread that finishes.
 ///
-/// Unlike [`PyOnceLock`](crate::PyOnceLock) it never waits. Threads that find it empty each run their own initialiser, and an
-/// initialiser may ask for the cell it is filling, and run another one inside. The first value that arrives stays, and
-/// everybody gets that one; the others are dropped. This is the cell to keep where an initialiser re-enters itself, or where
-/// two of them need each other, and running it several times does no harm.
+/// Unlike [`PyOnceLock`](crate::PyOnceLock), it never blocks. Threads that find it empty each run
+/// their own initializer. The first value initializes the cell, and all threads get that value; the
+/// other values are dropped. An initializer may access the cell that it initializes, and may run
+/// another initializer of the same cell.
+///
+/// Use this type if an initializer is re-entrant, or if two initializers need each other, and
+/// running them several times is harmless.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyList};
@@ -46,13 +52,15 @@ use crate::import::retry_import;
 /// # Python::attach(|py| assert_eq!(names(py).len(), 0));
 /// ```
 ///
-/// # Differences from PyO3's
+/// # Differences from PyO3
 ///
-/// The value lives in an allocation of its own, made when the cell is filled. That is what lets the cell be filled in one step, so
-/// that no thread can be found in the middle of it: not by another thread, which would have to wait while attached, and not by a
-/// fork, whose child would wait for ever. PyO3's type moved the value in under a [`Once`](std::sync::Once).
+/// PyO3's type moves the value into the cell, under a [`Once`](std::sync::Once). This type
+/// allocates the value and stores the pointer in one step.
+///
+/// Because storing is one step, no thread sees a cell that is being written. Such a thread would
+/// have to block while attached, and a forked child would block forever.
 pub struct GILOnceCell<T> {
-    /// An [`AtomicPtr`] while the cell is shared: one compare-exchange fills it.
+    /// An [`AtomicPtr`] while the cell is shared: one compare-exchange initializes it.
     ///
     /// An `Option<Box<T>>` has the same representation, and the compiler drops it. An `impl Drop`
     /// would make the drop check reject a cell whose value refers to something that is dropped
@@ -60,7 +68,7 @@ pub struct GILOnceCell<T> {
     content: UnsafeCell<Option<Box<T>>>,
 }
 
-// SAFETY: threads that share the cell share the value (hence `Sync`), and one of them can fill it
+// SAFETY: threads that share the cell share the value (hence `Sync`), and one of them can write it
 // for another to drop (hence `Send`).
 unsafe impl<T: Send + Sync> Sync for GILOnceCell<T> {}
 
@@ -69,7 +77,7 @@ impl<T: UnwindSafe> UnwindSafe for GILOnceCell<T> {}
 impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for GILOnceCell<T> {}
 
 impl<T> GILOnceCell<T> {
-    /// An empty cell.
+    /// Creates an empty cell.
     pub const fn new() -> Self {
         GILOnceCell {
             content: UnsafeCell::new(None),
@@ -85,7 +93,7 @@ impl<T> GILOnceCell<T> {
         unsafe { AtomicPtr::from_ptr(self.content.get().cast()) }
     }
 
-    /// The value, if the cell is filled.
+    /// Returns the value if the cell is initialized.
     #[inline]
     pub fn get(&self, _py: Python<'_>) -> Option<&T> {
         self.peek()
@@ -93,11 +101,15 @@ impl<T> GILOnceCell<T> {
 
     #[inline]
     fn peek(&self) -> Option<&T> {
-        // SAFETY: null, or a value that `set` released and that stays while the cell is borrowed.
+        // SAFETY:
+        // - The pointer is null, or from `set`, which released the value that this load acquires.
+        // - The value stays while the cell is borrowed.
         unsafe { self.content().load(Ordering::Acquire).as_ref() }
     }
 
-    /// The value; if the cell is empty, `f` is run, and its value is put there unless another one was first.
+    /// Returns the value, running `f` to initialize the cell if it is empty.
+    ///
+    /// If the cell is initialized while `f` runs, the value of `f` is dropped.
     #[inline]
     pub fn get_or_init<F>(&self, py: Python<'_>, f: F) -> &T
     where
@@ -108,11 +120,12 @@ impl<T> GILOnceCell<T> {
         }
     }
 
-    /// [`get_or_init`](Self::get_or_init) with an initialiser that may fail.
+    /// Returns the value, running the fallible `f` to initialize the cell if it is empty.
     ///
     /// # Errors
     ///
-    /// That of `f`, even if another thread has filled the cell meanwhile, as with PyO3's.
+    /// Returns the error of `f`, even if another thread has initialized the cell meanwhile, as
+    /// PyO3's type does.
     #[inline]
     pub fn get_or_try_init<F, E>(&self, py: Python<'_>, f: F) -> Result<&T, E>
     where
@@ -124,53 +137,55 @@ impl<T> GILOnceCell<T> {
         }
     }
 
-    /// Nothing is held while `f` runs: it may fail, panic, detach, or fill this cell itself.
+    /// Runs `f` without holding the cell: `f` may fail, panic, detach, or initialize this cell.
     #[cold]
     fn init<F, E>(&self, py: Python<'_>, f: F) -> Result<&T, E>
     where
         F: FnOnce() -> Result<T, E>,
     {
         let value = f()?;
-        drop(self.set(py, value)); // Which may run a `__del__`, when the cell is filled already.
+        drop(self.set(py, value)); // May run a `__del__`, if the cell is already initialized.
         Ok(self.get(py).expect("the cell was just found to be filled"))
     }
 
-    /// Fills the cell with `value`, if it is empty.
+    /// Initializes the cell with `value` if it is empty.
     ///
     /// # Errors
     ///
-    /// The value back, if the cell is filled.
+    /// Returns `value` if the cell is already initialized.
     pub fn set(&self, _py: Python<'_>, value: T) -> Result<(), T> {
         let content = Box::into_raw(Box::new(value));
-        // Release: a thread that finds the pointer sees the value. A refused pointer is not read.
+        // Release: publishes the value. Relaxed on failure: the current pointer is not
+        // dereferenced.
         let outcome = self.content().compare_exchange(
             ptr::null_mut(),
             content,
             Ordering::Release,
             Ordering::Relaxed,
         );
-        // SAFETY: the box was not stored, so it is still this thread's.
+        // SAFETY: the pointer is from `Box::into_raw` and was not stored, so no other thread has
+        // it.
         outcome.map_or_else(|_| Err(*unsafe { Box::from_raw(content) }), |_| Ok(()))
     }
 
-    /// The value, if the cell is filled, to be changed in place.
+    /// Returns a mutable reference to the value if the cell is initialized.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.content.get_mut().as_deref_mut()
     }
 
-    /// Takes the value out and leaves the cell empty.
+    /// Takes the value out of the cell, leaving it empty.
     pub fn take(&mut self) -> Option<T> {
         self.content.get_mut().take().map(|content| *content)
     }
 
-    /// The value, if the cell is filled.
+    /// Consumes the cell, returning the value if the cell is initialized.
     pub fn into_inner(self) -> Option<T> {
         self.content.into_inner().map(|content| *content)
     }
 }
 
 impl<T> GILOnceCell<Py<T>> {
-    /// A cell with a new reference to the same object, or an empty one.
+    /// Creates a cell with a new reference to the same object, or an empty cell if this one is.
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         let clone = GILOnceCell::new();
         if let Some(object) = self.get(py) {
@@ -182,7 +197,9 @@ impl<T> GILOnceCell<Py<T>> {
 }
 
 impl<T: PyTypeCheck> GILOnceCell<Py<T>> {
-    /// The attribute of a module; if the cell is empty, it is imported and the cell filled with it.
+    /// Returns the attribute `attr_name` of a module, importing it first if the cell is empty.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use pyo3::{prelude::*, types::PyType};
@@ -197,7 +214,8 @@ impl<T: PyTypeCheck> GILOnceCell<Py<T>> {
     ///
     /// # Errors
     ///
-    /// If the module cannot be imported, has no such attribute, or the attribute is not a `T`.
+    /// Returns an exception if the module cannot be imported, if it has no such attribute, or if
+    /// the attribute is not a `T`.
     pub fn import<'py>(
         &self,
         py: Python<'py>,
@@ -213,11 +231,11 @@ impl<T: PyTypeCheck> GILOnceCell<Py<T>> {
 }
 
 impl GILOnceCell<Py<PyType>> {
-    /// [`import`](Self::import) under the name that older versions of PyO3 gave it, for types only.
+    /// Same as [`import`](Self::import), under its name in older versions of PyO3. For types only.
     ///
     /// # Errors
     ///
-    /// As [`import`](Self::import).
+    /// Returns an exception where [`import`](Self::import) does.
     pub fn get_or_try_init_type_ref<'py>(
         &self,
         py: Python<'py>,
@@ -245,7 +263,11 @@ impl<T: fmt::Debug> fmt::Debug for GILOnceCell<T> {
     }
 }
 
-/// PyO3's `GILProtected`: lends its value to whoever has a token, which where there is a GIL is one thread at a time.
+/// PyO3's `GILProtected`: protects a value by the GIL.
+///
+/// Any thread with a token may borrow the value. With a GIL, one thread at a time has a token.
+///
+/// # Examples
 ///
 /// ```
 /// # #![allow(deprecated)]
@@ -255,39 +277,45 @@ impl<T: fmt::Debug> fmt::Debug for GILOnceCell<T> {
 ///
 /// static NUMBERS: GILProtected<RefCell<Vec<i32>>> = GILProtected::new(RefCell::new(Vec::new()));
 ///
-/// # #[cfg(not(Py_GIL_DISABLED))] // Elsewhere it does not compile, and this is to be read everywhere.
+/// # #[cfg(not(Py_GIL_DISABLED))] // Does not compile without a GIL.
 /// fn add(py: Python<'_>, number: i32) {
 ///     NUMBERS.get(py).borrow_mut().push(number);
 /// }
 /// ```
 ///
-/// On free-threaded Python a token proves nothing about other threads. An extension that is built for it, or for `abi3t`, still
-/// compiles with statics of this type, but not with [`get`](Self::get): the error names what to use.
+/// # Platform support
+///
+/// On free-threaded Python, several threads have a token at the same time. Extensions built for it,
+/// or for `abi3t`, still compile with statics of this type, but not with calls of
+/// [`get`](Self::get). The error message names the replacements.
 ///
 /// # Soundness
 ///
-/// This type has the hole that PyO3's had. A thread that detaches, or calls into Python, keeps the `&T` it was lent while another
-/// thread is lent the same. A `RefCell` counts its borrows and survives that; a type that tells re-entry from first entry by the
-/// thread, as `qcell::TLCell`, does not. [`PyProtected`](crate::PyProtected) closes the hole: what it asks for instead, and why, is
-/// told there.
+/// This type is unsound in the same way as PyO3's. A thread that detaches, or calls into Python,
+/// keeps its `&T` while another thread borrows the same value. A `RefCell` counts its borrows and
+/// stays sound. A type that identifies its user by the thread, such as `qcell::TLCell`, does not.
+/// [`PyProtected`](crate::PyProtected) is sound; its page lists its requirements.
 #[deprecated(
-    note = "there is no GIL to protect it on free-threaded Python: use `pyo3_sync::PyProtected`, see section 2 of MIGRATION.md"
+    note = "there is no GIL to protect it on free-threaded Python: use `pyo3_sync::PyProtected`, \
+            see section 2 of MIGRATION.md"
 )]
 pub struct GILProtected<T> {
     value: T,
 }
 
-// SAFETY: with the GIL, and `get` exists only there, a thread that has a token is the only one that runs, so that `&T` passes from
-// thread to thread like the value itself. What this leaves open is told at the type.
+// SAFETY:
+// - `get` and `traverse` exist only with a GIL, where one attached thread runs at a time. A `&T`
+//   then passes from thread to thread as the value itself would, which `Send` allows.
+// - "Soundness" in the documentation of the type describes the exception.
 unsafe impl<T: Send> Sync for GILProtected<T> {}
 
 impl<T> GILProtected<T> {
-    /// Puts `value` under the protection of the GIL.
+    /// Creates a container that protects `value` by the GIL.
     pub const fn new(value: T) -> Self {
         GILProtected { value }
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn get<'py>(&'py self, _py: Python<'py>) -> &'py T
     where
         T: ProtectedByTheGil,
@@ -306,17 +334,18 @@ impl<T> GILProtected<T> {
     }
 }
 
-/// What the GIL protects: everything where there is one, otherwise nothing.
+/// Implemented by all types on builds with a GIL, and by no type on other builds.
 #[diagnostic::on_unimplemented(
     message = "`GILProtected` protects nothing on free-threaded Python, which has no GIL",
     label = "several threads can be here at once",
     note = "use `pyo3_sync::PyProtected` for a `GILProtected<RefCell<T>>`, or `pyo3_sync::PyMutex`",
-    note = "section 2 of MIGRATION.md (the chapter `migration` of the documentation) shows the change, and how to choose"
+    note = "section 2 of MIGRATION.md (the chapter `migration` of the documentation) \
+            shows the change, and how to choose"
 )]
 // Implemented in `build_config.rs`.
 pub trait ProtectedByTheGil: sealed::Sealed {}
 
-/// Nobody says of a type of his own that a GIL protects it where there is none.
+/// Prevents other crates from implementing [`ProtectedByTheGil`] on builds without a GIL.
 pub(crate) mod sealed {
     pub trait Sealed {}
 }

@@ -1,4 +1,4 @@
-//! [`PyImport`]: a module, or something in it, imported when it is first needed.
+//! [`PyImport`]: a module, or an object in a module, imported on first use.
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -6,10 +6,10 @@ use pyo3::{PyTypeCheck, exceptions::PyTypeError, prelude::*, pyclass::PyVisit};
 
 use crate::{PyOnceLock, wait::sleep_detached};
 
-/// Number of repetitions of an import that the interpreter refused.
+/// Maximum number of times that a refused import is repeated.
 const RETRIES: u32 = 7;
 
-/// Runs `import`, again if the interpreter refused it because threads import each other's modules.
+/// Runs `import`, repeating it if the interpreter refuses it because of an import cycle.
 ///
 /// If each of two threads imports the module that the other one is importing, CPython raises
 /// `_DeadlockError` in one of them. That import has failed and released its import locks, so the
@@ -38,7 +38,9 @@ fn is_import_deadlock(py: Python<'_>, error: &PyErr) -> bool {
     name == "_DeadlockError" && (module == "_frozen_importlib" || module == "importlib._bootstrap")
 }
 
-/// A Python module, or an object in one, which is imported when it is first asked for, and kept.
+/// A Python module, or an object in a module, that is imported on first use.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyType};
@@ -46,7 +48,7 @@ fn is_import_deadlock(py: Python<'_>, error: &PyErr) -> bool {
 ///
 /// static JSON: PyImport = PyImport::module("json");
 /// static DECODE_ERROR: PyImport<PyType> = PyImport::new("json", "JSONDecodeError");
-/// static ITEMS: PyImport = PyImport::new("collections", "OrderedDict.items"); // a path of attributes
+/// static ITEMS: PyImport = PyImport::new("collections", "OrderedDict.items"); // a path
 ///
 /// #[pyfunction]
 /// fn is_json(py: Python<'_>, text: &str) -> PyResult<bool> {
@@ -63,12 +65,15 @@ fn is_import_deadlock(py: Python<'_>, error: &PyErr) -> bool {
 /// # });
 /// ```
 ///
-/// Nothing is held while it imports, so that it cannot get into a deadlock with the interpreter's own import locks, even if the
-/// module asks for the same import while it is being imported. Threads that ask at the same time all import, which the interpreter
-/// makes them do one after the other and once in effect; the first to come back decides what is kept.
+/// # Deadlocks
 ///
-/// An import that the interpreter refuses, with `_DeadlockError`, because two threads import each
-/// other's modules is repeated a few times, for up to 130 ms.
+/// A `PyImport` holds no lock while it imports, so it cannot deadlock with the import locks of the
+/// interpreter. A module may even use the same `PyImport` while it is being imported. Threads that
+/// call [`get`](Self::get) at the same time all import; the interpreter serializes these imports
+/// and runs the module once. The first object to arrive is kept.
+///
+/// If two threads import each other's modules, the interpreter refuses one of the imports with
+/// `_DeadlockError`. A `PyImport` repeats a refused import a few times, for up to 130 ms.
 pub struct PyImport<T = PyAny> {
     cell: PyOnceLock<Py<T>>,
     module: &'static str,
@@ -77,8 +82,9 @@ pub struct PyImport<T = PyAny> {
 }
 
 impl<T> PyImport<T> {
-    /// The object that is found in `module` by `path`: the name of an attribute, or several with dots in between, each of
-    /// the object before.
+    /// Creates an import of the object at `path` in `module`.
+    ///
+    /// A path is the name of an attribute, or several names separated by dots.
     pub const fn new(module: &'static str, path: &'static str) -> Self {
         PyImport {
             cell: PyOnceLock::new(),
@@ -88,19 +94,19 @@ impl<T> PyImport<T> {
         }
     }
 
-    /// The module itself.
+    /// Creates an import of the module itself.
     pub const fn module(module: &'static str) -> Self {
         Self::new(module, "")
     }
 }
 
 impl<T: PyTypeCheck> PyImport<T> {
-    /// What was imported; it is imported now if it has not been yet.
+    /// Returns the object, importing it first if necessary.
     ///
     /// # Errors
     ///
-    /// What importing the module or looking up an attribute raised. A `TypeError` if the object is no `T`, which names it and both
-    /// types. Errors are not kept.
+    /// Returns the exception that importing the module or looking up an attribute raised, or a
+    /// `TypeError` if the object is not a `T`. After an error, the next call imports again.
     #[inline]
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, T>> {
         match self.cell.get(py) {
@@ -109,17 +115,17 @@ impl<T: PyTypeCheck> PyImport<T> {
         }
     }
 
-    /// [`get`](Self::get), with a reference of the caller's own.
+    /// Returns a new reference to the object, importing it first if necessary.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// Returns an exception where [`get`](Self::get) does.
     #[inline]
     pub fn get_owned<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, T>> {
         self.get(py).cloned()
     }
 
-    /// What was imported, if it has been yet, for code that has no token.
+    /// Returns the object if it was imported. Needs no token and never blocks.
     #[inline]
     pub fn peek(&self) -> Option<&Py<T>> {
         self.cell.peek()
@@ -136,7 +142,7 @@ impl<T: PyTypeCheck> PyImport<T> {
 
     #[cold]
     fn import<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, T>> {
-        // With the attributes, because a module may import an attribute on demand.
+        // Includes the attributes: looking one up may import a module.
         let object = retry_import(py, || {
             let mut object = py.import(self.module)?.into_any();
             for attribute in self.path.split('.').filter(|name| !name.is_empty()) {
@@ -155,7 +161,7 @@ impl<T: PyTypeCheck> PyImport<T> {
     }
 }
 
-/// The name: module and path.
+/// Formats the names of the module and the path.
 impl<T> fmt::Display for PyImport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path {
@@ -165,7 +171,7 @@ impl<T> fmt::Display for PyImport<T> {
     }
 }
 
-/// Shows the name, and whether it was imported.
+/// Formats the names, and whether the object was imported.
 impl<T> fmt::Debug for PyImport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PyImport")
