@@ -1,4 +1,4 @@
-//! [`ModuleState`]: state that belongs to a module object.
+//! [`ModuleState`]: state of a module object.
 
 mod collector;
 mod holder;
@@ -32,11 +32,13 @@ use crate::{
     wait::{exception_aside, is_finalizing},
 };
 
-/// What a module can have as its state: says how the garbage collector sees it.
+/// A type that can be the state of a module.
 ///
-/// Both methods have defaults, which do for a state without Python objects, and for one whose objects cannot lead back to the
-/// module. An object that does, and is not visited, keeps the module alive for ever: a class made at run time, a function of the
-/// module, an instance of such a class.
+/// The default methods suit a state without Python objects, and a state whose objects do not refer
+/// to the module. Objects that do must be visited by [`traverse`](Self::traverse), or the module is
+/// never freed: classes created at run time, their instances, and functions of the module.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyType};
@@ -59,35 +61,37 @@ use crate::{
 /// }
 /// ```
 pub trait ModuleData: Send + Sync + 'static {
-    /// Visits every Python object that the state owns, as `__traverse__` of a class does. There is
-    /// no token.
+    /// Visits every Python object that the state owns, as `__traverse__` of a class does.
     ///
-    /// [Exactly one owner](crate::PyMutex#one-owner) may visit an object: not what the state shares
-    /// with an object of a class, or with another state, behind an `Arc`.
+    /// [Exactly one owner](crate::PyMutex#one-owner) may visit an object. Do not visit objects that
+    /// the state shares, behind an `Arc`, with an instance of a class or with another state.
     ///
     /// # Errors
     ///
-    /// Passes on the error of `visit.call`, at once.
+    /// Must return an error of `visit.call` immediately.
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let _ = visit;
         Ok(())
     }
 
-    /// Lets go of Python objects by other means than dropping them. Called once, right before the state is dropped, when nobody uses
-    /// it any more.
+    /// Breaks reference cycles. Called once, before the state is dropped, when it has no readers.
     ///
-    /// Rarely needed: the cycle that goes through the module comes apart without it. It is for objects that the state leads to, which are in
-    /// a cycle of their own that the collector cannot break: a class of yours that has a `__traverse__` and no `__clear__`.
+    /// Rarely needed: dropping the state breaks cycles through the module. Implement it if the
+    /// state refers to objects in a cycle of their own that the collector cannot break, such as
+    /// instances of a `#[pyclass]` with `__traverse__` but without `__clear__`.
     fn clear(&self, py: Python<'_>) {
         let _ = py;
     }
 }
 
-/// A state of an extension module: made with the module object, separate for each, and dropped with it.
+/// The state of an extension module: one value for each module object.
 ///
-/// A static has one value for the process, whichever modules use it, for ever. A module object that is imported a second time
-/// (by a test, or a program that reloads its plug-ins) finds there the classes, caches and settings of the first; and what a static
-/// refers to is never freed. A state is CPython's own advice instead ([PEP 630]).
+/// A state is initialized with its module and dropped with it. In contrast, a static has one value
+/// for the process and is never freed. A module that is imported a second time, by a test or by a
+/// program that reloads plug-ins, finds the classes, caches and settings of the first one in the
+/// static. CPython recommends module state instead ([PEP 630]).
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::{prelude::*, types::PyString};
@@ -118,7 +122,7 @@ pub trait ModuleData: Send + Sync + 'static {
 ///         Ok(())
 ///     }
 ///
-///     /// A function that takes the module asks for the state of that module.
+///     /// A function that takes the module uses the state of that module.
 ///     #[pyfunction(pass_module)]
 ///     fn greet(module: &Bound<'_, PyModule>, name: String) -> PyResult<String> {
 ///         let (py, state) = (module.py(), STATE.get(module)?);
@@ -132,7 +136,7 @@ pub trait ModuleData: Send + Sync + 'static {
 ///
 ///     #[pymethods]
 ///     impl Guest {
-///         /// Classes of PyO3 know no module: they ask for the only state there is.
+///         /// PyO3 classes do not refer to a module: they use the only state.
 ///         #[staticmethod]
 ///         fn number(py: Python<'_>) -> PyResult<usize> {
 ///             Ok(STATE.find(py)?.names.lock_checked(py)?.len())
@@ -150,77 +154,89 @@ pub trait ModuleData: Send + Sync + 'static {
 /// # }
 /// ```
 ///
-/// # Which module
+/// # Finding the state
 ///
-/// | you have | use |
+/// | available | method |
 /// |---|---|
 /// | the module: `#[pyfunction(pass_module)]`, `#[pymodule_init]` | [`get`](Self::get) |
-/// | a submodule that has the state of its parent | [`get`](Self::get), after [`share`](Self::share) |
-/// | a class that was made with a module (`PyType_FromModuleAndSpec`), or one derived from it | [`of_type`](Self::of_type) |
-/// | only a token: methods of PyO3's classes, `Drop`, callbacks | [`find`](Self::find) |
+/// | a submodule with the state of its parent | [`get`](Self::get), after [`share`](Self::share) |
+/// | a class created by `PyType_FromModuleAndSpec`, or a subclass | [`of_type`](Self::of_type) |
+/// | only a token: methods of PyO3 classes, `Drop`, callbacks | [`find`](Self::find) |
 ///
-/// PyO3's own classes are one for the process, whatever modules they are in, and know none of them. So [`find`](Self::find) can only say
-/// which state is meant while there is one.
+/// PyO3 creates its classes once for the process, without a reference to a module. So
+/// [`find`](Self::find) works only while there is one state.
 ///
-/// # What to keep in it
+/// # What to store in the state
 ///
-/// | what | as | visited by |
+/// | content | field type | visited by |
 /// |---|---|---|
-/// | an imported type or function | [`PyImport`](crate::PyImport), a field | [`PyImport::traverse`](crate::PyImport::traverse) |
-/// | an exception class, or another class, made by [`init`](Self::init) | `Py<PyType>` | `visit.call(&self.class)` |
-/// | a class made when first needed | [`PyOnceLock<Py<PyType>>`](crate::PyOnceLock) | [`PyOnceLock::traverse`](crate::PyOnceLock::traverse) |
-/// | an interned string | `Py<PyString>`, by `PyString::intern` | nothing: a string refers to nothing |
-/// | a cache | [`PyMutex<HashMap<_, Py<_>>>`](crate::PyMutex) | [`PyMutex::traverse`](crate::PyMutex::traverse) |
-/// | settings that are read once | [`PyOnceLock<Settings>`](crate::PyOnceLock) or plain fields | nothing |
+/// | imported type or function | [`PyImport`] | [`PyImport::traverse`] |
+/// | class created in [`init`](Self::init) | `Py<PyType>` | `visit.call(&self.class)` |
+/// | class created on first use | [`PyOnceLock<Py<PyType>>`] | [`PyOnceLock::traverse`] |
+/// | interned string | `Py<PyString>`, by `PyString::intern` | not necessary |
+/// | cache | [`PyMutex<HashMap<_, Py<_>>>`] | [`PyMutex::traverse`] |
+/// | settings read once | [`PyOnceLock<Settings>`] or plain fields | not necessary |
 ///
-/// `examples/module_state` has all of them.
+/// [`PyImport`]: crate::PyImport
+/// [`PyImport::traverse`]: crate::PyImport::traverse
+/// [`PyMutex<HashMap<_, Py<_>>>`]: crate::PyMutex
+/// [`PyMutex::traverse`]: crate::PyMutex::traverse
+/// [`PyOnceLock<Py<PyType>>`]: crate::PyOnceLock
+/// [`PyOnceLock<Settings>`]: crate::PyOnceLock
 ///
-/// # How long it lives
+/// `examples/module_state` contains all of these.
 ///
-/// The state belongs to an object in the module's dictionary. It is dropped, by an attached thread, when that object is: when the
-/// module was removed from `sys.modules` and collected, or when the interpreter shuts down and clears the module. From the moment at which
-/// the collector finds it unreachable it is not found any more. Whoever has a [`StateRef`] then keeps the state, unchanged, until
-/// that is dropped; so a `StateRef` that is dropped, in the middle of your code, may be what drops the state.
+/// # Lifetime
 ///
-/// - Objects that outlive their module find no state. Instances of PyO3's classes may: such a class does not keep its module, as
-///   classes made in C do.
-/// - A module that a finaliser brings back to life after the collector has found it unreachable has lost its state, and can be
-///   given a new one, by [`get_or_try_init`](Self::get_or_try_init).
-/// - An import that fails after its state was made leaves a module behind that lives until it is collected. Make the state last in an
-///   initialiser that may fail.
-/// - A module that is unreachable counts until it is collected. So [`find`](Self::find) runs a
-///   collection before it reports that there are several modules. It spends one second on
-///   collections, and after that at most 2 % of the time.
-/// - In the inline form of `#[pymodule]` items are added before `#[pymodule_init]` runs: initialisers of submodules and a `#[classattr]`
-///   find no state yet.
-/// - With PyO3 0.26 and 0.27 a second import gives the same module object again, which PyO3 keeps for ever: then there is one state,
-///   which lives until the interpreter clears the module. From 0.28 on each import makes a module object of its own, with a state of
-///   its own.
-/// - In the child of a fork, a state that other threads were using when the process was forked is never dropped.
+/// An object in the dictionary of the module owns the state. An attached thread drops the state
+/// with that object: when the module was removed from `sys.modules` and collected, or when the
+/// interpreter shuts down and clears the module. Once the collector has found the object
+/// unreachable, lookups no longer find the state.
 ///
-/// All of this is about one interpreter: a state is a module's, not an interpreter's. An extension with a `ModuleState` must not be
-/// used in two interpreters of a process, as told at [`ensure_single_interpreter`](crate::ensure_single_interpreter).
+/// A [`StateRef`] keeps the state, unchanged, until it is dropped. Dropping a `StateRef` may
+/// therefore drop the state.
 ///
-/// # Cost
+/// - Objects that outlive their module find no state. Instances of PyO3 classes can: such a class
+///   does not keep its module alive, as classes created in C do.
+/// - A module that a finalizer resurrects has lost its state.
+///   [`get_or_try_init`](Self::get_or_try_init) can create a new one.
+/// - An import that fails after the state was initialized leaves a module until it is collected. In
+///   an initializer that may fail, initialize the state last.
+/// - An unreachable module counts until it is collected. So [`find`](Self::find) runs a collection
+///   before it reports several modules. It spends one second on collections, and after that at most
+///   2 % of the time.
+/// - The inline form of `#[pymodule]` adds items before it runs `#[pymodule_init]`: initializers of
+///   submodules and a `#[classattr]` find no state.
+/// - PyO3 0.26 and 0.27 return the same module object from a second import, and keep it forever:
+///   there is one state, until the interpreter clears the module. Since 0.28, each import creates a
+///   module object with a state of its own.
+/// - In a forked child, a state that another thread was reading at the fork is never dropped.
 ///
-/// Getting at the state of the only module costs a few loads and stores, to memory of the thread's own, so that threads do not slow each
-/// other down. (With free threading, and where the system cannot fence all threads at once as Linux can, one of the stores is an
-/// atomic exchange.) With several modules each look goes through the list of them, and a module that shares the state of another one is
-/// looked up in its dictionary.
+/// A state belongs to a module, not to an interpreter. An extension with a `ModuleState` must not
+/// be used in two interpreters of a process, see
+/// [`ensure_single_interpreter`](crate::ensure_single_interpreter).
 ///
-/// A `StateRef` is no counted reference, which all threads would write to. It is entered in a slot of its thread's, and the state's end looks
-/// through the slots.
+/// # Performance
+///
+/// A lookup of the state of the only module costs a few loads and stores. The stores go to memory
+/// of the calling thread, so threads do not slow each other down. On free-threaded Python without
+/// `membarrier`, one of the stores is an atomic exchange. With several modules, a lookup scans the
+/// list of states. The state of a module that [shares](Self::share) it is looked up in the
+/// dictionary of that module.
+///
+/// A `StateRef` is not reference-counted. It is recorded in a slot of its thread, and the thread
+/// that drops the state scans the slots of all threads.
 ///
 /// [PEP 630]: https://peps.python.org/pep-0630/
 pub struct ModuleState<T: ModuleData> {
     records: Records<T>,
-    /// The name under which the dictionaries of modules have theirs.
+    /// The key of the holder in the dictionary of each module.
     key: PyOnceLock<Py<PyString>>,
     collector: Collector,
 }
 
 impl<T: ModuleData> ModuleState<T> {
-    /// A place for states, to be a `static`.
+    /// Creates a container without states, for use in a `static`.
     pub const fn new() -> Self {
         ModuleState {
             records: Records::new(),
@@ -229,14 +245,15 @@ impl<T: ModuleData> ModuleState<T> {
         }
     }
 
-    /// Makes the state of a module, in the module's initialiser. If `f` fails, return its error, and the import fails with that; it can be
-    /// tried again.
+    /// Initializes the state of a module with `f`.
     ///
-    /// `f` runs attached and may do as it likes, but ask for the state.
+    /// Call it in the initializer of the module, and return its error, so that the import fails and
+    /// can be repeated. `f` runs attached. It must not access the state.
     ///
     /// # Errors
     ///
-    /// That of `f`. A `RuntimeError` if the module has its state already.
+    /// Returns the error of `f`, a `RuntimeError` if the module already has a state, or an error of
+    /// [`get_or_try_init`](Self::get_or_try_init).
     #[track_caller]
     pub fn init<'py>(
         &'static self,
@@ -255,15 +272,16 @@ impl<T: ModuleData> ModuleState<T> {
         }
     }
 
-    /// The state of a module; if it has none, `f` makes it.
+    /// Returns the state of a module, initializing it with `f` first if necessary.
     ///
-    /// Of all threads that arrive before it is made one runs its `f`, and the others wait for it, detached, as for a
-    /// [`PyOnceLock`](crate::PyOnceLock).
+    /// If several threads call this method before the state is initialized, one of them runs its
+    /// `f`. The other threads block, detached, as for a [`PyOnceLock`](crate::PyOnceLock).
     ///
     /// # Errors
     ///
-    /// That of `f`, after which the next thread runs its own. A [`DeadlockError`](crate::DeadlockError), for one if `f` asks for the same
-    /// state. What a signal handler raised while this thread waited.
+    /// Returns the error of `f`, after which the next thread runs its own `f`. Returns a
+    /// [`DeadlockError`](crate::DeadlockError) if the wait would never end, for example if `f`
+    /// accesses the same state. Returns the exception that a signal handler raised during the wait.
     #[track_caller]
     pub fn get_or_try_init<'py>(
         &'static self,
@@ -297,11 +315,10 @@ impl<T: ModuleData> ModuleState<T> {
             .ok_or_else(|| self.not_in(module))
     }
 
-    /// Enters a holder in the dictionary of a module, unless the module has one. Returns the holder
-    /// of the module.
+    /// Inserts a holder into the dictionary of a module unless it has one. Returns the one it has.
     ///
-    /// Of several threads, one succeeds, because each step is one atomic operation. A lookup and an
-    /// insertion in a critical section are not atomic: each of the two can suspend the section.
+    /// One of several threads succeeds, because each step is one atomic operation. A lookup and an
+    /// insertion in a critical section would not be atomic: each of them can suspend the section.
     fn enter<'py>(
         &'static self,
         module: &Bound<'py, PyModule>,
@@ -314,14 +331,13 @@ impl<T: ModuleData> ModuleState<T> {
         match self.current(entered)? {
             Found::Holder(first) => Ok(first),
             Found::Condemned(old) => {
-                // Not condemned after `old` was: so a chain of successors has an end.
+                // So a chain of successors ends: none was condemned before its predecessor.
                 if self.content_of(&holder)?.place.is_condemned() {
                     return Err(self.not_in(module));
                 }
                 let successor = &self.content_of(&old)?.successor;
                 let successor = successor.get_or_init(py, || holder.unbind()).bind(py);
-                // Other threads may do the same, or be late and enter an older holder, which leads
-                // to this one.
+                // Other threads may store the same holder, or a predecessor, which leads to it.
                 dictionary.set_item(key, successor)?;
                 Ok(successor.clone())
             }
@@ -329,11 +345,12 @@ impl<T: ModuleData> ModuleState<T> {
         }
     }
 
-    /// The state of a module.
+    /// Returns the state of a module.
     ///
     /// # Errors
     ///
-    /// A `RuntimeError` if it has none: if it is another extension's, has not been initialised, or was cleared.
+    /// Returns a `RuntimeError` if the module has no state: it belongs to another extension, is not
+    /// initialized, or was cleared.
     #[inline]
     pub fn get<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
         match self.records.latest_of(module) {
@@ -354,7 +371,7 @@ impl<T: ModuleData> ModuleState<T> {
         Ok(StateRef::new(reading, module.py()))
     }
 
-    /// The state that was made for a module, or shared with it.
+    /// Returns the state of a module, its own or a shared one.
     fn reading_of(&'static self, module: &Bound<'_, PyModule>) -> PyResult<Option<Reading<T>>> {
         if let Some(reading) = self.records.of(module) {
             return Ok(Some(reading));
@@ -368,13 +385,14 @@ impl<T: ModuleData> ModuleState<T> {
         }
     }
 
-    /// The state of the only module that has one.
+    /// Returns the state of the only module that has one.
     ///
-    /// For code that knows no module. As long as the extension is imported once, that is the state that is meant.
+    /// For code without access to a module. Unambiguous as long as the extension is imported once.
     ///
     /// # Errors
     ///
-    /// A `RuntimeError` if there is none, because the extension was not imported or its module was cleared; or if there are several.
+    /// Returns a `RuntimeError` if there is no state, because the extension was not imported or its
+    /// module was cleared, or if there are several.
     #[inline]
     pub fn find<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
         match self.records.latest_and_only() {
@@ -398,19 +416,20 @@ impl<T: ModuleData> ModuleState<T> {
         })
     }
 
-    /// The state of the module that a class belongs to.
+    /// Returns the state of the module that a class belongs to.
     ///
-    /// A class knows its module if it was made with one, by `PyType_FromModuleAndSpec`; so does a class that is derived from such a one, in
-    /// Python too. Others, PyO3's own among them, do not: then this is [`find`](Self::find). (So it is for all of them where the stable ABI
-    /// of Python 3.9 is used, which cannot ask.)
+    /// A class created by `PyType_FromModuleAndSpec` refers to its module, and so do its
+    /// subclasses, including subclasses in Python. For other classes, such as PyO3's, this method
+    /// is the same as [`find`](Self::find). With the stable ABI of Python 3.9 it always is, because
+    /// that ABI cannot return the module of a class.
     ///
     /// # Errors
     ///
-    /// As [`find`](Self::find); and a `RuntimeError` if the class or one of its bases knows its module, and none of these modules has a
-    /// state.
+    /// Returns an error where [`find`](Self::find) does. Returns a `RuntimeError` if the class or a
+    /// base refers to a module, but none of these modules has a state.
     pub fn of_type<'py>(&'static self, class: &Bound<'py, PyType>) -> PyResult<StateRef<'py, T>> {
         exception_aside(class.py(), || {
-            // A tuple, but for classes that are still being made, or were taken apart by the collector.
+            // Not a tuple while the class is being created, or after the collector has cleared it.
             let bases = class.getattr("__mro__")?.cast_into::<PyTuple>().ok();
             let mut without = None;
             for base in bases.iter().flatten() {
@@ -432,7 +451,9 @@ impl<T: ModuleData> ModuleState<T> {
         })
     }
 
-    /// Gives a module the state of another one: a submodule that of its parent.
+    /// Shares the state of `module` with another module, such as a submodule.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use pyo3::prelude::*;
@@ -469,7 +490,7 @@ impl<T: ModuleData> ModuleState<T> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), if `module` has no state. A `RuntimeError` if `with` has another one.
+    /// Returns a `RuntimeError` if `module` has no state, or if `with` has another state.
     pub fn share(
         &'static self,
         module: &Bound<'_, PyModule>,
@@ -494,11 +515,11 @@ impl<T: ModuleData> ModuleState<T> {
         })
     }
 
-    /// The name under which a module's dictionary has the holder.
+    /// Returns the key of the holder in the dictionary of a module.
     fn key<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let key = self.key.get_or_init(py, || {
-            // Relaxed: the number stands for itself. Two states of one type may be in one module.
+            // A module may have two states of one type. Relaxed: only the number counts.
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let key = format!("__pyo3_sync_state_{number}__: {}", type_name::<T>());
             PyString::intern(py, &key).unbind()
@@ -514,8 +535,7 @@ impl<T: ModuleData> ModuleState<T> {
         }
     }
 
-    /// The holder that an object from the dictionary of a module stands for: itself, or the last of
-    /// its successors.
+    /// Returns the current holder for an object from the dictionary: itself or its last successor.
     fn current<'py>(&'static self, found: Bound<'py, PyAny>) -> PyResult<Found<'py>> {
         if found.is_none() {
             return Ok(Found::Cleared);
@@ -545,11 +565,13 @@ impl<T: ModuleData> ModuleState<T> {
                 "the interpreter is shutting down, and the module was cleared"
             }
             Some(Ok(Found::Condemned(_))) => {
-                "the garbage collector found the module unreachable and ended its state, before something made it reachable again"
+                "the garbage collector found the module unreachable \
+                 and ended its state, before something made it reachable again"
             }
             Some(Ok(Found::Holder(_))) => "its initialiser has not made the state yet",
             _ => {
-                "it is not a module of this extension, or its initialiser has not made the state, or it was cleared"
+                "it is not a module of this extension, \
+                 or its initialiser has not made the state, or it was cleared"
             }
         };
         PyRuntimeError::new_err(format!(
@@ -564,25 +586,28 @@ impl<T: ModuleData> ModuleState<T> {
         let name = type_name::<T>();
         PyRuntimeError::new_err(match reason {
             NotOne::None if is_finalizing(py) => format!(
-                "there is no state {name} any more: the interpreter is shutting down, and the module was cleared"
+                "there is no state {name} any more: \
+                 the interpreter is shutting down, and the module was cleared"
             ),
             NotOne::None => format!(
-                "there is no state {name}: the extension was not imported, or its module was cleared"
+                "there is no state {name}: \
+                 the extension was not imported, or its module was cleared"
             ),
             NotOne::Several(number) => format!(
-                "there are {number} modules with a state {name}, and nothing here says which one is meant: ask with the module \
-                 (`get`) or a handle (`StateHandle`), or import the extension once"
+                "there are {number} modules with a state {name}, and nothing here says which one \
+                 is meant: ask with the module (`get`) or a handle (`StateHandle`), \
+                 or import the extension once"
             ),
         })
     }
 }
 
-/// What there may be under our name in the dictionary of a module.
+/// The result of a lookup in the dictionary of a module.
 enum Found<'py> {
     Nothing,
-    /// `None`, which the interpreter leaves where it has cleared a module.
+    /// `None`, which the interpreter stores when it clears a module.
     Cleared,
-    /// A holder whose state cannot be found any more, in a module that was resurrected.
+    /// A holder with a condemned state, in a resurrected module.
     Condemned(Bound<'py, Holder>),
     Holder(Bound<'py, Holder>),
 }
@@ -594,9 +619,11 @@ fn exchanged() -> PyErr {
     )
 }
 
-/// The dictionary of a module. There is none after the collector has cleared it.
+/// Returns the dictionary of a module, or `None` after the collector has cleared the module.
 fn dictionary_of<'py>(module: &Bound<'py, PyModule>) -> Option<Bound<'py, PyDict>> {
-    // SAFETY: attached, since there is a `Bound`, and it is a module. The dictionary is borrowed, and made a reference of our own.
+    // SAFETY:
+    // - The `Bound` proves that the thread is attached, and that the object is a module.
+    // - The dictionary is a borrowed reference, which `Bound` increments.
     let dictionary = unsafe {
         let dictionary = ffi::PyModule_GetDict(module.as_ptr());
         Bound::from_borrowed_ptr_or_opt(module.py(), dictionary)?
@@ -604,7 +631,7 @@ fn dictionary_of<'py>(module: &Bound<'py, PyModule>) -> Option<Bound<'py, PyDict
     dictionary.cast_into().ok()
 }
 
-/// The name of a module, for messages; it may have been cleared.
+/// Returns the name of a module for error messages. The module may have been cleared.
 fn name_of(module: &Bound<'_, PyModule>) -> String {
     let name = dictionary_of(module).and_then(|its| its.get_item("__name__").ok().flatten());
     name.map_or_else(|| "<unnamed>".to_owned(), |name| format!("{name:?}"))
@@ -616,16 +643,20 @@ impl<T: ModuleData> Default for ModuleState<T> {
     }
 }
 
-/// Shows what type the states are of.
+/// Formats the type of the state.
 impl<T: ModuleData> fmt::Debug for ModuleState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ModuleState<{}>", type_name::<T>())
     }
 }
 
-/// A reference to the state of a module, which keeps it: from [`ModuleState`].
+/// A reference to the state of a module, returned by the methods of [`ModuleState`].
 ///
-/// The state is not dropped before this is, even if the module is. Where code detaches, lend what it needs:
+/// The state is not dropped before the reference, even if the module is.
+///
+/// # Examples
+///
+/// A closure that runs detached borrows the data, not the reference:
 ///
 /// ```
 /// # use pyo3::prelude::*;
@@ -642,15 +673,17 @@ impl<T: ModuleData> fmt::Debug for ModuleState<T> {
 /// }
 /// ```
 ///
-/// If it is forgotten ([`std::mem::forget`]) the state is never dropped.
+/// # Leaks
+///
+/// If a `StateRef` is leaked, for example by [`std::mem::forget`], the state is never dropped.
 pub struct StateRef<'py, T: ModuleData> {
     reading: Reading<T>,
-    /// Keeps this on its thread, attached: whoever drops the last one drops the state.
+    /// Keeps this on its thread, attached: the drop of the last reference may drop the state.
     _py: PhantomData<Python<'py>>,
 }
 
 impl<'py, T: ModuleData> StateRef<'py, T> {
-    /// A handle to the same state, to be kept: in an object that a function of the module makes, for one.
+    /// Returns a handle to the same state, for storage in objects.
     pub fn handle(&self) -> StateHandle<T> {
         StateHandle(self.reading.place())
     }
@@ -679,10 +712,13 @@ impl<T: ModuleData + fmt::Debug> fmt::Debug for StateRef<'_, T> {
     }
 }
 
-/// What a state can be found by again, without its module: from [`StateRef::handle`].
+/// A weak reference to the state of a module, from [`StateRef::handle`].
 ///
-/// It owns nothing, and may be kept anywhere and copied: like a weak reference, it finds the state as long as there is one. It is for
-/// the methods of PyO3's classes, which know no module, where [`ModuleState::find`] would not do because there may be several.
+/// A handle owns nothing. It is `Copy` and may be stored anywhere. It is for methods of PyO3
+/// classes, which do not refer to a module, in extensions where [`ModuleState::find`] may be
+/// ambiguous.
+///
+/// # Examples
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -708,7 +744,7 @@ impl<T: ModuleData + fmt::Debug> fmt::Debug for StateRef<'_, T> {
 ///     }
 /// }
 ///
-/// /// Makes a parser that has the settings of this module.
+/// /// Creates a parser with the settings of this module.
 /// #[pyfunction(pass_module)]
 /// fn parser(module: &Bound<'_, PyModule>) -> PyResult<Parser> {
 ///     let settings = STATE.get(module)?.handle();
@@ -725,11 +761,11 @@ impl<T: ModuleData + fmt::Debug> fmt::Debug for StateRef<'_, T> {
 pub struct StateHandle<T: ModuleData>(Place<T>);
 
 impl<T: ModuleData> StateHandle<T> {
-    /// The state.
+    /// Returns the state.
     ///
     /// # Errors
     ///
-    /// A `RuntimeError` if its module was cleared or collected.
+    /// Returns a `RuntimeError` if the module was cleared or collected.
     #[inline]
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
         match self.0.read() {

@@ -1,4 +1,4 @@
-//! The Python object that a state belongs to.
+//! The Python object that owns a module state.
 
 use std::{any::Any, ffi::c_void, ptr};
 
@@ -15,30 +15,33 @@ use super::{
 };
 use crate::{PyMutex, PyOnceLock};
 
-/// Owns a state: held by the dictionary of the module, traversed and cleared by the collector, and gone when it is.
+/// Owns a state.
 ///
-/// # The collector
+/// The dictionary of the module refers to the holder. The collector traverses and clears it.
 ///
-/// It first finds out, with the world stopped, which objects nobody can reach, then runs their finalisers, looks again whether they can
-/// still not be reached, and then clears and frees them. Threads run in between. A thread that looks for the state by
-/// [`find`](super::ModuleState::find) comes from outside, as if through a weak reference, and the same must hold for it: either it has
-/// found the state before the second look, and what the state refers to is spared, or it does not find it. So
+/// # Garbage collection
 ///
-/// - the state is condemned by a finaliser, which the collector calls between its two looks. It is a function in C, because a call
-///   that needs memory or stack space of the interpreter's can fail, which the collector ignores;
-/// - a state that is being read is not traversed: what it refers to then counts as reachable.
+/// The collector finds the unreachable objects (with the world stopped), runs their finalizers,
+/// checks again which objects are unreachable, and then clears and frees them. Other threads run in
+/// between. A thread may then look up the state with [`find`](super::ModuleState::find), as through
+/// a weak reference. Either it finds the state before the second check, and the objects of the
+/// state are kept, or it does not find the state:
 ///
-/// Those who read a state are attached, so while the world is stopped none begins or ends: the answer is the same for all of
-/// one look (invariant I6).
+/// - A finalizer condemns the state, between the two checks. The finalizer is a C function: a
+///   Python call can fail for lack of memory or stack, and the collector would ignore that.
+/// - A state with readers is not traversed, so its objects count as reachable.
+///
+/// Readers are attached, so none enters or leaves during one stop of the world, and a check sees
+/// one consistent state (I6).
 #[pyclass(frozen, subclass, module = "pyo3_sync", name = "ModuleState")]
 pub(super) struct Holder {
-    /// Empty in an object that Python code has made, which holds nothing.
+    /// Empty in an object created by Python code, which holds no state.
     state: PyOnceLock<Box<dyn Held>>,
-    /// Kept alive, so that as long as the state is live no other module has its address.
+    /// Keeps the module alive: while the state is live, no other module has its address.
     module: PyMutex<Option<Py<PyModule>>>,
 }
 
-/// A state of any type, as its holder sees it.
+/// A state of any type.
 trait Held: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn condemn(&self);
@@ -55,9 +58,9 @@ pub(super) struct Content<T: ModuleData> {
 }
 
 impl<T: ModuleData> Content<T> {
-    /// The cell that the state is in, or will be.
+    /// Returns the cell for the state.
     pub(super) fn cell(&self) -> &PyOnceLock<T> {
-        // SAFETY: the holder exists: this is a part of it.
+        // SAFETY: the holder exists, because `self` is part of it.
         unsafe { self.place.cell() }
     }
 }
@@ -79,7 +82,7 @@ impl<T: ModuleData> Held for Content<T> {
         if let Some(successor) = self.successor.traverse(visit) {
             visit.call(successor)?;
         }
-        // Readers enter and leave attached, so not in the middle of a traversal.
+        // I6: readers enter and leave attached, so the result is the same during one traversal.
         match self.cell().traverse(visit) {
             Some(state) if !self.place.is_read() => state.traverse(visit),
             _ => Ok(()),
@@ -88,7 +91,7 @@ impl<T: ModuleData> Held for Content<T> {
 }
 
 impl Holder {
-    /// A holder for a state that is still to be made.
+    /// Creates a holder for a state that is not initialized yet.
     pub(super) fn new<'py, T: ModuleData>(
         records: &'static Records<T>,
         module: &Bound<'py, PyModule>,
@@ -107,7 +110,7 @@ impl Holder {
         Ok(holder)
     }
 
-    /// What it holds, if that belongs to the `ModuleState` with these records.
+    /// Returns the content if it belongs to the `ModuleState` with these records.
     pub(super) fn content<T: ModuleData>(
         &self,
         records: &'static Records<T>,
@@ -144,7 +147,7 @@ impl Holder {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // Before the module goes, whose address another one may get.
+        // Condemn first: once the module is freed, another module may get its address.
         self.condemn();
         let _module = self.module.lock(py).take();
     }
@@ -158,7 +161,9 @@ impl Drop for Holder {
     }
 }
 
-/// The class of holders: [`Holder`] with a finaliser, which PyO3's classes cannot have.
+/// Returns the class of holders: a subclass of [`Holder`] with a finalizer.
+///
+/// A `#[pyclass]` cannot have a finalizer.
 fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = CLASS.get_or_try_init_py(py, || {
@@ -174,14 +179,16 @@ fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
         ];
         let mut spec = ffi::PyType_Spec {
             name: c"pyo3_sync.ModuleState".as_ptr(),
-            basicsize: 0, // That of its base.
+            basicsize: 0, // Inherited.
             itemsize: 0,
             flags: ffi::Py_TPFLAGS_DEFAULT as _,
             slots: slots.as_mut_ptr(),
         };
         let bases = PyTuple::new(py, [py.get_type::<Holder>()])?;
-        // SAFETY: attached, by the token; the specification is complete, its name is static, and the rest is copied by the call; the
-        // result is a new reference, or null with an exception.
+        // SAFETY:
+        // - The token proves that the thread is attached.
+        // - The specification is complete. Its name is static, and the call copies the rest.
+        // - The result is a new reference, or null with an exception set.
         let class = unsafe {
             let class = ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr());
             Bound::from_owned_ptr_or_err(py, class)?
@@ -191,10 +198,14 @@ fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     Ok(class.bind(py))
 }
 
-/// Called by the interpreter, once: when the collector has found the holder unreachable, or when it is about to be freed.
+/// Condemns the state of a holder.
+///
+/// The interpreter calls this once, when the collector has found the holder unreachable, or before
+/// it is freed.
 extern "C" fn finalize(holder: *mut ffi::PyObject) {
-    // SAFETY: the interpreter calls it attached, with an object of the class above, which is derived from `Holder`, and which lives
-    // for as long as the call.
+    // SAFETY:
+    // - The interpreter calls finalizers attached.
+    // - The object is of the class above, a subclass of `Holder`, and lives during the call.
     unsafe {
         let holder = Borrowed::from_ptr(Python::assume_attached(), holder);
         holder.cast_unchecked::<Holder>().get().condemn();

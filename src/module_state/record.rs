@@ -1,19 +1,18 @@
 //! Storage and reclamation of module states.
 //!
-//! A state belongs to a Python object, its holder, and ends with it. A thread that looks for the
-//! state does not know the holder yet, and by the time it has read where the state is, another
-//! thread may have dropped it. Reference counts would need a lock around the lookup, and a cache
-//! line that all threads write to. Instead a reader enters the state in a slot of its thread, as
-//! the reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and then loads the stage
-//! again.
+//! A Python object, the holder, owns the state. A thread that looks up the state does not have a
+//! reference to the holder, and after it has loaded the address of the state, another thread may
+//! drop the state. Reference counts would need a lock around the lookup, and a cache line that all
+//! threads write to. Instead, a reader stores the id of the state in a slot of its thread, as a
+//! reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and then loads the stage again.
 //!
 //! # Reclamation
 //!
-//! Every decision to free a state comes after a barrier that makes all of its readers visible:
+//! A thread decides to free a state only after a barrier that makes all of its readers visible:
 //!
 //! 1. [`condemn`](Records::condemn) ends the stage in which the state can be found.
 //! 2. A full memory barrier on every thread ([`process_fence`]). Every reader is visible after it:
-//!    either its slot, or that it has seen the state condemned and does not use it.
+//!    either its slot is, or it has seen that the state is condemned and does not use it.
 //! 3. The stage becomes `ABANDONED`. Only now may a thread free the state: this one, or a reader
 //!    that leaves, sees this stage, and finds no other reader.
 //! 4. Another barrier. A reader that leaves either sees `ABANDONED`, or its slot is empty for the
@@ -23,8 +22,8 @@
 //! step 2; for step 4 see [`LOOK_AGAIN`]. With a GIL, attached threads run one at a time, and no
 //! thread is in the middle of entering or leaving.
 //!
-//! Records are never freed, so a record can be read whether its state exists or not. It is reused
-//! for the next state, under another id.
+//! Records are never freed, so a thread may read a record whose state was dropped. A record is
+//! reused for the next state, under another id.
 
 use std::{
     cell::UnsafeCell,
@@ -65,32 +64,37 @@ const DROPPING: u64 = 5;
 /// This is longer than a processor delays a store. ([`readers`] has the same race.)
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
-/// The place of one state.
+/// The storage of one state at a time.
 pub(super) struct Record<T: ModuleData> {
-    /// The id of the state, which readers enter in their slots, and the stage that it is in:
+    /// The id of the state, which readers store in their slots, and its stage:
     ///
-    /// | stage | meaning | who moves it there |
+    /// | stage | meaning | moved there by |
     /// |---|---|---|
-    /// | `FREE` (and no id) | there is no state | whoever takes the state out to drop it, from `DROPPING` |
-    /// | `NEW` | it has a holder, but is perhaps not made yet | the thread that makes the holder, from `FREE` |
-    /// | `LIVE` | it is found by those who look for it | the first thread that sees it made, from `NEW` |
-    /// | `CONDEMNED` | it is not found any more; its holder still exists | the collector, which found the holder unreachable, or the end of the holder, from `NEW` or `LIVE` |
-    /// | `ABANDONED` | its holder is gone | the end of the holder, from `CONDEMNED` |
-    /// | `DROPPING` | the state is being taken out | the end of the holder or a thread that has stopped reading, from `ABANDONED`, when nobody reads it |
+    /// | `FREE` (no id) | no state | the thread that drops the state, from `DROPPING` |
+    /// | `NEW` | has a holder | the thread that creates the holder, from `FREE` |
+    /// | `LIVE` | lookups find the state | the first thread that sees it initialized, from `NEW` |
+    /// | `CONDEMNED` | not found, has a holder | the end of the holder, from `NEW` or `LIVE` |
+    /// | `ABANDONED` | no holder | the drop of the holder, from `CONDEMNED` |
+    /// | `DROPPING` | no readers | the drop of the holder or a reader, from `ABANDONED` |
+    ///
+    /// A `NEW` state may be uninitialized. The end of the holder is its finalizer, `__clear__` or
+    /// drop.
     word: AtomicU64,
-    /// The module that the state was made for. The holder keeps it alive, so as long as the state is live no other module has
-    /// this address.
+    /// The module of the state. The holder keeps it alive: while the state is live, no other module
+    /// has this address.
     module: AtomicPtr<ffi::PyObject>,
-    /// Set when the record is entered in its list, and not changed.
+    /// Constant once the record is in the list.
     next: AtomicPtr<Record<T>>,
-    /// Changed only in the stages `FREE` and `DROPPING`, by the one thread that moved the record there or from there.
+    /// Replaced only in the stage `DROPPING`, by the thread that moved the record there.
     cell: UnsafeCell<PyOnceLock<T>>,
 }
 
-// SAFETY: the cell is shared, as a `PyOnceLock<T>` is, and exchanged by one thread at a time, which may drop a `T` of another.
+// SAFETY:
+// - `PyOnceLock<T>` is `Sync`, because `T` is `Send` and `Sync`.
+// - One thread at a time replaces the cell. It may drop a `T` of another thread, which is `Send`.
 unsafe impl<T: ModuleData> Sync for Record<T> {}
 
-/// A state, named so that it cannot be taken for a later one in the same record.
+/// A weak reference to a state. The id tells the state from later ones in the same record.
 pub(super) struct Place<T: ModuleData> {
     record: &'static Record<T>,
     id: LockId,
@@ -106,21 +110,21 @@ impl<T: ModuleData> Copy for Place<T> {}
 
 /// All records of one `ModuleState`.
 pub(super) struct Records<T: ModuleData> {
-    /// The record that went live last. A hint: its state may be gone.
+    /// A hint: the record that went live last. Its state may have been dropped.
     latest: AtomicPtr<Record<T>>,
-    /// How many are live.
+    /// Number of live states.
     live: AtomicUsize,
-    /// The first of the list of all, which only grows.
+    /// The first record of the list, which only grows.
     first: AtomicPtr<Record<T>>,
 }
 
-/// That the calling thread uses a state, until it is left.
+/// An RAII guard of a thread that reads a state.
 pub(super) struct Reading<T: ModuleData> {
     record: &'static Record<T>,
     entry: ManuallyDrop<Entry>,
 }
 
-/// Why there is no one state that could be meant.
+/// The reason why a lookup without a module has no unambiguous result.
 pub(super) enum NotOne {
     None,
     /// Number of live states.
@@ -140,12 +144,12 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// A record for a new state, which belongs to `module`.
+    /// Reserves a record for a new state of `module`.
     pub(super) fn take(&self, module: &Bound<'_, PyModule>) -> Place<T> {
         process_fence::prepare(module.py());
         let id = LockId::new();
         let is_taken = |record: &&'static Record<T>| {
-            // Acquire: what was done with the record before.
+            // Acquire: synchronizes with the thread that dropped the previous state.
             let word = &record.word;
             word.compare_exchange(
                 FREE,
@@ -156,7 +160,7 @@ impl<T: ModuleData> Records<T> {
             .is_ok()
         };
         let record = self.all().find(is_taken).unwrap_or_else(|| self.add(id));
-        // Relaxed: it is looked at by those who have seen the state live.
+        // Relaxed: `go_live` releases it, and readers acquire that.
         record.module.store(module.as_ptr(), Ordering::Relaxed);
         Place { record, id }
     }
@@ -172,7 +176,7 @@ impl<T: ModuleData> Records<T> {
         loop {
             record.next.store(first, Ordering::Relaxed);
             let new = ptr::from_ref(record).cast_mut();
-            // Release: the record is initialised.
+            // Release: publishes the initialized record.
             match self
                 .first
                 .compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed)
@@ -186,9 +190,10 @@ impl<T: ModuleData> Records<T> {
     fn all(&self) -> impl Iterator<Item = &'static Record<T>> + use<'_, T> {
         let mut next = self.first.load(Ordering::Acquire);
         std::iter::from_fn(move || {
-            // SAFETY: null, or from `add`, which leaks.
+            // SAFETY: the pointer is null, or from `add`, which leaks the record.
             let record: &'static Record<T> = unsafe { next.as_ref() }?;
-            // Relaxed: it was set before the record was entered, which the first load acquired.
+            // Relaxed: `next` was stored before the record was published; the first load acquired
+            // it.
             next = record.next.load(Ordering::Relaxed);
             Some(record)
         })
@@ -196,14 +201,16 @@ impl<T: ModuleData> Records<T> {
 
     #[inline(always)]
     fn latest(&self) -> Option<&'static Record<T>> {
-        // SAFETY: null, or from `add`, which leaks. Acquire: the record is initialised.
+        // SAFETY:
+        // - The pointer is null, or from `add`, which leaks the record.
+        // - The load acquires the initialized record.
         unsafe { self.latest.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Lets the state be found, now that it is made. Does nothing if it is live, or condemned.
+    /// Makes an initialized state visible to lookups, unless it is live or condemned already.
     pub(super) fn go_live(&self, place: Place<T>) {
         let Place { record, id } = place;
-        // Release: the state, and the module it belongs to.
+        // Release: publishes the state and `module`.
         let moved = record.word.compare_exchange(
             word(id, NEW),
             word(id, LIVE),
@@ -221,7 +228,7 @@ impl<T: ModuleData> Records<T> {
         self.latest.store(record, Ordering::Release);
     }
 
-    /// Ends the stage in which the state can be found.
+    /// Hides the state from lookups.
     pub(super) fn condemn(&self, place: Place<T>) {
         let Place { record, id } = place;
         let (mut seen, condemned) = (word(id, LIVE), word(id, CONDEMNED));
@@ -244,7 +251,7 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// Drops the state, or leaves that to the last of its readers. Its holder is gone.
+    /// Drops the state, or leaves that to its last reader. Called by the drop of the holder.
     pub(super) fn abandon(&self, place: Place<T>) {
         self.condemn(place);
         let Place { record, id } = place;
@@ -268,20 +275,20 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// The only live state, if it is the one that went live last.
+    /// Returns the only live state if it is the one that went live last.
     #[inline(always)]
     pub(super) fn latest_and_only(&self) -> Option<Reading<T>> {
         let reading = self.latest()?.read()?;
-        // After it was found live, so that it is one of those counted. Relaxed: whoever makes another one live at this moment may
-        // come after us.
+        // Loaded after the state was found live, so the count includes this state. Relaxed: a state
+        // that goes live concurrently counts as later.
         (self.live.load(Ordering::Relaxed) == 1).then_some(reading)
     }
 
-    /// The only live state.
+    /// Returns the only live state.
     pub(super) fn only(&self) -> Result<Reading<T>, NotOne> {
         loop {
             let mut live: Vec<_> = self.all().filter_map(Record::read).collect();
-            // Those that were condemned since may have made room for others, which would be counted with them.
+            // A state condemned during the scan may have been replaced by another one in the list.
             if !live.iter().all(Reading::is_live) {
                 continue;
             }
@@ -294,13 +301,13 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// The live state that was made for this module, if it is the one that went live last.
+    /// Returns the live state of `module` if it is the one that went live last.
     #[inline(always)]
     pub(super) fn latest_of(&self, module: &Bound<'_, PyModule>) -> Option<Reading<T>> {
         self.latest()?.read_of(module.as_ptr())
     }
 
-    /// The live state that was made for this module.
+    /// Returns the live state of `module`.
     pub(super) fn of(&self, module: &Bound<'_, PyAny>) -> Option<Reading<T>> {
         let module = module.as_ptr();
         self.all()
@@ -310,22 +317,22 @@ impl<T: ModuleData> Records<T> {
 }
 
 impl<T: ModuleData> Record<T> {
-    /// Whether the state was made for this module: for sure if the caller reads it, else perhaps not, since it may be another
-    /// state a moment later.
+    /// Returns whether the state belongs to `module`. Only a hint unless the caller reads the
+    /// state, because the record may be reused.
     #[inline(always)]
     fn is_of(&self, module: *mut ffi::PyObject) -> bool {
-        // Relaxed: `read` has acquired what it is for a live state.
+        // Relaxed: `read` has acquired the module of a live state.
         self.module.load(Ordering::Relaxed) == module
     }
 
-    /// Begins to use the state, if it is live and was made for this module.
+    /// Reads the state if it is live and belongs to `module`.
     #[inline(always)]
     fn read_of(&'static self, module: *mut ffi::PyObject) -> Option<Reading<T>> {
         let reading = self.read()?;
         self.is_of(module).then_some(reading)
     }
 
-    /// Begins to use the state, if it is live.
+    /// Reads the state if it is live.
     #[inline(always)]
     fn read(&'static self) -> Option<Reading<T>> {
         let seen = self.word.load(Ordering::Relaxed);
@@ -336,7 +343,7 @@ impl<T: ModuleData> Record<T> {
         self.read_if(seen, id)
     }
 
-    /// Begins to use the state with this id, if the word is still `live`.
+    /// Reads the state `id` if the word is still `live`.
     #[inline(always)]
     fn read_if(&'static self, live: u64, id: LockId) -> Option<Reading<T>> {
         let entry = if process_fence::is_available() {
@@ -381,15 +388,16 @@ impl<T: ModuleData> Record<T> {
         }
         // SAFETY:
         // - This thread alone has moved the record to `DROPPING`.
-        // - The holder, through which the cell is filled and traversed, is gone.
+        // - The holder, through which the cell is initialized and traversed, was dropped.
         // - The state has no readers.
         let state = std::mem::take(unsafe { &mut *self.cell.get() });
-        // Release: for the next state in this record. Before the state is cleared and dropped, which may run any code.
+        // Release: for the next state in this record. Before the drop, which may run arbitrary
+        // code.
         self.word.store(FREE, Ordering::Release);
         if state.is_initialized() {
-            // SAFETY: this thread is attached: it is dropping a Python object, the holder, or a `StateRef`.
+            // SAFETY: the thread is attached, because it drops a holder or a `StateRef`.
             let py = unsafe { Python::assume_attached() };
-            // It may be doing so while an exception is on its way up.
+            // An exception may be propagating, which `clear` must not see.
             exception_aside(py, || {
                 let state = state;
                 if let Some(state) = state.peek() {
@@ -402,17 +410,17 @@ impl<T: ModuleData> Record<T> {
 }
 
 impl<T: ModuleData> Place<T> {
-    /// The cell that the state is in, or will be.
+    /// Returns the cell for the state.
     ///
     /// # Safety
     ///
-    /// The holder of the state exists for as long as the result is used.
+    /// The holder of the state outlives the result.
     pub(super) unsafe fn cell(&self) -> &PyOnceLock<T> {
-        // SAFETY: the cell is exchanged only after the holder is gone.
+        // SAFETY: the cell is replaced only after the holder was dropped.
         unsafe { &*self.record.cell.get() }
     }
 
-    /// Begins to use the state, if it is live.
+    /// Reads the state if it is live.
     #[inline]
     pub(super) fn read(&self) -> Option<Reading<T>> {
         let live = word(self.id, LIVE);
@@ -422,14 +430,14 @@ impl<T: ModuleData> Place<T> {
         self.record.read_if(live, self.id)
     }
 
-    /// Whether the state will not be found any more, whether its holder still exists or not.
+    /// Returns `true` if the state was condemned, abandoned or dropped.
     pub(super) fn is_condemned(&self) -> bool {
-        // Relaxed: once it is condemned it stays so, and nothing else is read.
+        // Relaxed: the result is final, and the caller reads no other data because of it.
         let seen = self.record.word.load(Ordering::Relaxed);
         seen != word(self.id, NEW) && seen != word(self.id, LIVE)
     }
 
-    /// Whether any thread uses the state.
+    /// Returns `true` if any thread reads the state.
     pub(super) fn is_read(&self) -> bool {
         readers::is_read(self.id)
     }
@@ -441,7 +449,7 @@ impl<T: ModuleData> Reading<T> {
     }
 
     pub(super) fn place(&self) -> Place<T> {
-        // Relaxed: as long as the state has readers, the record serves this state.
+        // Relaxed: a record with readers is not reused.
         let bits = self.record.word.load(Ordering::Relaxed) >> STAGE_BITS;
         Place {
             record: self.record,
@@ -451,9 +459,10 @@ impl<T: ModuleData> Reading<T> {
 
     #[inline(always)]
     pub(super) fn state(&self) -> &T {
-        // SAFETY: the cell is exchanged only when nobody reads the state, and this reads it: it was live after that was entered.
+        // SAFETY: the cell is replaced only while the state has no readers, and `self` is a reader:
+        // the state was live after its slot was filled.
         let state = unsafe { &*self.record.cell.get() }.peek();
-        // SAFETY: a state goes live after its cell was filled.
+        // SAFETY: a state goes live after its cell was initialized.
         unsafe { state.unwrap_unchecked() }
     }
 }
@@ -461,10 +470,10 @@ impl<T: ModuleData> Reading<T> {
 impl<T: ModuleData> Drop for Reading<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: not used again.
+        // SAFETY: `entry` is not used again.
         let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
-        // Relaxed: `drop_if_unread` acquires the stage. The record may serve another state by now,
-        // which it then drops.
+        // Relaxed: `drop_if_unread` acquires the stage. If the record was reused and the new state
+        // is abandoned too, it drops that one.
         let word = &self.record.word;
         if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {
             self.record.drop_if_unread();
