@@ -1,48 +1,68 @@
-//! Waiting: the only place of the crate where a thread sleeps.
+//! Waiting: the only place of the crate where a thread blocks.
 //!
-//! # The protocol
+//! # Invariants
 //!
-//! A lock of this crate is a [`Word`] that says who owns it. A thread that cannot have it goes through these steps,
-//! in this order, until it can:
+//! Comments of the crate cite these by number.
 //!
-//! 1. **Look** at the word, attached. If the lock can be had, take it and be done. With free threading look a few
-//!    times more, since most owners need only a moment; with a GIL nothing can change while this thread is attached.
-//! 2. **Check** that the wait can end, and **publish** it, in one step: the wait is an edge of a graph ([`graph`]), and if it
-//!    would complete a cycle, or its end is an owner that can never run again, it is a [`DeadlockError`], not a sleep.
-//! 3. **Enter** the queue of the word's address, if the word, read again under the lock of that queue, still says
-//!    that there is something to wait for, and **mark** the word with [`PARKED`] under the same lock, so that its owner will look
-//!    for sleepers.
-//! 4. **Detach** from the interpreter. From here until step 7 nothing of Python's is touched.
-//! 5. **Park** until somebody takes this thread off the queue.
+//! | | invariant |
+//! |---|---|
+//! | I1 | No thread blocks while attached. |
+//! | I2 | No thread detaches unless it has to wait. |
+//! | I3 | Only attached threads acquire and release locks. A woken waiter attaches first. |
+//! | I4 | A wait that can never end is reported. |
+//! | I5 | `&mut T` lives across a suspension only under a lock or a dynamic borrow flag. |
+//! | I6 | Traversal never blocks or attaches, and sees one state per stop of the world. |
+//! | I7 | A forked child never hangs on anything of a thread that was lost to the fork. |
+//! | I8 | Fast paths are inlined. GIL builds use plain loads and stores. |
+//! | I9 | No panic or early return leaves a waiter parked for good, or data half-written. |
+//! | I10 | Everything works on every supported build. |
+//! | I11 | A failed attempt leaves no trace: it blocks no thread and wakes no thread. |
+//! | I12 | The cost of an operation depends only on the threads and locks that exist now. |
+//! | I13 | Waiting uses nothing of the user's: no unpark token, signal mask or pending exception. |
+//!
+//! # Protocol
+//!
+//! The [`Word`] of a lock stores its owner. A thread that waits for a lock does the following:
+//!
+//! 1. **Try** to acquire the lock, attached. On a free-threaded build, spin and try again.
+//!    With a GIL spinning is useless: no other thread can release the lock meanwhile.
+//! 2. **Check** that the wait can end, and **publish** an edge of the wait-for [`graph`]. If the
+//!    wait can never end, return a [`DeadlockError`] instead.
+//! 3. **Enqueue** at the address of the word and set [`PARKED`], under the lock of the queue,
+//!    unless the word shows that the lock was released.
+//! 4. **Detach**.
+//! 5. **Park**.
 //! 6. **Retract** the edge.
-//! 7. **Attach**. Only then back to step 1.
+//! 7. **Attach**, and continue at step 1.
 //!
-//! That the lock is taken only after attaching is what makes the crate's locks safe to use from Python (invariant I3): a
-//! thread that acquires first and attaches afterwards owns a lock while it waits for the interpreter, and whoever has the
-//! interpreter may be waiting for that lock. Therefore nobody hands a lock to a sleeper. At most the lock is
-//! *reserved* for it, which others respect for a while and then do not.
+//! A waiter attaches before it acquires (I3). If it owned the lock while waiting to attach, it
+//! could deadlock with an attached thread that waits for the lock. So ownership is never handed
+//! over. The lock is at most *reserved* for a waiter, until the reservation expires.
 //!
-//! The word is marked as late as can be because an owner that finds the mark, and then nobody in the queue, has lost time and takes the
-//! mark off again; and the thread, refused, begins anew. When the mark came first, and steps 2 and 4 after it, 19 of 20 sleepers
-//! behind owners of 100 ns were refused, and each turn of the owner took twice as long.
+//! `PARKED` is set as late as possible. An owner that finds it set but the queue empty clears it,
+//! and the waiter has to start over.
 //!
-//! The edge is retracted before attaching because attaching may take long, and run other code on this thread in the end: a
-//! lock taken there would seem to close a cycle through a wait that is over.
+//! The edge is retracted before attaching, because attaching may run other code on this thread. If
+//! that code acquired a lock, the stale edge would seem to complete a cycle.
 //!
-//! # What a primitive owes
+//! # Obligations of a lock
 //!
-//! It changes its word only while attached, wakes sleepers when it has given the word up, and never gives up waiting
-//! after having been woken without looking at the word once more: the wake-up may have been the only one. If it wakes a sleeper and then
-//! says in the word that there are none, as the mutex does, that sleeper answers for the others, and runs nobody's code before it has.
+//! - It changes its word only while attached, except with [`Word::advance`].
+//! - It unparks waiters after it has released the word.
+//! - A waiter that was unparked checks the word again before it returns an error. No other thread
+//!   may have been woken.
+//! - If the unlocking thread clears `PARKED` while others wait, as the mutex does, the unparked
+//!   waiter becomes responsible for them. It runs no foreign code before it has set the flag again
+//!   or woken the next waiter.
 //!
-//! # What a parked thread costs
+//! # Polling
 //!
-//! Nothing: a parked thread does not poll, with four exceptions. A thread behind a reservation
-//! tries again after [`RESERVATION`]. A writer that waits for readers looks again once, after a
-//! millisecond ([`readers`]). In an interruptible wait, the thread that handles signals polls for
-//! them every [`SIGNALS`]. A thread that has waited for [`IMPORTS`] checks whether it is importing
-//! a module, and if so checks for a cycle through the lock of that module at the same interval
-//! ([`import_lock`]).
+//! A parked thread does not poll, with four exceptions:
+//!
+//! - A waiter behind a reservation tries again after [`RESERVATION`].
+//! - A writer that waits for [`readers`] to drain scans them once more after a millisecond.
+//! - In an interruptible wait, the thread that handles signals polls for them.
+//! - A thread that waits during an import polls for cycles through [import locks](import_lock).
 
 pub(crate) mod fork;
 mod graph;
@@ -83,46 +103,44 @@ use crate::{
     deadlock::{Cause, DeadlockError, LockKind},
 };
 
-/// How long others leave a lock alone that is reserved for a sleeper that was woken.
+/// Time after which the reservation of a lock for an unparked waiter expires.
 ///
-/// Long enough for a thread to wake up and attach on a busy machine, and short beside the 5 ms for which CPython
-/// lets a thread keep the GIL by default, times the threads that want it.
+/// It suffices to wake up and attach on a busy machine, where each thread keeps the GIL for 5 ms by
+/// default.
 pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
 
-/// How often a thread that cannot have a lock looks again before it sleeps, in all: a thread
-/// that spins is in no queue, so no lock can be reserved for it.
+/// Maximum number of spins before a thread parks. CPython's `MAX_SPIN_COUNT` is 40.
 ///
-/// CPython looks 40 times (`MAX_SPIN_COUNT` in `Python/lock.c`). These numbers are the best of a dozen pairs in fights of 2, 4 and 8 threads on
-/// two processors, for 0, 100 and 1,000 ns: a thread that spins costs the owner little, one that has to be woken costs it a
-/// system call.
+/// Bounded, because a lock cannot be reserved for a thread that is in no queue. A parked thread
+/// costs the owner a system call to wake it.
 const SPINS: u32 = 60;
 
-/// What a thread does between two looks, after it has offered its processor to others: to look at once makes the word go to and fro between
-/// processors, while the owner could lock and unlock many times.
-const PAUSES: u32 = 50;
+/// Number of spin-loop hints between two attempts, which would otherwise take the cache line of the
+/// word from the owner too often.
+const SPIN_LOOP_HINTS: u32 = 50;
 
-/// For how long at most: as long as a sleeper has to wait until it is let in before others.
+/// Maximum time to spin. A parked thread waits as long before a lock is reserved for it.
 const SPIN_TIME: Duration = Duration::from_millis(1);
 
-/// Interval at which the thread that handles signals polls for them in an interruptible wait.
-const SIGNALS: Duration = Duration::from_millis(50);
+/// Interval of polling for signals, in an interruptible wait of the thread that handles them.
+const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a thread waits before it looks whether it does so in the middle of an import, and how often it then looks for a
-/// cycle through import locks. It reports what it has seen twice in a row.
-const IMPORTS: Duration = Duration::from_millis(300);
+/// Time until a waiter polls for cycles through import locks, and the interval of polling. A cycle
+/// found twice in a row is reported.
+const IMPORT_POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long a thread is ready to wait.
+/// The condition that ends a wait early.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Forever,
-    /// Until a handler of a Python signal raises an exception.
+    /// The wait ends if a Python signal handler raises an exception.
     Interruptible,
-    /// Until this time. Such a wait ends by itself, and so is never reported as a deadlock.
+    /// The wait ends at this deadline, and is never reported as a deadlock.
     Until(Instant),
 }
 
 impl Patience {
-    /// For that long from now; for ever, if that is beyond all time.
+    /// Converts a timeout to a deadline. Returns `Forever` if [`Instant`] cannot represent it.
     pub(crate) fn for_duration(limit: Duration) -> Self {
         Instant::now()
             .checked_add(limit)
@@ -130,20 +148,21 @@ impl Patience {
     }
 }
 
-/// Why a wait ended without the thread getting what it waited for.
+/// The reason why a wait failed.
 pub(crate) enum Refusal {
     Deadlock(DeadlockError),
     /// Only with [`Patience::Interruptible`].
     Interrupted(PyErr),
-    /// A handler of a Python signal called Rust code that panicked, which goes on as a panic here: where all that has to be
-    /// cleaned up after a wait has been. Only with [`Patience::Interruptible`].
+    /// Rust code called by a Python signal handler panicked. The panic is resumed after the caller
+    /// has cleaned up. Only with [`Patience::Interruptible`].
     Panicked(Box<dyn Any + Send>),
     /// Only with [`Patience::Until`].
     TimedOut,
 }
 
 impl Refusal {
-    /// For callers whose patience is for ever, and others that have dealt with what else there is, except for a panic: that goes on.
+    /// Returns the error of a wait without timeout or interruption. Resumes a panic of a signal
+    /// handler.
     pub(crate) fn into_deadlock(self) -> DeadlockError {
         match self {
             Refusal::Deadlock(error) => error,
@@ -155,7 +174,7 @@ impl Refusal {
     }
 }
 
-/// For callers that can be interrupted.
+/// Converts the error of an interruptible wait.
 impl From<Refusal> for PyErr {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -165,22 +184,22 @@ impl From<Refusal> for PyErr {
     }
 }
 
-/// One attempt to get hold of a word, however many times it has to sleep.
+/// The state of one attempt to acquire a lock, which may park several times.
 pub(crate) struct Waiter<'word> {
     wanted: Wanted<'word>,
     pub(crate) thread: ThreadId,
     patience: Patience,
-    /// How often this thread has [spun](Self::spin), and when it began to.
+    /// Number of [spins](Self::spin), and the time of the first.
     spins: u32,
     spins_since: Option<Instant>,
-    /// When this thread first tried to fall asleep, which is its place in the queue.
-    since: Option<Instant>,
-    /// Whether this is the thread that runs signal handlers; found out before the first sleep.
-    handles_signals: Option<bool>,
-    /// Whether this thread is importing a module; found out when it has waited for long.
+    /// The time when this thread first tried to park. It determines the place in the queue.
+    queued_since: Option<Instant>,
+    /// Set if this thread runs signal handlers. `None` before the first poll.
+    is_main_thread: Option<bool>,
+    /// Set if this thread is importing a module. `None` before the first poll.
     is_importing: Option<bool>,
-    /// The cycle through import locks that was seen at the last look: threads, and what they waited for.
-    suspected: Option<Vec<(Party, usize)>>,
+    /// The cycle that the last poll for import cycles found: threads, and the locks they wait for.
+    import_cycle_seen: Option<Vec<(Party, usize)>>,
 }
 
 impl<'word> Waiter<'word> {
@@ -202,34 +221,34 @@ impl<'word> Waiter<'word> {
             patience,
             spins: 0,
             spins_since: None,
-            since: None,
-            handles_signals: None,
+            queued_since: None,
+            is_main_thread: None,
             is_importing: None,
-            suspected: None,
+            import_cycle_seen: None,
         }
     }
 
-    /// Tells where it stands whether the owner in the word only waits itself.
+    /// Sets the [`Pending`] of the lock, for locks whose owner may wait for readers to drain.
     pub(crate) fn with_pending(mut self, pending: &'word Pending) -> Self {
         self.wanted.pending = Some(pending);
         self
     }
 
-    /// Waits for other threads than the owner in the word from here on.
+    /// Replaces the threads that this thread waits for, and allows it to spin again.
     pub(crate) fn wait_for(&mut self, holders: Holders) {
         self.wanted.holders = holders;
         (self.spins, self.spins_since) = (0, None);
     }
 
-    /// Lets others run for a moment, instead of going to sleep at once. Gives false when it is time to sleep.
+    /// Spins once, detached. Returns `false` if the thread has to park.
     ///
-    /// With a GIL nothing is won: where this thread could give way to the owner, that would have to attach as well. Nor does a thread
-    /// spin, and so detach, that is going to be told at once that it waits for itself, or for nobody.
+    /// Does nothing with a GIL, where the owner would have to attach before it could unlock. Does
+    /// not detach if the wait would be reported at once (I2).
     pub(crate) fn spin(&mut self, py: Python<'_>) -> bool {
         if !FREE_THREADED || self.spins >= SPINS {
             return false;
         }
-        if self.spins == 0 && self.futility(py).is_some() {
+        if self.spins == 0 && self.why_endless(py).is_some() {
             return false;
         }
         let now = Instant::now();
@@ -239,19 +258,20 @@ impl<'word> Waiter<'word> {
             return false;
         }
         self.spins += 1;
-        // Detached, so that the world can be stopped: where processors are few, each yield can take a time slice of somebody else's.
+        // Detached, so that the world can be stopped: a yield can last for a time slice (I1).
         interpreter::detached(py, || {
             thread::yield_now();
-            (0..PAUSES).for_each(|_| hint::spin_loop());
+            (0..SPIN_LOOP_HINTS).for_each(|_| hint::spin_loop());
         });
         true
     }
 
-    /// Steps 2 to 7 of the protocol: sleeps at `address`, if `validate` agrees, until it is woken, but no longer than the patience
-    /// of the thread, or `pause` if that is shorter. Gives whether the pause is over.
+    /// Parks at `address` until the thread is unparked, the wait fails, or `pause` has elapsed.
     ///
-    /// `validate` runs under the lock of the queue, says whether there still is something to wait for, and [marks](Word::mark) the word, if
-    /// its owner needs that to look for sleepers.
+    /// These are steps 2 to 7 of the protocol. Returns whether `pause` has elapsed.
+    ///
+    /// `validate` runs under the lock of the queue. It returns `false` if there is nothing to wait
+    /// for any more. Otherwise it [sets `PARKED`](Word::mark), if the owner relies on the flag.
     pub(crate) fn sleep(
         &mut self,
         py: Python<'_>,
@@ -259,7 +279,7 @@ impl<'word> Waiter<'word> {
         pause: Option<Duration>,
         validate: impl FnOnce() -> bool,
     ) -> Result<bool, Refusal> {
-        let period = self.make_rounds(py)?;
+        let period = self.poll_interpreter(py)?;
         let now = Instant::now();
         let pause_over = pause.map(|pause| now + pause);
         let limit = match self.patience {
@@ -268,7 +288,7 @@ impl<'word> Waiter<'word> {
             Patience::Forever | Patience::Interruptible => None,
         };
         if limit.is_none() && pause.is_none() {
-            self.check_owner(py).map_err(Refusal::Deadlock)?;
+            self.check_holders(py).map_err(Refusal::Deadlock)?;
         }
         let parker = Parker::new();
         let edge = match limit {
@@ -279,9 +299,9 @@ impl<'word> Waiter<'word> {
             .into_iter()
             .flatten()
             .min();
-        let since = *self.since.get_or_insert(now);
+        let since = *self.queued_since.get_or_insert(now);
         if !park::enter(&parker, address, self.thread, since, validate) {
-            // Somebody gave the word up in the last moment. That does not happen often in a row, so that this thread may stay attached.
+            // The lock was released in between. The caller tries again, attached.
             return Ok(false);
         }
         let parked = interpreter::detached(py, || {
@@ -293,51 +313,52 @@ impl<'word> Waiter<'word> {
         Ok(parked == Parked::TimedOut && pause_is_over)
     }
 
-    fn waited(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    fn elapsed(&self) -> Duration {
+        self.queued_since
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Whether [`make_rounds`](Self::make_rounds), with which a sleep begins, may run code of others: a signal handler, or what a look for
-    /// imports sets off.
+    /// Returns whether [`poll_interpreter`](Self::poll_interpreter), which [`sleep`](Self::sleep)
+    /// calls first, may run foreign code.
     pub(crate) fn may_run_other_code(&self) -> bool {
         match self.patience {
             Patience::Until(_) => false,
             Patience::Interruptible => true,
-            Patience::Forever => self.waited() >= IMPORTS,
+            Patience::Forever => self.elapsed() >= IMPORT_POLL_INTERVAL,
         }
     }
 
-    /// Attends to what nobody wakes this thread for, and gives the time after which to do so again.
-    fn make_rounds(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+    /// Polls for signals and import cycles. Returns the interval until the next poll.
+    fn poll_interpreter(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
         if let Patience::Until(_) = self.patience {
             return Ok(None);
         }
-        let signals = self.look_for_signals(py)?;
-        let imports = self.look_for_imports(py)?;
+        let signals = self.poll_signals(py)?;
+        let imports = self.poll_import_cycles(py)?;
         Ok(signals.into_iter().chain(imports).min())
     }
 
-    fn look_for_signals(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+    fn poll_signals(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
         if self.patience != Patience::Interruptible {
             return Ok(None);
         }
-        // Whoever waits in a destructor may have an exception on its way; it goes on after that of a handler.
-        // If a handler has called Rust code that panicked, PyO3 lets the panic go on from here.
+        // The exception is saved: a destructor may wait while one is pending (I13).
+        // PyO3 resumes a panic of Rust code that a handler called.
         let look = AssertUnwindSafe(|| py.check_signals());
         exception_aside(py, || catch_unwind(look))
             .map_err(Refusal::Panicked)?
             .map_err(Refusal::Interrupted)?;
-        let handles_signals = self
-            .handles_signals
+        let is_main_thread = self
+            .is_main_thread
             .get_or_insert_with(|| interpreter::may_handle_signals(py));
-        Ok(handles_signals.then_some(SIGNALS))
+        Ok(is_main_thread.then_some(SIGNAL_POLL_INTERVAL))
     }
 
-    /// Most waits are over before this asks the interpreter for anything.
-    fn look_for_imports(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
-        let waited = self.waited();
-        if waited < IMPORTS {
-            return Ok(Some(IMPORTS - waited));
+    /// Polls for cycles through import locks, once the wait has lasted for an interval.
+    fn poll_import_cycles(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+        let elapsed = self.elapsed();
+        if elapsed < IMPORT_POLL_INTERVAL {
+            return Ok(Some(IMPORT_POLL_INTERVAL - elapsed));
         }
         let is_importing = self
             .is_importing
@@ -351,26 +372,27 @@ impl<'word> Waiter<'word> {
             links.iter().map(wait).collect::<Vec<_>>()
         });
         match cycle {
-            // A cycle that is one stays one. What was put together while its threads went on does not come again.
-            Some(links) if seen == self.suspected => {
+            // The search is not atomic, so one result may combine waits of different times. A real
+            // cycle is found again.
+            Some(links) if seen == self.import_cycle_seen => {
                 let error = DeadlockError::new(py, Cause::Cycle, links);
                 return Err(Refusal::Deadlock(error));
             }
-            _ => self.suspected = seen,
+            _ => self.import_cycle_seen = seen,
         }
-        Ok(Some(IMPORTS))
+        Ok(Some(IMPORT_POLL_INTERVAL))
     }
 
-    /// Enters this wait in the graph, unless it would complete a cycle.
+    /// Inserts the edge of this wait into the graph, unless it would complete a cycle.
     fn publish(&self, py: Python<'_>) -> Result<Published<'word>, Refusal> {
         graph::publish(self.thread, self.wanted)
             .map_err(|cycle| Refusal::Deadlock(DeadlockError::new(py, Cause::Cycle, cycle)))
     }
 
-    /// Whether those that the thread waits for can run again.
-    fn check_owner(&self, py: Python<'_>) -> Result<(), DeadlockError> {
-        match self.futility(py) {
-            // Of cycles, those of one thread too, `publish` tells.
+    /// Returns an error if a holder can never release the lock.
+    fn check_holders(&self, py: Python<'_>) -> Result<(), DeadlockError> {
+        match self.why_endless(py) {
+            // `publish` reports cycles, including re-entry.
             None | Some(Cause::Cycle) => Ok(()),
             Some(cause) => {
                 let link = self.wanted.link(self.thread);
@@ -379,15 +401,15 @@ impl<'word> Waiter<'word> {
         }
     }
 
-    /// Why this thread would wait in vain, as far as that is seen without asking whom others wait for.
-    fn futility(&self, py: Python<'_>) -> Option<Cause> {
+    /// Returns why the wait can never end, considering the direct holders only.
+    fn why_endless(&self, py: Python<'_>) -> Option<Cause> {
         let (mut someone_is_gone, mut it_is_me) = (false, false);
         self.wanted.for_each_holder(|holder| {
             someone_is_gone |= self.wanted.is_abandoned_by(holder);
             it_is_me |= holder == self.thread;
             true
         });
-        // A cell whose owner is gone counts as empty, and somebody else may fill it.
+        // A cell whose initializer was lost to a fork counts as empty, so that the wait can end.
         if someone_is_gone && !self.wanted.kind.is_cell() {
             Some(Cause::Abandoned)
         } else if it_is_me {

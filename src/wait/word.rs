@@ -1,33 +1,32 @@
-//! The word of a lock: who owns it, and a few flags, in eight bytes.
+//! The word of a lock: its owner and a few flags, in eight bytes.
 //!
-//! Every primitive of the crate lays its word out in the same way, so that one walk can follow the owners of all
-//! of them:
+//! All locks and cells of the crate share this layout, so that one search of the wait-for graph can
+//! follow the owners of all of them:
 //!
 //! | bits | meaning |
 //! |---|---|
 //! | 12 and up | the [`ThreadId`] of the owner, or 0 |
-//! | 11 | the primitive's own ([`SECOND_FLAG`]) |
-//! | 10 | the primitive's own ([`FLAG`]) |
-//! | 9 | [`UNOWNED`]: the id, if there is one, is not an owner's |
-//! | 8 | [`PARKED`]: threads may be asleep in the queue of this word |
-//! | those of the first byte in memory | 0, unless the primitive uses it |
+//! | 11 | [`SECOND_FLAG`], defined by the lock |
+//! | 10 | [`FLAG`], defined by the lock |
+//! | 9 | [`UNOWNED`]: the id, if any, is not that of an owner |
+//! | 8 | [`PARKED`]: threads may be parked in the queue of this word |
+//! | those of the first byte in memory | 0, unless the lock uses it |
 //!
 //! # Who may write
 //!
-//! Only attached threads write a word: each method that does takes a token. On a build with a GIL this makes
-//! read-modify-write operations unnecessary, because no other attached thread can come between a load and a store
-//! of this one as long as it does not detach. Here, and nowhere else, the two kinds of build differ in how a word
-//! is changed.
+//! Only attached threads write a word (I3), so writing methods take a token. On a GIL build they
+//! need no read-modify-write operation: no other attached thread runs between a load and a store
+//! unless this thread detaches.
 //!
-//! That rests on three things which this crate cannot check:
+//! The crate cannot check what this rests on:
 //!
-//! 1. A token is honest. PyO3's `Ungil` is `Send` on stable Rust, and a wrapper that makes anything `Send`
-//!    can carry a token or a guard into a closure that runs detached.
-//! 2. One interpreter uses the word. Two legacy sub-interpreters share the statics of an extension but stop their
-//!    worlds separately, and two with a GIL each would store at once; see
+//! 1. The token is honest. `Ungil` is `Send` on stable Rust, so an unsafe `Send` wrapper can carry
+//!    a token or a guard into a detached closure.
+//! 2. One interpreter uses the word. Legacy sub-interpreters share statics, but stop their worlds
+//!    separately. Two that have a GIL each would store at the same time. See
 //!    [`ensure_single_interpreter`](crate::ensure_single_interpreter).
-//! 3. Detached threads do nothing to a word: the flag `PARKED` is set before a thread detaches, as it enters the queue, and cleared by the
-//!    attached thread that unlocks.
+//! 3. Detached threads do not write. A waiter sets `PARKED` before it detaches, and an attached
+//!    thread clears it.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::AtomicPtr;
@@ -42,21 +41,22 @@ use pyo3::Python;
 use super::ThreadId;
 use crate::build_config::FREE_THREADED;
 
-/// Threads may be asleep in the queue of this word. Whoever finds it set when giving the word up must look there.
-/// It may outlive the last sleeper (one whose time was up leaves it set). Where it is not set nobody sleeps, or, if the primitive says
-/// so, somebody was woken who answers for the others.
+/// Threads may be parked in the queue of this word. The unlocking thread must check the queue.
+///
+/// The flag may outlive the last waiter, because an expired wait leaves it set. If it is clear, no
+/// thread is parked, or an unparked waiter is responsible for the others.
 pub(crate) const PARKED: u64 = 1 << 8;
-/// The word has no owner, whatever id it shows.
+/// The word has no owner, even if it contains an id.
 pub(crate) const UNOWNED: u64 = 1 << 9;
-/// A flag whose meaning each primitive defines.
+/// A flag that each lock defines.
 pub(crate) const FLAG: u64 = 1 << 10;
-/// A second such flag.
+/// A second flag that each lock defines.
 pub(crate) const SECOND_FLAG: u64 = 1 << 11;
 
-/// The owner of a word that has it only to keep others out while it waits for something else: what the word guards, it has
-/// not touched.
+/// The owner of a word while it waits for readers to drain.
 ///
-/// So the word of an owner which will never run again, and which is this, can be given to others.
+/// It has not accessed the data yet. If it was lost to a fork or to finalization, the lock counts as
+/// released.
 pub(crate) struct Pending(AtomicU64);
 
 impl Pending {
@@ -64,31 +64,31 @@ impl Pending {
         Pending(AtomicU64::new(0))
     }
 
-    /// Says that the calling thread, the owner of the word, begins to wait.
+    /// Marks the calling thread, which owns the word, as waiting.
     pub(crate) fn begin(&self, _py: Python<'_>) {
         self.0.store(ThreadId::current().bits(), Ordering::Relaxed);
     }
 
-    /// Says that it has ended. Before it touches what the word guards, and before it gives the word up.
+    /// Clears the mark, before the owner accesses the data or releases the word.
     pub(crate) fn end(&self, _py: Python<'_>) {
-        // Sequentially consistent, and so before all that this thread does afterwards, also in the eyes of a process that is forked off
-        // by another thread in between.
+        // Sequentially consistent: a child that another thread forks must not see later accesses of
+        // this thread without the store.
         self.0.store(0, Ordering::SeqCst);
     }
 
-    /// Whether `owner`, the owner of the word, is this.
+    /// Returns whether `owner`, the owner of the word, is still waiting.
     pub(crate) fn is(&self, owner: ThreadId) -> bool {
-        // Relaxed: what is asked is whether a thread that will never run again had come farther.
+        // Relaxed: it decides only about an owner that will never run again.
         self.0.load(Ordering::Relaxed) == owner.bits()
     }
 }
 
-/// The word itself. What its flags mean is told in the table of each primitive that has one.
+/// An owner and flags. Each lock documents the meaning of its flags.
 #[repr(C)]
 pub(crate) struct Word {
-    /// Comes first, so that the first byte of the word is that of the bits.
+    /// The first field, because locks may use the first byte of the word.
     bits: AtomicU64,
-    /// Where the owner took the lock, for messages. It makes the word twice as large, in builds for debugging only.
+    /// The place where the owner acquired the lock, for messages.
     #[cfg(debug_assertions)]
     taken_at: AtomicPtr<Location<'static>>,
 }
@@ -102,31 +102,31 @@ impl Word {
         }
     }
 
-    /// Remembers where the calling thread became the owner, in builds with debug assertions.
+    /// Records where the calling thread acquired the lock, in builds with debug assertions.
     #[inline(always)]
     pub(crate) fn note_taken(&self, _place: &'static Location<'static>) {
-        // Relaxed: the place is a constant of the program, and for a message only.
+        // Relaxed: the location is a constant.
         #[cfg(debug_assertions)]
         self.taken_at
             .store(ptr::from_ref(_place).cast_mut(), Ordering::Relaxed);
     }
 
-    /// Where the owner took the lock, if that is known. The owner may be another one by now.
+    /// Returns where the owner acquired the lock, if recorded. The owner may have changed since.
     pub(crate) fn taken_at(&self) -> Option<&'static Location<'static>> {
         #[cfg(debug_assertions)]
-        // SAFETY: null, or a `&'static Location` that `note_taken` was given.
+        // SAFETY: the pointer is null or was made from a `&'static Location`, in `note_taken`.
         return unsafe { self.taken_at.load(Ordering::Relaxed).as_ref() };
         #[cfg(not(debug_assertions))]
         None
     }
 
-    /// Reads the word; any thread may.
+    /// Loads the bits. Detached threads may call this too.
     #[inline]
     pub(crate) fn load(&self, ordering: Ordering) -> u64 {
         self.bits.load(ordering)
     }
 
-    /// The thread that owns the word at this moment.
+    /// Returns the owner that `bits` contain.
     #[inline]
     pub(crate) fn owner(bits: u64) -> Option<ThreadId> {
         if bits & UNOWNED == 0 {
@@ -136,35 +136,38 @@ impl Word {
         }
     }
 
-    /// The address that the sleepers of this word wait at.
+    /// Returns the address at which the waiters of this word park.
     #[inline]
     pub(crate) fn address(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
-    /// Changes `current` to `new` and takes over, with it, all that the last owner wrote.
+    /// Changes `current` to `new`, with acquire ordering.
     #[inline]
     pub(crate) fn acquire(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::Acquire)
     }
 
-    /// [`acquire`](Self::acquire), and in one order with whatever else is sequentially consistent: for an owner that then looks who
-    /// is reading ([`readers`](super::readers)).
+    /// Changes `current` to `new`, sequentially consistent.
+    ///
+    /// For a writer that scans the [`readers`](super::readers) next.
     #[inline]
     pub(crate) fn claim(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::SeqCst)
     }
 
-    /// Changes `current` to `new` and passes on, with it, all that this thread wrote.
+    /// Changes `current` to `new`, with release ordering.
     #[inline]
     pub(crate) fn release(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::Release)
     }
 
-    /// Sets `PARKED`, unless the word is not `blocked`. Gives whether it is set. For a thread that holds the lock of the queue that it
-    /// enters, or knows that others are in it.
+    /// Sets `PARKED` while the word is `blocked`. Returns whether the flag is set.
+    ///
+    /// The caller holds the lock of the queue that it enters, or knows that the queue is not empty.
     pub(crate) fn mark(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
-        // Relaxed, all of it: a flag guards no data, and the queue's lock orders it against those who look there for sleepers.
+        // Relaxed: the flag guards no data. The lock of the queue orders it before an unlocking
+        // thread's check of the queue.
         let mut bits = self.load(Ordering::Relaxed);
         while blocked(bits) {
             if bits & PARKED != 0 {
@@ -178,7 +181,7 @@ impl Word {
         false
     }
 
-    /// Changes the word to whatever `change` makes of it, passing on what this thread wrote. Gives the old bits.
+    /// Applies `change` to the bits, with release ordering. Returns the old bits.
     pub(crate) fn update(&self, py: Python<'_>, mut change: impl FnMut(u64) -> u64) -> u64 {
         let mut bits = self.load(Ordering::Relaxed);
         loop {
@@ -189,17 +192,19 @@ impl Word {
         }
     }
 
-    /// Makes the bits others than they were, the flags excepted: for a word that is no lock's, and which detached threads write too.
-    /// So it is one operation on every build, and no other method may write such a word.
+    /// Increments the bits above the flags, as a sequence number.
+    ///
+    /// For words that are not locks. Detached threads write them too, so this is atomic on every
+    /// build, and no other method may write such a word.
     pub(crate) fn advance(&self) {
-        // Relaxed: it is read under the lock of the queue, as it is written.
+        // Relaxed: read and written under the lock of the queue.
         self.bits.fetch_add(ThreadId::STEP, Ordering::Relaxed);
     }
 
-    /// Stores `bits`, passing on what this thread wrote, where no other thread can be writing.
+    /// Stores `bits`, with release ordering, while no other thread can write.
     ///
-    /// A release on every build, with or without a GIL: a once-cell is read by threads that are detached, and
-    /// for them no GIL orders the value before the word.
+    /// A release on GIL builds too: detached threads read once-cells, and no GIL orders the value
+    /// before the word for them.
     #[inline]
     pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {
         self.bits.store(bits, Ordering::Release);
@@ -218,8 +223,8 @@ impl Word {
                 .bits
                 .compare_exchange(current, new, ordering, Ordering::Relaxed);
         }
-        // Plain accesses suffice: all writers own the GIL, which orders them and what they wrote, and this thread
-        // does not give it up between the two lines.
+        // Plain accesses suffice: all writers own the GIL, which orders their writes, and this
+        // thread does not release it in between.
         let now = self.bits.load(Ordering::Relaxed);
         if now == current {
             self.bits.store(new, Ordering::Relaxed);
