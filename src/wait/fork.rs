@@ -1,26 +1,26 @@
-//! What `fork` would break, made whole again in the child (invariant I7).
+//! Repairs the shared state of the crate in forked children (invariant I7).
 //!
-//! The child has one thread, a copy of the one that forked, and a copy of all memory as it was at that moment: with
-//! queues of threads that do not exist, behind locks that such threads may hold. Three handlers see to that:
+//! The child has one thread, a copy of the forking thread, and a copy of all memory. That memory
+//! contains queues of threads that do not exist there, and locks that such threads may hold. Three
+//! handlers repair it:
 //!
-//! - *before* the fork, the forking thread takes the lock of every queue, of the graph, of the
-//!   registry and of the list of reader records. What they guard is then consistent, and the locks
-//!   belong to the one thread of the child.
-//! - *after* it the parent releases them: its sleepers have noticed nothing.
-//! - The child forgets all sleepers, edges and threads but its own, notes that all older ids are of threads that are
-//!   gone ([`ThreadId::is_gone`]), and releases the locks.
+//! - *Before* the fork, the forking thread locks every queue, the graph, the registry and the list
+//!   of reader records. The state that they guard is then consistent.
+//! - *After* the fork, the parent unlocks them.
+//! - The child discards all entries, edges and threads except its own. It records that older ids
+//!   are lost to the fork ([`ThreadId::is_gone`]), and unlocks.
 //!
-//! In the list of reader records ([`readers`](super::readers)) the child keeps those of gone
+//! In the list of reader records ([`readers`](super::readers)) the child keeps those of lost
 //! threads that read. They are reported to writers: a reader may have lent the data to the
 //! surviving thread.
 //!
-//! The words of the locks stay as they are. A primitive that finds an owner that is gone knows what to do: a cell starts
-//! over, a mutex reports, and a read-write lock too, unless that owner only waited for readers to leave
-//! ([`Pending`](super::Pending)).
+//! The words of locks are unchanged. Each lock handles an owner that was lost to a fork: a cell
+//! counts as empty, and a mutex reports a deadlock. A read-write lock reports one too, unless the
+//! owner was waiting for readers to drain ([`Pending`](super::Pending)).
 //!
-//! Nobody who holds one of the locks taken here waits for anything, let alone for the interpreter, so the handlers wait
-//! for a few instructions of others at most; and nobody holds two of them, so their order does not matter. The child
-//! frees memory: C libraries keep their allocator whole across a fork, and Python relies on it before we do.
+//! The holder of one of these locks never waits, so the handlers block for a few instructions at
+//! most. No other thread holds two of them, so their order does not matter. The child may free
+//! memory, because C libraries keep the allocator consistent across a fork.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -35,30 +35,31 @@ mod handlers {
 
     use crate::wait::{ThreadId, graph, park, readers, threads};
 
-    struct Held {
+    /// The locks that the forking thread holds between the handlers.
+    struct LocksHeldOverFork {
         queues: Vec<MutexGuard<'static, park::Queue>>,
         graph: MutexGuard<'static, graph::Graph>,
         registry: MutexGuard<'static, Option<threads::Registry>>,
         records: MutexGuard<'static, readers::List>,
     }
 
-    /// What the forking thread holds between the handlers.
-    struct Slot(UnsafeCell<Option<Held>>);
+    struct Slot(UnsafeCell<Option<LocksHeldOverFork>>);
 
-    // SAFETY: only the handlers use it, between which the forking thread holds locks that keep a second fork from
-    // coming as far as this.
+    // SAFETY:
+    // - Only the handlers use the slot.
+    // - The forking thread holds the locks between them, so a second fork blocks before it.
     unsafe impl Sync for Slot {}
 
     static HELD: Slot = Slot(UnsafeCell::new(None));
 
     pub(in crate::wait) fn install_handlers() {
-        // No `Once`: a fork while it runs would leave the child with one that runs for ever. Relaxed: the threads that come
-        // here meanwhile need nothing of it.
+        // Not a `Once`: in a child forked while it runs, it would never complete.
+        // Relaxed: racing threads rely on nothing that this thread wrote.
         static INSTALLED: AtomicBool = AtomicBool::new(false);
         if INSTALLED.load(Ordering::Relaxed) || INSTALLED.swap(true, Ordering::Relaxed) {
             return;
         }
-        // SAFETY: the functions have the right type and stay where they are: an extension is never unloaded.
+        // SAFETY: the functions stay valid, because an extension is never unloaded.
         let result =
             unsafe { super::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
         assert_eq!(result, 0, "out of memory for fork handlers");
@@ -69,9 +70,9 @@ mod handlers {
         let graph = graph::lock_graph();
         let queues = park::lock_all_queues();
         let records = readers::lock_list();
-        // SAFETY: all locks are held, so no other thread is between the handlers.
+        // SAFETY: this thread holds all locks, so no other thread is between the handlers.
         let slot = unsafe { &mut *HELD.0.get() };
-        *slot = Some(Held {
+        *slot = Some(LocksHeldOverFork {
             queues,
             graph,
             registry,
@@ -79,8 +80,8 @@ mod handlers {
         });
     }
 
-    fn take_held() -> Option<Held> {
-        // SAFETY: called by the thread that ran `prepare`, before it releases the locks.
+    fn take_held() -> Option<LocksHeldOverFork> {
+        // SAFETY: the calling thread ran `prepare` and still holds the locks.
         unsafe { &mut *HELD.0.get() }.take()
     }
 
@@ -92,7 +93,7 @@ mod handlers {
         let Some(mut held) = take_held() else { return };
         let generation = super::GENERATION.load(Ordering::Relaxed);
         if generation != super::NO_HANDLERS {
-            // One that is not reached stays below `NO_HANDLERS`.
+            // Saturates below `NO_HANDLERS`.
             let next = (generation + 1).min(super::NO_HANDLERS - 1);
             super::GENERATION.store(next, Ordering::Relaxed);
         }
@@ -113,10 +114,10 @@ static GENERATION: AtomicU32 = AtomicU32::new(NO_HANDLERS);
 
 const NO_HANDLERS: u32 = u32::MAX;
 
-/// A number that differs between a forked child and its ancestors.
+/// Returns the fork depth, which differs between a forked child and its ancestors.
 #[inline(always)]
 pub(crate) fn process() -> u32 {
-    // Relaxed: stored before this process had a second thread.
+    // Relaxed: the child stored it before it had a second thread.
     match GENERATION.load(Ordering::Relaxed) {
         NO_HANDLERS => first_process(),
         generation => generation,
@@ -126,14 +127,14 @@ pub(crate) fn process() -> u32 {
 #[cold]
 fn first_process() -> u32 {
     install_handlers();
-    // Relaxed: another thread that comes here stores the same.
+    // Relaxed: racing threads store the same value.
     GENERATION.store(0, Ordering::Relaxed);
     0
 }
 
 /// Runs `handler` in forked children, on their only thread, before `fork` returns.
 pub(crate) fn run_in_child(handler: extern "C" fn()) {
-    // SAFETY: the function stays where it is, because an extension is never unloaded.
+    // SAFETY: the function stays valid, because an extension is never unloaded.
     let result = unsafe { pthread_atfork(None, None, Some(handler)) };
     assert_eq!(result, 0, "out of memory for fork handlers");
 }
@@ -143,7 +144,7 @@ pub(super) use handlers::install_handlers;
 #[cfg(all(unix, not(any(target_os = "emscripten", pyo3_sync_portable))))]
 use libc::pthread_atfork;
 
-/// Where there is no `fork`, nobody calls the handlers.
+/// Registers nothing, on systems without `fork`.
 #[cfg(any(not(unix), target_os = "emscripten", pyo3_sync_portable))]
 unsafe fn pthread_atfork(_: Handler, _: Handler, _: Handler) -> core::ffi::c_int {
     0

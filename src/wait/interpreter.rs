@@ -1,4 +1,4 @@
-//! Leaving the interpreter for the length of a wait, and coming back.
+//! Detaches from the interpreter for the length of a wait, and queries the interpreter.
 
 use core::ffi::{c_int, c_void};
 use std::{
@@ -17,42 +17,47 @@ use crate::build_config::{
 
 /// Runs `sleep` while this thread is detached from the interpreter.
 ///
-/// The raw pair of functions rather than [`Python::detach`]: when PyO3 re-attaches it also drops the references
-/// that were given up by detached threads, which runs finalisers, that is arbitrary code, in the middle of our
-/// protocol. Nothing of PyO3 runs between the two calls, so its own count of attachments can stay as it is.
+/// Does not use [`Python::detach`], because PyO3 then drops references of detached threads when it
+/// attaches, and so runs finalizers in the middle of the protocol. PyO3's attach count stays valid,
+/// because no code of PyO3 runs in between.
 ///
 /// During finalization this function returns on the finalizing thread only. On the others attaching
 /// blocks until the process ends, in CPython 3.13.8, 3.14 and later. Earlier versions end the
-/// thread. With glibc that unwinds the stack, and [`Hang`] blocks it. Elsewhere no destructor runs.
+/// thread. With glibc that unwinds the stack, and [`HangOnUnwind`] blocks it.
+/// Elsewhere no destructor runs.
 pub(super) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
     struct Attach(*mut ffi::PyThreadState);
     impl Drop for Attach {
         fn drop(&mut self) {
-            let hang = Hang;
-            // SAFETY: the state is the one that `PyEval_SaveThread` took from this thread, which has not attached
-            // since: `sleep` got no token, and no code of Python's or PyO3's runs in it.
+            let hang = HangOnUnwind;
+            // SAFETY:
+            // - `PyEval_SaveThread` returned the state on this thread.
+            // - The thread has not attached since: `sleep` has no token and calls neither Python
+            //   nor PyO3.
             unsafe { PyEval_RestoreThread(self.0) };
             std::mem::forget(hang);
         }
     }
 
-    // SAFETY: the token proves that this thread is attached. No `Bound`, borrowed reference or guard is touched
-    // until `Attach` is dropped, which happens before the caller gets its token's use back.
+    // SAFETY:
+    // - This thread is attached, by the token.
+    // - No `Bound`, borrowed reference or guard is used until `Attach` is dropped, which precedes
+    //   the return to the caller.
     let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });
     sleep()
 }
 
-/// Sleeps, detached.
+/// Sleeps for `duration`, detached.
 pub(crate) fn sleep_detached(py: Python<'_>, duration: Duration) {
     detached(py, || thread::sleep(duration));
 }
 
-/// Keeps a thread for ever when it is dropped, that is, when attaching unwinds instead of returning.
+/// Blocks the thread if attaching unwinds instead of returning.
 ///
-/// The frames below may hold anything; unwinding them would run destructors that believe to be attached.
-struct Hang;
+/// Unwinding further would run destructors that assume that the thread is attached.
+struct HangOnUnwind;
 
-impl Drop for Hang {
+impl Drop for HangOnUnwind {
     fn drop(&mut self) {
         loop {
             thread::park();
@@ -60,19 +65,19 @@ impl Drop for Hang {
     }
 }
 
-/// Whether the interpreter is shutting down.
+/// Returns whether the interpreter is finalizing.
 ///
-/// If it is, the calling thread is the one that does it, and no other thread will ever attach again: CPython stops
-/// all attached threads before it says so, and lets none back in.
+/// If so, the calling thread is the finalizing thread, and no other thread can attach again:
+/// CPython stops all attached threads before it reports finalization.
 pub(crate) fn is_finalizing(py: Python<'_>) -> bool {
-    // SAFETY: the token proves that this thread is attached.
+    // SAFETY: this thread is attached, by the token.
     exception_aside(py, || unsafe { Py_IsFinalizing() != 0 })
 }
 
 /// Returns whether the calling thread runs signal handlers, as the main thread does.
 ///
-/// Asks the C API, because up to Python 3.12 `threading` takes the thread that imports it first for
-/// the main one. Returns `true` if the C API does not answer: unneeded polling costs little.
+/// Calls the C API: up to Python 3.12, `threading` considers the thread that first imports it the
+/// main thread. Returns `true` if the function is missing, because unneeded polling is cheap.
 pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
     /// An [`IsMainThread`]; null before the first call.
     static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -80,7 +85,7 @@ pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
     if !CAN_LOOK_UP_SYMBOLS {
         return true;
     }
-    // Relaxed: nothing else is published, and threads that look it up at once store the same.
+    // Relaxed: nothing else is published, and racing threads store the same value.
     let mut function = FUNCTION.load(Ordering::Relaxed);
     if function.is_null() {
         // Detached, because the dynamic linker holds its lock while it runs the initializers of
@@ -89,43 +94,49 @@ pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
         function = found as *mut c_void;
         FUNCTION.store(function, Ordering::Relaxed);
     }
-    // SAFETY: the pointer was made from a function of this type, above.
+    // SAFETY: the pointer was cast from a function of this type, above.
     let is_main_thread = unsafe { mem::transmute::<*mut c_void, IsMainThread>(function) };
-    // SAFETY: the calling thread is attached, by the token.
+    // SAFETY: this thread is attached, by the token.
     unsafe { is_main_thread() != 0 }
 }
 
-/// The answer of an interpreter that cannot be asked.
+/// Replaces a missing `_PyOS_IsMainThread`.
 unsafe extern "C" fn unknown() -> c_int {
     1
 }
 
-/// A module that is imported already. To import one would call whatever `__import__` is in `builtins`, that is, in the worst
-/// case, code that comes back here.
+/// Returns a module that is already imported.
+///
+/// Does not import it, because `builtins.__import__` may be replaced by code that uses the crate.
 pub(crate) fn loaded_module<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached, by the token. The dictionary is borrowed from the interpreter, and made a reference of our own.
+    // SAFETY:
+    // - This thread is attached, by the token.
+    // - The result is null or borrowed from the interpreter.
     let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict())? };
     modules.get_item(name)
 }
 
-/// Runs `f`, which may call into Python, with no exception pending, and sets the one that was again.
+/// Saves the pending exception, runs `f`, and restores the exception (invariant I13).
 ///
-/// Locks are taken in destructors too, and CPython runs those while an exception is on its way up the stack. To
-/// call Python code in that state is an error, and whatever the code raises would replace the exception.
-// Deprecated from Python 3.12 on, and the only pair that all versions have.
+/// Destructors acquire locks, and CPython runs destructors while an exception is pending. Calling
+/// Python code in that state is an error, and a new exception would replace the pending one.
+// Deprecated since Python 3.12, but the only functions that all versions have.
 #[allow(deprecated)]
 pub(crate) fn exception_aside<R>(_py: Python<'_>, f: impl FnOnce() -> R) -> R {
     struct Restore([*mut ffi::PyObject; 3]);
     impl Drop for Restore {
         fn drop(&mut self) {
             let [kind, value, traceback] = self.0;
-            // SAFETY: attached, since the token of `exception_aside` outlives this; the three references are
-            // those that `PyErr_Fetch` gave us, and they are given back once.
+            // SAFETY:
+            // - This thread is attached: the token of `exception_aside` outlives `self`.
+            // - `PyErr_Fetch` returned the references, which are passed back only once.
             unsafe { ffi::PyErr_Restore(kind, value, traceback) };
         }
     }
     let [mut kind, mut value, mut traceback] = [std::ptr::null_mut(); 3];
-    // SAFETY: attached, by the token; the pointers are to locals.
+    // SAFETY:
+    // - This thread is attached, by the token.
+    // - The pointers refer to locals.
     unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
     let _restore = Restore([kind, value, traceback]);
     f()

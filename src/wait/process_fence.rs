@@ -80,8 +80,9 @@ pub(crate) fn for_all_threads() {
     }
 }
 
-/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED` and `MEMBARRIER_CMD_PRIVATE_EXPEDITED` of `linux/membarrier.h`.
+/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED` of `linux/membarrier.h`.
 const REGISTER: c_int = 1 << 4;
+/// `MEMBARRIER_CMD_PRIVATE_EXPEDITED`.
 const BARRIER: c_int = 1 << 3;
 
 #[cfg(all(target_os = "linux", not(pyo3_sync_portable)))]

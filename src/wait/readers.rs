@@ -108,11 +108,11 @@ impl LockId {
 const SLOTS: usize = 6;
 
 /// In [`Record::used`]: the thread has further records, which may have slots in use.
-const MORE: u32 = 1 << SLOTS;
+const HAS_OVERFLOW: u32 = 1 << SLOTS;
 
 /// In [`Record::used`]: the thread-locals of the thread have been destroyed. The thread itself
 /// returns its records as soon as it reads nothing.
-const LATE: u32 = 2 << SLOTS;
+const IN_TLS_TEARDOWN: u32 = 2 << SLOTS;
 
 /// In [`Record::used`]: a further record of the thread, which it returns when it is empty.
 const EXTRA: u32 = 4 << SLOTS;
@@ -133,8 +133,8 @@ struct Record {
     next: AtomicPtr<Record>,
     /// Number of further entries for each slot. Used by the thread only.
     again: [Cell<u32>; SLOTS],
-    /// The slots in use, as bits, [`MORE`] and [`LATE`]. 0 if the thread reads nothing. Used by the
-    /// thread only.
+    /// The slots in use, as bits, [`HAS_OVERFLOW`] and [`IN_TLS_TEARDOWN`]. 0 if the thread reads
+    /// nothing. Used by the thread only.
     used: Cell<u32>,
     /// A further record of the same thread, taken when this one was full. Used by the thread only.
     more: Cell<Option<&'static Record>>,
@@ -234,7 +234,7 @@ impl List {
 
 thread_local! {
     /// The first record of this thread. Has no destructor, and so is usable until the thread ends.
-    static MINE: Cell<Option<&'static Record>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<&'static Record>> = const { Cell::new(None) };
 }
 
 /// Proof that the calling thread reads a lock. The same thread must [leave](Self::leave) it.
@@ -249,7 +249,7 @@ impl Entry {
     /// is left.
     #[inline]
     pub(crate) fn enter_if(lock: LockId, may_read: impl FnOnce() -> bool) -> Option<Entry> {
-        match MINE.get() {
+        match CURRENT.get() {
             // The usual case: this thread reads nothing else.
             Some(record) if record.used.get() == 0 => record.enter_if(0, lock, may_read),
             _ => Self::enter_if_slow(lock, may_read),
@@ -274,7 +274,7 @@ impl Entry {
     /// A sequentially consistent load of the lock's state must follow.
     #[inline]
     pub(crate) fn new(lock: LockId) -> Entry {
-        match MINE.get() {
+        match CURRENT.get() {
             Some(record) if record.used.get() == 0 => record.fill(0, lock),
             _ => Self::new_slow(lock),
         }
@@ -293,7 +293,7 @@ impl Entry {
     /// [`process_fence`](super::process_fence) first, which must be available.
     #[inline]
     pub(crate) fn without_fence(lock: LockId) -> Entry {
-        match MINE.get() {
+        match CURRENT.get() {
             Some(record) if record.used.get() == 0 => {
                 // Release, as every store to a slot: the slot may have been another lock's.
                 record.slots[0].store(lock.bits(), Ordering::Release);
@@ -308,7 +308,7 @@ impl Entry {
 
     /// Reads `lock` once more, if the calling thread reads it already.
     pub(crate) fn again(lock: LockId) -> Option<Entry> {
-        let mut record = MINE.get();
+        let mut record = CURRENT.get();
         while let Some(this) = record {
             let reads = |index: &usize| {
                 // Relaxed: stored by this thread only.
@@ -341,7 +341,7 @@ impl Entry {
         self.record.slots[self.index].store(0, Ordering::Release);
         let used = self.record.used.get() & !(1 << self.index);
         self.record.used.set(used);
-        if used & (LATE | EXTRA) != 0 {
+        if used & (IN_TLS_TEARDOWN | EXTRA) != 0 {
             self.record.return_if_empty();
         }
         true
@@ -435,7 +435,7 @@ impl Record {
         if used & EXTRA != 0 && used & ALL_SLOTS == 0 {
             return_extra(self);
         }
-        if used & LATE != 0 {
+        if used & IN_TLS_TEARDOWN != 0 {
             return_records_unless_in_use();
         }
     }
@@ -466,7 +466,7 @@ pub(crate) fn for_each_reader(lock: LockId, mut visit: impl FnMut(ThreadId) -> b
     }
 }
 
-/// Whether any thread reads `lock`.
+/// Returns whether any thread reads `lock`.
 pub(crate) fn is_read(lock: LockId) -> bool {
     let mut is_read = false;
     for_each_reader(lock, |_| {
@@ -504,7 +504,7 @@ fn all() -> impl Iterator<Item = &'static Record> {
 
 /// A free slot of the calling thread, in a further record if it has none.
 fn free_slot() -> (&'static Record, usize) {
-    let mut record = MINE.get().unwrap_or_else(take_record);
+    let mut record = CURRENT.get().unwrap_or_else(take_record);
     loop {
         let free = (!record.used.get()).trailing_zeros() as usize;
         if free < SLOTS {
@@ -514,9 +514,9 @@ fn free_slot() -> (&'static Record, usize) {
             Some(more) => more,
             None => {
                 let more = take_any_record();
-                more.used.set(record.used.get() & LATE | EXTRA);
+                more.used.set(record.used.get() & IN_TLS_TEARDOWN | EXTRA);
                 record.more.set(Some(more));
-                record.used.set(record.used.get() | MORE);
+                record.used.set(record.used.get() | HAS_OVERFLOW);
                 more
             }
         };
@@ -536,9 +536,9 @@ fn take_record() -> &'static Record {
         static RETURN: Return = const { Return };
     }
     let record = take_any_record();
-    MINE.set(Some(record));
+    CURRENT.set(Some(record));
     if RETURN.try_with(|_| ()).is_err() {
-        record.used.set(LATE);
+        record.used.set(IN_TLS_TEARDOWN);
     }
     record
 }
@@ -551,7 +551,7 @@ fn take_any_record() -> &'static Record {
 
 /// Returns the records of the calling thread.
 fn return_records() {
-    let mut record = MINE.take();
+    let mut record = CURRENT.take();
     let mut list = lock_list();
     while let Some(this) = record {
         record = this.more.take();
@@ -566,13 +566,13 @@ fn return_records() {
 /// Takes a further record out of the chain of the calling thread and unlinks it, so that a thread
 /// that once read many locks costs writers, and itself, no more than others (I12).
 fn return_extra(extra: &'static Record) {
-    let mut record = MINE.get();
+    let mut record = CURRENT.get();
     while let Some(this) = record {
         record = this.more.get();
         if record.is_some_and(|more| ptr::eq(more, extra)) {
             this.more.set(extra.more.take());
             if this.more.get().is_none() {
-                this.used.set(this.used.get() & !MORE);
+                this.used.set(this.used.get() & !HAS_OVERFLOW);
             }
             lock_list().unlink(extra);
             return;
@@ -581,7 +581,7 @@ fn return_extra(extra: &'static Record) {
 }
 
 fn return_records_unless_in_use() {
-    let mut record = MINE.get();
+    let mut record = CURRENT.get();
     while let Some(this) = record {
         if this.used.get() & ALL_SLOTS != 0 {
             return;

@@ -1,8 +1,8 @@
-//! Who owns a lock: a serial number for each thread that ever touched one, never used twice.
+//! Thread ids: a serial number for each thread that uses a lock, never reused.
 //!
-//! The address of a thread-local would do as well until a thread ends and another one gets its address: a lock
-//! that the first never released would then seem to be held by the second, and an innocent wait would be
-//! reported as re-entry. A serial number also tells, after a fork, which threads can no longer exist.
+//! The address of a thread-local would be reused after its thread ends. A lock that the ended
+//! thread never released would then seem to belong to the new thread, whose wait would be reported
+//! as re-entry. A serial number also shows which threads were lost to a fork.
 
 use std::{
     cell::Cell,
@@ -12,20 +12,18 @@ use std::{
 
 use super::{fork, threads};
 
-/// How far an id is shifted to make room for the flags of a [`Word`](super::Word).
+/// Number of bits below an id, for the flags of a [`Word`](super::Word).
 const FLAG_BITS: u32 = 12;
 
-/// The bits of a word that hold an id: not its flags, and not its first byte in memory.
+/// The bits of a word that contain an id: neither the flags nor the first byte in memory.
 const MASK: u64 = (u64::MAX << FLAG_BITS) & !u64::from_ne_bytes([u8::MAX, 0, 0, 0, 0, 0, 0, 0]);
 
-/// A thread, in the form in which it stands in a [`Word`](super::Word): the serial number above, zeros where the
-/// flags go.
+/// Identifies a thread: its serial number, shifted by [`FLAG_BITS`] as in a [`Word`](super::Word).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ThreadId(NonZeroU64);
 
 thread_local! {
-    /// The id of this thread, or 0 before it has one. Without a destructor, so that it can be read until the very
-    /// end of the thread.
+    /// The id of this thread, or 0. Has no destructor, and so is readable until the thread ends.
     static CURRENT: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -35,17 +33,17 @@ thread_local! {
 /// first byte of a word is the most significant one, have 2^44.
 static NEXT: AtomicU64 = AtomicU64::new(ThreadId::STEP);
 
-/// Ids below this one belong to threads that a fork left behind, except for [`SURVIVOR`].
-static FIRST_AFTER_FORK: AtomicU64 = AtomicU64::new(0);
+/// The first id assigned after the fork. Lower ids are lost to it, except [`FORKING_THREAD`].
+static FIRST_ID_AFTER_FORK: AtomicU64 = AtomicU64::new(0);
 
 /// The bits of the thread that called `fork`, in the child; 0 if it had no id.
-static SURVIVOR: AtomicU64 = AtomicU64::new(0);
+static FORKING_THREAD: AtomicU64 = AtomicU64::new(0);
 
 impl ThreadId {
-    /// The difference between the bits of one id and the next.
+    /// The difference between the bits of consecutive ids.
     pub(super) const STEP: u64 = 1 << FLAG_BITS;
 
-    /// The id of the calling thread.
+    /// Returns the id of the calling thread.
     #[inline]
     pub(crate) fn current() -> ThreadId {
         match NonZeroU64::new(CURRENT.get()) {
@@ -57,7 +55,7 @@ impl ThreadId {
     #[cold]
     fn assign() -> ThreadId {
         fork::install_handlers();
-        // Relaxed: all that counts is that no two threads get the same number.
+        // Relaxed: only uniqueness matters.
         let bits = NEXT.fetch_add(Self::STEP, Ordering::Relaxed);
         let id = Self::from_bits(bits).filter(|id| id.bits() == bits);
         let id = id.expect("fewer threads than ids");
@@ -66,28 +64,28 @@ impl ThreadId {
         id
     }
 
-    /// The id as it stands in a word.
+    /// Returns the bits of the id in a word.
     #[inline]
     pub(crate) fn bits(self) -> u64 {
         self.0.get()
     }
 
-    /// The thread whose id stands in `bits`, whatever the flags beside it.
+    /// Returns the id in the bits of a word, ignoring flags.
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Option<ThreadId> {
         NonZeroU64::new(bits & MASK).map(ThreadId)
     }
 
-    /// Whether the thread does not exist in this process, because it was another one than the thread that forked.
+    /// Returns whether the thread was lost to a fork: it ran in the parent, and did not fork.
     pub(crate) fn is_gone(self) -> bool {
-        // Relaxed: both were written before this process had a second thread.
-        self.bits() < FIRST_AFTER_FORK.load(Ordering::Relaxed)
-            && self.bits() != SURVIVOR.load(Ordering::Relaxed)
+        // Relaxed: the child stored both before it had a second thread.
+        self.bits() < FIRST_ID_AFTER_FORK.load(Ordering::Relaxed)
+            && self.bits() != FORKING_THREAD.load(Ordering::Relaxed)
     }
 
-    /// Called in the child of a fork, by its only thread: all others are gone.
+    /// Marks all other threads as lost. Called by the only thread of a forked child.
     pub(super) fn forget_all_but_current() {
-        FIRST_AFTER_FORK.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
-        SURVIVOR.store(CURRENT.get(), Ordering::Relaxed);
+        FIRST_ID_AFTER_FORK.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+        FORKING_THREAD.store(CURRENT.get(), Ordering::Relaxed);
     }
 }

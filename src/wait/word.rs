@@ -55,8 +55,7 @@ pub(crate) const SECOND_FLAG: u64 = 1 << 11;
 
 /// The owner of a word while it waits for readers to drain.
 ///
-/// It has not accessed the data yet. If it was lost to a fork or to finalization, the lock counts as
-/// released.
+/// It has not accessed the data yet. If it will never run again, the lock counts as released.
 pub(crate) struct Pending(AtomicU64);
 
 impl Pending {
