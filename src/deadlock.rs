@@ -1,4 +1,4 @@
-//! A wait that could never have ended, reported instead of slept through.
+//! Errors for waits that can never end.
 
 use std::{error, fmt, panic::Location};
 
@@ -9,7 +9,7 @@ use crate::{
     wait::{Awaited, Holders, Link, Party, exception_aside},
 };
 
-/// The exception that Python code sees in place of a deadlock.
+/// The Python exceptions that report deadlocks.
 pub mod exceptions {
     pyo3::create_exception!(
         pyo3_sync,
@@ -21,10 +21,6 @@ pub mod exceptions {
 
 /// Adds the exception classes of this crate to a module, so that Python code can name them.
 ///
-/// Each extension has classes of its own. All are called `pyo3_sync.DeadlockError` in tracebacks, and are subclasses of
-/// `RuntimeError`; there is no Python module of that name. So they cannot be pickled, and a process of `multiprocessing` that lets one out
-/// has it replaced by an error of pickling: catch it there.
-///
 /// ```
 /// use pyo3::prelude::*;
 ///
@@ -34,9 +30,13 @@ pub mod exceptions {
 /// }
 /// ```
 ///
+/// Each extension has its own class. Tracebacks name it `pyo3_sync.DeadlockError`, but there is no
+/// Python module of that name. The exception therefore cannot be pickled: in a `multiprocessing`
+/// worker, an uncaught one is replaced by a pickling error. Catch it in the worker.
+///
 /// # Errors
 ///
-/// What the module raises when an attribute is added to it.
+/// Returns the exception raised if the attribute cannot be added to the module.
 pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add(
         "DeadlockError",
@@ -44,11 +44,11 @@ pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )
 }
 
-/// A wait that could never have ended.
+/// An error returned if a wait could never end.
 ///
-/// Methods that return it have done nothing: no lock was taken, and every lock the thread held it still holds. It
-/// turns into a Python exception, [`exceptions::DeadlockError`], a subclass of `RuntimeError`, with `?` in any
-/// function that returns [`PyResult`]. The methods that return no `Result` panic with the same message.
+/// A method that returns it has acquired no lock, and the thread keeps the locks that it holds. In a
+/// function that returns [`PyResult`], `?` converts the error to [`exceptions::DeadlockError`], a
+/// subclass of `RuntimeError`. Methods that return no `Result` panic with the same message.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -63,43 +63,43 @@ pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// });
 /// ```
 ///
-/// What the messages look like, and what to do about each, is told in the chapter [Deadlocks](crate::deadlocks).
+/// See [Deadlocks](crate::deadlocks) for the messages and how to fix their causes.
 pub struct DeadlockError(Box<Report>);
 
 struct Report {
     cause: Cause,
-    /// The thread that asked first, and then those it would have waited for.
+    /// The requesting thread first, then the threads that it would have waited for.
     steps: Vec<Step>,
 }
 
-/// A [`Link`] with its thread's name.
+/// A [`Link`] with the name of its thread.
 struct Step {
     thread: ThreadLabel,
     awaited: Awaited,
 }
 
-/// What kind of lock it is, by the type that the author used.
+/// The public type of a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockKind {
     Mutex,
     RwLock,
     OnceLock,
-    /// A [`PyOnce`](crate::PyOnce), which is a cell inside.
+    /// A [`PyOnce`](crate::PyOnce), which contains a cell.
     Once,
-    /// A [`PyLazy`](crate::PyLazy) or [`PyTryLazy`](crate::PyTryLazy), as well.
+    /// A [`PyLazy`](crate::PyLazy) or [`PyTryLazy`](crate::PyTryLazy), which contain a cell.
     Lazy,
     Condvar,
-    /// A [`PyBarrier`](crate::PyBarrier), in which threads wait as in a condition variable.
+    /// A [`PyBarrier`](crate::PyBarrier), which contains a condition variable.
     Barrier,
 }
 
 impl LockKind {
-    /// Whether it is filled, or done, once, by its owner.
+    /// Returns whether the owner is an initializer, which runs once.
     pub(crate) fn is_cell(self) -> bool {
         matches!(self, LockKind::OnceLock | LockKind::Once | LockKind::Lazy)
     }
 
-    /// What its owner does, if it is such a one.
+    /// Returns what the owner of a cell runs.
     fn run_by_owner(self) -> &'static str {
         match self {
             LockKind::Once => "closure",
@@ -109,14 +109,14 @@ impl LockKind {
     }
 }
 
-/// Why the wait could never have ended.
+/// The reason why a wait can never end.
 #[derive(Clone, Copy)]
 pub(crate) enum Cause {
-    /// The thread waits for itself: at once, or over others.
+    /// The thread waits for itself, directly or through other threads.
     Cycle,
-    /// The interpreter is shutting down, and only the thread that asks can still run Python code.
+    /// The interpreter is finalizing, and only the calling thread can still run Python code.
     Finalizing,
-    /// The owner was left behind by a fork.
+    /// The owner was lost to a fork.
     Abandoned,
 }
 
@@ -192,7 +192,7 @@ impl fmt::Display for DeadlockError {
     }
 }
 
-/// One line for each thread.
+/// Writes one line for each thread of the cycle.
 fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
     writeln!(f, "deadlock: {} threads wait for each other", steps.len())?;
     for (number, step) in steps.iter().enumerate() {
@@ -202,7 +202,7 @@ fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
     f.write_str(advice_on_cycle(steps))
 }
 
-/// Says how to avoid a cycle, by what the threads in it wait for.
+/// Returns how to avoid a cycle, depending on what its threads wait for.
 fn advice_on_cycle(steps: &[Step]) -> &'static str {
     let (mut has_cell, mut has_import, mut has_lock) = (false, false, false);
     for step in steps {
@@ -260,13 +260,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// Where a lock was taken, in brackets, if that is known.
+/// Formats the place where a lock was acquired, if recorded.
 fn since(taken_at: Option<&Location<'_>>) -> String {
     taken_at.map_or_else(String::new, |place| format!(" (since {place})"))
 }
 
 impl Awaited {
-    /// Says what `owner` has to do with it.
+    /// Describes how `owner` holds the resource.
     fn owned_by(&self, owner: &str) -> String {
         let Awaited::Lock {
             kind,
@@ -319,7 +319,7 @@ impl Awaited {
         }
     }
 
-    /// Says that its owner will not come back.
+    /// Describes a resource whose owner can never run again.
     fn lost(&self) -> String {
         match self {
             Awaited::Lock { kind, .. } if kind.is_cell() => {
