@@ -1,8 +1,8 @@
-//! Locks and once-cells for [PyO3](pyo3) extensions that know about the Python interpreter.
+//! Locks and once-cells for [PyO3](pyo3) extensions.
 //!
-//! They do what the GIL used to do without being asked: where there is a GIL they cost next to nothing, on free-threaded
-//! Python they are as fast as other locks, and on both a thread that has to wait lets the interpreter go on. What would
-//! have been a hang is an error that says what happened: see [`deadlocks`].
+//! They replace the implicit synchronization of the GIL. On GIL builds they cost next to nothing. On
+//! free-threaded Python they are as fast as other locks. A thread that waits detaches from the
+//! interpreter, and [deadlocks] are reported as errors.
 //!
 //! ```
 //! use pyo3::{prelude::*, types::PyType};
@@ -28,62 +28,66 @@
 //! # Python::attach(|py| assert_eq!(half(py, 3).unwrap().to_string(), "3/2"));
 //! ```
 //!
-//! # Which one to use
+//! # Which type to use
 //!
-//! | you have | use |
+//! | use case | type |
 //! |---|---|
-//! | a value that is made once, and whose making calls into Python | [`PyOnceLock`] |
-//! | the same, where the making re-enters itself, or may happen in several threads as with `GILOnceCell` | [`compat::GILOnceCell`] |
-//! | a value with the function that makes it | [`PyLazy`], or [`PyTryLazy`] if that may fail |
-//! | a module, or something in it, imported when first needed | [`PyImport`]; [`PyOnceLock::import`] where a cell is there already |
-//! | something that is done once | [`PyOnce`] |
-//! | data that threads change, with something that must be true of all of it between changes | [`PyMutex`] |
-//! | data that are read often and changed seldom | [`PyRwLock`] |
-//! | a thread that waits until another one has changed something | [`PyCondvar`], with a [`PyMutex`] |
-//! | threads that go on together | [`PyBarrier`] |
-//! | data that threads touch in small steps, with calls into Python in between; a `GILProtected` | [`PyProtected`] |
-//! | all the global state of an extension that relied on the GIL | one [`PyProtected`]: [a local GIL](critical_section#a-local-gil) |
-//! | several operations on a list or dictionary that belong together | [`with_critical_section`](critical_section::with_critical_section) |
-//! | data behind a lock, used from `Clone` or `Serialize`, without a token | [`PyMutex::try_with_attached`] |
-//! | Python objects behind a lock, in a class of yours | [`PyMutex::traverse`], [`PyOnceLock::traverse`], [`PyProtected::traverse`] in `__traverse__` |
-//! | data that threads use which are never attached to Python | `std` or `parking_lot`, whose locks attached threads take with [`ext`] |
-//! | classes, caches and settings that belong to a module object, and go with it | [`ModuleState`] |
-//! | statics that two interpreters of one process must not share | [`ensure_single_interpreter`] |
+//! | a value initialized once, by code that calls into Python | [`PyOnceLock`] |
+//! | the same, if the initializer is re-entrant or may run twice | [`compat::GILOnceCell`] |
+//! | a value with its initializer | [`PyLazy`], or [`PyTryLazy`] if it can fail |
+//! | an imported module or attribute | [`PyImport`]; with a cell, [`PyOnceLock::import`] |
+//! | code that runs once | [`PyOnce`] |
+//! | shared data with an invariant | [`PyMutex`] |
+//! | data often read and rarely written | [`PyRwLock`] |
+//! | waiting for a change by another thread | [`PyCondvar`], with a [`PyMutex`] |
+//! | threads that rendezvous | [`PyBarrier`] |
+//! | short accesses between calls into Python; `GILProtected` | [`PyProtected`] |
+//! | all global state of an extension | a [local GIL](critical_section#a-local-gil) |
+//! | several operations on one object | [`with_critical_section`] |
+//! | locking without a token, as in `Clone` | [`PyMutex::try_with_attached`] |
+//! | Python objects behind a lock of a class | [`PyMutex::traverse`] in `__traverse__` |
+//! | data shared with threads that never attach | `std` or `parking_lot`, with [`ext`] |
+//! | state that belongs to a module object | [`ModuleState`] |
+//! | statics for one interpreter only | [`ensure_single_interpreter`] |
 //!
-//! For extensions written when there was a GIL there is a guide: [`migration`].
+//! [`PyOnceLock::traverse`] and [`PyProtected::traverse`] exist too.
 //!
-//! # What holds for all of them
+//! For extensions that relied on the GIL, see [`migration`].
 //!
-//! - **Attached threads only.** A lock is taken with a token and its guard lives no longer, so the owner of a lock was
-//!   attached when it took it and is when it releases it. It may detach in between, lending what it guards: first example
-//!   of [`PyMutex`].
-//! - **Nobody waits attached.** The GIL, the garbage collector and `fork` go on while a thread waits.
-//! - **Nobody detaches without need.** A lock that is free, and a cell that nobody else is filling, leave the interpreter
-//!   alone; the critical sections around are not suspended.
-//! - **Nobody owns a lock while it waits for the interpreter.** A thread that was woken attaches first, and takes the lock
-//!   then.
-//! - **Waits that cannot end are reported**: [`deadlocks`].
-//! - **Time limits are never early.** They may be late by the time it takes to attach again.
-//! - **The child of a fork** uses everything that other threads did not hold.
+//! # Guarantees
 //!
-//! # Where what holds
+//! - **Only attached threads lock.** Locking takes a token, and the guard cannot outlive it. The
+//!   owner may detach in between, lending the data: see the first example of [`PyMutex`].
+//! - **No thread waits attached.** The GIL, the garbage collector and `fork` can proceed.
+//! - **No thread detaches unless it has to wait.** Uncontended operations do not suspend critical
+//!   sections.
+//! - **No thread holds a lock while waiting to attach.** A woken waiter attaches before it acquires.
+//! - **Waits that can never end are reported**: see [`deadlocks`].
+//! - **Timeouts never fire early.** They may be late by the time it takes to attach.
+//! - **A forked child** can use everything that other threads did not hold.
+//!
+//! # Platform support
 //!
 //! | | |
 //! |---|---|
 //! | CPython 3.9 to 3.15, with and without a GIL | everything |
 //! | `abi3` | everything, as on a GIL build |
 //! | `abi3t` | everything, as on a free-threaded build |
-//! | several module objects of one extension, each with a [`ModuleState`] | PyO3 0.28 and later; before, an import gives the same one again |
-//! | fork | unix |
-//! | one interpreter in a process | required: [`ensure_single_interpreter`] |
+//! | several module objects, each with a [`ModuleState`] | PyO3 0.28 and later |
+//! | fork | Unix |
+//! | one interpreter per process | required: [`ensure_single_interpreter`] |
 //!
-//! More, and other systems than Linux, in [`platforms`].
+//! Before PyO3 0.28, another import returns the same module object. See [`platforms`] for details
+//! and for systems other than Linux.
 //!
-//! # Words
+//! # Terminology
 //!
-//! A thread that has a [`Python<'py>`](pyo3::Python) token is *attached* to the interpreter, otherwise *detached*. On a GIL
-//! build, attached means: owning the GIL. On a free-threaded build many threads are attached at a time, and the
-//! interpreter *stops the world* now and then, waiting until all of them are detached or at a safe point.
+//! A thread that has a [`Python<'py>`](pyo3::Python) token is *attached* to the interpreter,
+//! otherwise *detached*. On a GIL build, an attached thread owns the GIL. On a free-threaded build,
+//! many threads can be attached. The interpreter sometimes *stops the world*: it waits until all
+//! threads are detached or at a safe point.
+//!
+//! [`with_critical_section`]: critical_section::with_critical_section
 #![warn(missing_docs)]
 
 #[cfg(not(target_has_atomic = "64"))]
