@@ -1,17 +1,17 @@
-//! What differs between the Pythons this crate is built for: the only file that reads `cfg`s about Python.
+//! Differences between Python builds: the only file that reads `cfg`s about Python.
 //!
-//! The rest of the crate branches on these constants and calls these aliases, so that every build compiles
-//! every branch, and an algorithm can be read in one piece.
+//! The rest of the crate branches on these constants and calls these aliases, so that every build
+//! compiles every branch.
 
 #![allow(non_snake_case)] // The aliases keep the names of the C API.
 
 use pyo3::{Borrowed, ffi, prelude::*, types::PyType};
 
-/// Whether several threads can be attached to the interpreter at once: the free-threaded build, and `abi3t`,
-/// which loads in both kinds of interpreter and so must be ready for the harder one.
+/// Set if several threads can be attached at once: on the free-threaded build and for `abi3t`, which
+/// both kinds of interpreter load.
 ///
-/// Where this is false, "attached" means "owns the GIL", and whatever an attached thread does between two
-/// detachments is atomic for every other attached thread.
+/// Otherwise an attached thread owns the GIL, and everything that it does without detaching is
+/// atomic for other attached threads.
 pub(crate) const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
 
 #[cfg(not(Py_GIL_DISABLED))]
@@ -22,15 +22,17 @@ impl<T: ?Sized> crate::compat::sealed::Sealed for T {}
 #[cfg(Py_3_13)]
 pub(crate) use ffi::Py_IsFinalizing;
 
-/// Before Python 3.13 the question has no public function in C; `sys.is_finalizing` answers it.
+/// Calls `sys.is_finalizing`, because Python before 3.13 has no public C function.
 ///
 /// # Safety
 ///
-/// The calling thread is attached.
+/// The calling thread must be attached.
 #[cfg(not(Py_3_13))]
 pub(crate) unsafe fn Py_IsFinalizing() -> std::ffi::c_int {
-    // SAFETY: attached, says the caller. `PySys_GetObject` lends a reference that the `sys` module owns; the
-    // result of the call, if there is one, is ours to drop, and no exception it leaves stays behind.
+    // SAFETY:
+    // - The calling thread is attached. Guaranteed by the caller.
+    // - `PySys_GetObject` returns a borrowed reference, which the `sys` module owns.
+    // - The result of the call is an owned reference or null. Any exception is cleared.
     unsafe {
         let is_finalizing = ffi::PySys_GetObject(c"is_finalizing".as_ptr());
         if is_finalizing.is_null() {
@@ -53,7 +55,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyEval_RestoreThread(thread_state: *mut ffi::PyThreadState);
 }
 
-/// Elsewhere a thread is ended without unwinding, and PyO3's declaration links as PyO3 was told to link.
+/// Other systems end the thread without unwinding. PyO3's declaration follows its link settings.
 #[cfg(not(unix))]
 pub(crate) use ffi::PyEval_RestoreThread;
 
@@ -81,11 +83,11 @@ pub(crate) fn look_up_is_main_thread() -> Option<IsMainThread> {
     None
 }
 
-/// The state of the calling thread, attached or detached; null if the thread was never attached.
+/// Returns the state of the calling thread, attached or detached; null if it never attached.
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) use ffi::PyGILState_GetThisThreadState;
 
-/// With a GIL there is no use for it, and PyPy does not have it.
+/// Returns null. GIL builds do not need the state, and PyPy lacks the function.
 #[cfg(not(Py_GIL_DISABLED))]
 pub(crate) unsafe fn PyGILState_GetThisThreadState() -> *mut ffi::PyThreadState {
     std::ptr::null_mut()
@@ -98,7 +100,7 @@ pub(crate) use ffi::{
     PyCriticalSection2_Begin, PyCriticalSection2_End,
 };
 
-/// Critical sections where there is a GIL: nothing, as in C, where they are macros that expand to nothing.
+/// Critical sections on GIL builds: empty, like the C macros.
 #[cfg(not(Py_GIL_DISABLED))]
 mod no_critical_sections {
     use super::ffi::PyObject;
@@ -123,7 +125,7 @@ mod no_critical_sections {
 #[cfg(not(Py_GIL_DISABLED))]
 pub(crate) use no_critical_sections::*;
 
-// Sections on a mutex that belongs to no object; declared here because PyO3 does so only from 0.28 on.
+// Sections on a mutex without an object. PyO3 before 0.28 does not declare them.
 #[cfg(all(PyCriticalSection_BeginMutex, unix))]
 unsafe extern "C" {
     pub(crate) fn PyCriticalSection_BeginMutex(section: *mut PyCriticalSection, mutex: *mut u8);
@@ -134,7 +136,7 @@ unsafe extern "C" {
     );
 }
 
-/// With PyO3's declaration, which links as PyO3 was told to link. Its mutex is a byte, as CPython's.
+/// Uses PyO3's declaration, which follows its link settings. The mutex is a byte, as in CPython.
 #[cfg(all(PyCriticalSection_BeginMutex, not(unix)))]
 mod sections_on_mutexes {
     use super::{PyCriticalSection, PyCriticalSection2, ffi};
@@ -144,7 +146,7 @@ mod sections_on_mutexes {
         section: *mut PyCriticalSection,
         mutex: *mut u8,
     ) {
-        // SAFETY: as the caller promises for the function of the same name.
+        // SAFETY: the preconditions are the same. Guaranteed by the caller.
         unsafe { ffi::PyCriticalSection_BeginMutex(section, mutex.cast()) }
     }
 
@@ -154,14 +156,14 @@ mod sections_on_mutexes {
         first: *mut u8,
         second: *mut u8,
     ) {
-        // SAFETY: as above.
+        // SAFETY: the preconditions are the same. Guaranteed by the caller.
         unsafe { ffi::PyCriticalSection2_BeginMutex(section, first.cast(), second.cast()) }
     }
 }
 #[cfg(all(PyCriticalSection_BeginMutex, not(unix)))]
 pub(crate) use sections_on_mutexes::*;
 
-/// For builds that lack the functions, and whose `SectionLock` is none that would call them.
+/// Replaces functions that this build lacks, and that its `SectionLock` never calls.
 #[cfg(not(PyCriticalSection_BeginMutex))]
 mod no_sections_on_mutexes {
     use super::{PyCriticalSection, PyCriticalSection2};
@@ -183,20 +185,22 @@ pub(crate) use no_sections_on_mutexes::*;
 
 #[cfg(all(Py_GIL_DISABLED, PyCriticalSection_BeginMutex))]
 pub(crate) use crate::critical_section::lock::MutexLock as SectionLock;
-/// What the critical section of a `PyProtected` is held on.
+/// The lock of the critical section of a `PyProtected`.
 #[cfg(not(Py_GIL_DISABLED))]
 pub(crate) use crate::critical_section::lock::NoLock as SectionLock;
 #[cfg(all(Py_GIL_DISABLED, not(PyCriticalSection_BeginMutex)))]
 pub(crate) use crate::critical_section::lock::ObjectLock as SectionLock;
 
-/// The module that a class was made with, if it was made with one. The stable ABI can be asked from Python 3.10 on.
+/// Returns the module that a class was created with, if any. The stable ABI has this since 3.10.
 #[cfg(PyType_GetModule)]
 pub(crate) fn module_of_type<'a, 'py>(
     class: &'a Bound<'py, PyType>,
 ) -> Option<Borrowed<'a, 'py, PyAny>> {
-    // SAFETY: attached, since there is a `Bound`, and the class is one. Classes that are not made at run time have no place for a module;
-    // for others the function fails if they were made without one, and the exception is not left behind. What it returns is
-    // borrowed from the class.
+    // SAFETY:
+    // - The calling thread is attached, and `class` is a class, by the `Bound`.
+    // - The function is called for heap types only, because static types store no module. If a
+    //   heap type has none, it raises an exception, which is cleared.
+    // - The result is borrowed from the class.
     unsafe {
         if ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
             return None;
@@ -220,8 +224,9 @@ pub(crate) fn module_of_type<'a, 'py>(
 /// Set where a process can have several interpreters, at once or one after another. PyPy has one.
 pub(crate) const SEVERAL_INTERPRETERS: bool = cfg!(not(PyPy));
 
-/// The dictionary of the interpreter that the calling thread is attached to: for the data of
-/// extensions, and out of reach for Python code.
+/// Returns the dictionary of the current interpreter for the data of extensions.
+///
+/// Python code cannot access it.
 #[cfg(not(PyPy))]
 pub(crate) fn interpreter_dictionary(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // SAFETY:

@@ -46,7 +46,7 @@ pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// An error returned if a wait could never end.
 ///
-/// A method that returns it has acquired no lock, and the thread keeps the locks that it holds. In a
+/// A method that returns it has acquired no lock, and the thread keeps the locks it holds. In a
 /// function that returns [`PyResult`], `?` converts the error to [`exceptions::DeadlockError`], a
 /// subclass of `RuntimeError`. Methods that return no `Result` panic with the same message.
 ///
