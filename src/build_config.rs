@@ -7,8 +7,8 @@
 
 use pyo3::{Borrowed, ffi, prelude::*, types::PyType};
 
-/// Set if several threads can be attached at once: on the free-threaded build and for `abi3t`, which
-/// both kinds of interpreter load.
+/// Set if several threads can be attached at once: on the free-threaded build and for `abi3t`,
+/// which both kinds of interpreter load.
 ///
 /// Otherwise an attached thread owns the GIL, and everything that it does without detaching is
 /// atomic for other attached threads.

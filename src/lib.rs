@@ -1,7 +1,7 @@
 //! Locks and once-cells for [PyO3](pyo3) extensions.
 //!
-//! They replace the implicit synchronization of the GIL. On GIL builds they cost next to nothing. On
-//! free-threaded Python they are as fast as other locks. A thread that waits detaches from the
+//! They replace the implicit synchronization of the GIL. On GIL builds they cost next to nothing.
+//! On free-threaded Python they are as fast as other locks. A thread that waits detaches from the
 //! interpreter, and [deadlocks] are reported as errors.
 //!
 //! ```
@@ -33,7 +33,7 @@
 //! | use case | type |
 //! |---|---|
 //! | a value initialized once, by code that calls into Python | [`PyOnceLock`] |
-//! | the same, if the initializer is re-entrant or may run twice | [`compat::GILOnceCell`] |
+//! | the same, if it is re-entrant or may run on several threads | [`compat::GILOnceCell`] |
 //! | a value with its initializer | [`PyLazy`], or [`PyTryLazy`] if it can fail |
 //! | an imported module or attribute | [`PyImport`]; with a cell, [`PyOnceLock::import`] |
 //! | code that runs once | [`PyOnce`] |
@@ -61,7 +61,7 @@
 //! - **No thread waits attached.** The GIL, the garbage collector and `fork` can proceed.
 //! - **No thread detaches unless it has to wait.** Uncontended operations do not suspend critical
 //!   sections.
-//! - **No thread holds a lock while waiting to attach.** A woken waiter attaches before it acquires.
+//! - **No thread holds a lock while waiting to attach.** A woken waiter attaches first.
 //! - **Waits that can never end are reported**: see [`deadlocks`].
 //! - **Timeouts never fire early.** They may be late by the time it takes to attach.
 //! - **A forked child** can use everything that other threads did not hold.
