@@ -105,11 +105,11 @@ use crate::{
 
 /// Time after which the reservation of a lock for an unparked waiter expires.
 ///
-/// It suffices to wake up and attach on a busy machine, where each thread keeps the GIL for 5 ms by
-/// default.
+/// Long enough to wake up and attach on a busy machine. Short compared to 5 ms, for which CPython
+/// lets a thread keep the GIL by default, times the threads that wait for the GIL.
 pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
 
-/// Maximum number of spins before a thread parks. CPython's `MAX_SPIN_COUNT` is 40.
+/// Maximum number of spins in total, however often the thread parks. CPython's `MAX_SPIN_COUNT` is 40.
 ///
 /// Bounded, because a lock cannot be reserved for a thread that is in no queue. A parked thread
 /// costs the owner a system call to wake it.
