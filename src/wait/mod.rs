@@ -109,7 +109,8 @@ use crate::{
 /// lets a thread keep the GIL by default, times the threads that wait for the GIL.
 pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
 
-/// Maximum number of spins in total, however often the thread parks. CPython's `MAX_SPIN_COUNT` is 40.
+/// Maximum number of spins in total, even if the thread parks in between. CPython's
+/// `MAX_SPIN_COUNT` is 40.
 ///
 /// Bounded, because a lock cannot be reserved for a thread that is in no queue. A parked thread
 /// costs the owner a system call to wake it.
