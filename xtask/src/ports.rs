@@ -48,18 +48,18 @@ const BREAKS: [Change; 3] = [
     // Nor does it run code of Python's now and then, which would let others have a GIL.
     Change {
         file: "src/wait/mod.rs",
-        from: "const IMPORTS: Duration = Duration::from_millis(300);",
-        to: "const IMPORTS: Duration = Duration::from_secs(3600);",
+        from: "const IMPORT_POLL_INTERVAL: Duration = Duration::from_millis(300);",
+        to: "const IMPORT_POLL_INTERVAL: Duration = Duration::from_secs(3600);",
     },
     // An import is an initialiser like any other. As it is, nobody waits for an import, attached or not.
     Change {
         file: "src/once_lock.rs",
-        from: "        let attribute = py.import(module_name)?.getattr(attr_name)?;
+        from: "        let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
         let object = attribute.cast_into::<T>()?.unbind();
         Ok(self.insert_first(py, object).bind(py))
 ",
         to: "        let object = self.get_or_try_init(py, || {
-            let attribute = py.import(module_name)?.getattr(attr_name)?;
+            let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
             PyResult::Ok(attribute.cast_into::<T>()?.unbind())
         })?;
         Ok(object.bind(py))
