@@ -5,8 +5,8 @@
 //! [`PyRwLockReadGuard`] and [`PyRwLockWriteGuard`].
 //!
 //! A guard stores the token it was created with, a value without size. It therefore lives no longer
-//! than the attachment, is not `Send`, and cannot be captured by a detached closure: the thread that
-//! drops it is attached.
+//! than the attachment, is not `Send`, and cannot be captured by a detached closure. So the thread
+//! that drops it is attached.
 //!
 //! [`PyMutexGuard`]: crate::PyMutexGuard
 //! [`PyRwLockReadGuard`]: crate::PyRwLockReadGuard
@@ -33,7 +33,7 @@ use pyo3::Python;
 use self::sealed::Access as _;
 use crate::{deadlock::panic_with, wait::Refusal};
 
-/// How a lock is held: by the owner of a mutex, by a reader or by a writer.
+/// Defines how a lock is held: by the owner of a mutex, by a reader or by a writer.
 ///
 /// # Safety
 ///
@@ -44,7 +44,7 @@ pub(crate) unsafe trait Mode: Sized {
     type Lock<T: ?Sized>: ?Sized;
     /// The state machine of the lock.
     type Raw;
-    /// What the current thread keeps while it holds the lock.
+    /// The value that the current thread keeps while it holds the lock.
     type Hold;
 
     /// Returns the state machine of a lock.
@@ -75,7 +75,7 @@ pub(crate) unsafe trait Mode: Sized {
 /// As [`Mode`].
 pub(crate) unsafe trait ExclusiveMode: Mode {}
 
-/// How the data behind a guard may be used.
+/// Defines how the data behind a guard may be used.
 ///
 /// The two implementations differ in variance: data that can only be read may be treated as data of
 /// a shorter lifetime.
@@ -244,7 +244,7 @@ fn not_held() -> ! {
 ///
 /// Use the names that the locks give to their guards: [`PyMutexGuard`](crate::PyMutexGuard),
 /// [`PyRwLockReadGuard`](crate::PyRwLockReadGuard),
-/// [`PyRwLockWriteGuard`](crate::PyRwLockWriteGuard), and those that begin with `Mapped`, which
+/// [`PyRwLockWriteGuard`](crate::PyRwLockWriteGuard), and the guards named `Mapped..`, which
 /// [`map`](Guard::map) returns.
 ///
 /// All methods are associated functions, called as `PyMutexGuard::map(guard, ..)`, because a method
@@ -260,7 +260,7 @@ fn not_held() -> ! {
 /// | in `lock_api` | here |
 /// |---|---|
 /// | `leak` | not available: the data would outlive the token |
-/// | `unlock_fair`, `unlocked_fair`, `bump` | not needed: a waiter that has waited for 1 ms comes next |
+/// | `unlock_fair`, `unlocked_fair`, `bump` | not needed: after 1 ms a waiter comes next |
 /// | `try_map_or_err` | [`try_map`](Guard::try_map), whose closure stores the error |
 /// | `mutex`, `rwlock` | not available: read guards are covariant, as those of `std` |
 /// | `RwLockUpgradableReadGuard` | not available: drop the guard, lock to write, and check again |
@@ -271,7 +271,7 @@ pub struct Guard<'a, M: Mode, A: Access, S = Whole> {
     scope: PhantomData<S>,
 }
 
-// SAFETY: a shared reference to a guard gives a shared reference to the data, hence `T: Sync`. The
+// SAFETY: a reference to a guard leads to a reference to the data, hence `T: Sync`. The
 // lock and the token are not reachable from it: dropping, mapping and unlocking need the guard
 // itself.
 unsafe impl<M: Mode, A: Access, S> Sync for Guard<'_, M, A, S> where A::Target: Sync {}
@@ -335,15 +335,16 @@ impl<'a, M: Mode, A: Access> Guard<'a, M, A> {
     ///
     /// # Panics
     ///
-    /// - If `f` panics. The lock is acquired again first, and is not poisoned. If the panic is caught
-    ///   while this guard lives, later panics under the guard do not poison the lock either.
+    /// - If `f` panics. The lock is acquired again first, and is not poisoned. If the panic is
+    ///   caught while this guard lives, later panics under the guard do not poison the lock either.
     /// - If acquiring the lock again would deadlock. The result of `f` is dropped.
     #[track_caller]
     pub fn unlocked<R>(guard: &mut Self, f: impl FnOnce() -> R) -> R {
         match guard.held.unlocked(Location::caller(), f) {
             (result, Ok(())) => result,
             (result, Err(refusal)) => {
-                // Not while the panic unwinds: it may be the guard of a lock, which a panic poisons.
+                // Before the panic, because it may be the guard of another lock, which a panic
+                // would poison.
                 drop(result);
                 refusal.into_deadlock().panic()
             }
@@ -485,8 +486,8 @@ impl<M: Mode, T: ?Sized, S> DerefMut for Guard<'_, M, Exclusive<T>, S> {
     fn deref_mut(&mut self) -> &mut T {
         self.held.assert_held();
         // SAFETY:
-        // - The pointer comes from the lock, or from an exclusive reference that a guard of the lock
-        //   gave out.
+        // - The pointer comes from the lock, or from an exclusive reference that a guard of the
+        //   lock gave out.
         // - The lock is held and its mode is not that of readers, by the contract of `new`, so no
         //   other thread has a reference. Those of this thread borrow from this guard.
         unsafe { self.access.data().as_mut() }
@@ -515,8 +516,8 @@ where
     }
 }
 
-/// Whether the thread was panicking when it acquired the lock. If so, the panic is not one of code
-/// under the lock.
+/// Remembers whether the thread was panicking when it acquired the lock. If so, the panic is not
+/// one of code under the lock.
 #[derive(Debug)]
 pub(crate) struct PoisonOnPanic {
     pub(crate) was_panicking: bool,
@@ -542,7 +543,7 @@ pub struct ArcGuard<'py, M: Mode, T: ?Sized> {
     hold: Option<M::Hold>,
 }
 
-// SAFETY: a shared reference to a guard gives a shared reference to the data, hence `T: Sync`; and
+// SAFETY: a reference to a guard leads to a reference to the data, hence `T: Sync`; and
 // one to the `Arc`, through which another thread can lock later, or drop the data, hence `T: Send`.
 unsafe impl<M: Mode, T: ?Sized + Send + Sync> Sync for ArcGuard<'_, M, T> {}
 
