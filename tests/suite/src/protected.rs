@@ -66,10 +66,10 @@ fn an_outstanding_borrow_is_told_with_its_thread(py: Python<'_>) -> PyResult<()>
             let text = error.to_string();
             assert!(text.contains(&format!("by thread {inside}")), "{text}");
             assert!(text.contains("mutably borrowed"), "{text}");
-            assert!(
-                text.contains("Vec<i32>") && text.contains("protected.rs"),
-                "{text}"
-            );
+            assert!(text.contains("Vec<i32>"), "{text}");
+            // Where this thread wanted it, and where the other one borrowed it.
+            let places = if cfg!(debug_assertions) { 2 } else { 1 };
+            assert_eq!(text.matches("protected.rs:").count(), places, "{text}");
             assert!(PyErr::from(error).is_instance_of::<pyo3::exceptions::PyRuntimeError>(py));
         }
         assert!(panic_of(|| cell.with(py, Vec::len)).contains(&inside));
