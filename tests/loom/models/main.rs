@@ -340,13 +340,15 @@ fn models() -> Vec<Model> {
             rwlock::unlinked_during_scan,
             world,
         )
-        .preemptions(2),
+        .preemptions(2)
+        .barriers(),
         Model::new(
             "rwlock::linked_again_during_scan",
             rwlock::linked_again_during_scan,
             world,
         )
-        .preemptions(2),
+        .preemptions(1)
+        .barriers(),
         Model::new(
             "rwlock::former_reads_cost_nothing",
             rwlock::former_reads_cost_nothing,

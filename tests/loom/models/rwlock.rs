@@ -341,6 +341,9 @@ pub(crate) fn reader_ends() {
 }
 
 /// A scan finds a reader while another record is unlinked, and linked again if `again`.
+///
+/// The writer blocks: a `try_write` scans twice, and the second scan would hide what the first one
+/// missed.
 fn scans(again: bool) {
     let (lock, other) = (Lock::new(), Lock::new());
     let reading = attach(|py| lock.raw.try_read(py)).expect("no thread writes");
@@ -353,17 +356,19 @@ fn scans(again: bool) {
         })
     };
     let first = short_lived();
+    let written = Rc::new(Cell::new(false));
     let writer = {
-        let lock = Rc::clone(&lock);
-        spawn(move || attach(|py| lock.try_write(py)))
+        let (lock, written) = (Rc::clone(&lock), Rc::clone(&written));
+        spawn(move || attach(|py| lock.write(py, || written.set(true))))
     };
     first.join();
     if again {
         short_lived().join();
     }
-    assert!(!writer.join(), "a scan missed a reader");
+    assert!(!written.get(), "a scan missed a reader");
     // SAFETY: nothing refers to the number.
     attach(|py| unsafe { lock.raw.unlock_read(py, reading) });
+    writer.join();
 }
 
 pub(crate) fn unlinked_during_scan() {
