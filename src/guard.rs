@@ -1,7 +1,7 @@
 //! Guards: a lock that the current thread holds, with the data behind it.
 //!
-//! There is one implementation, generic over how the lock is held ([`Mode`]) and over how the data
-//! may be used ([`Access`]). The locks name the combinations that exist: [`PyMutexGuard`],
+//! There is one implementation, generic over how the lock is held and over how the data may be used
+//! ([`Access`]). The locks name the combinations that exist: [`PyMutexGuard`],
 //! [`PyRwLockReadGuard`] and [`PyRwLockWriteGuard`].
 //!
 //! A guard stores the token it was created with, a value without size. It therefore lives no longer
