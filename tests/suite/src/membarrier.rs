@@ -1,7 +1,5 @@
 //! When the process registers for `membarrier`, and what happens in a sandbox that forbids it.
 
-use pyo3::prelude::*;
-
 use crate::registry::Module;
 
 /// Without the system call there is nothing to test.
@@ -21,6 +19,7 @@ mod linux {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::time::Duration;
 
+    use pyo3::prelude::*;
     use pyo3_sync::{ModuleData, ModuleState};
 
     use super::*;
