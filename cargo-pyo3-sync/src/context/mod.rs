@@ -16,6 +16,7 @@ pub mod python;
 pub mod reach;
 pub mod sharing;
 
+pub(crate) use behaviour::is_panic;
 pub use behaviour::{Body, Event, Lock, Mode, Operation, State};
 pub use index::{Function, FunctionId, FunctionKind, Index};
 pub use names::Ty;

@@ -1,5 +1,8 @@
 //! Objects behind an `Arc` that `__traverse__` of more than one Python object visits.
 
+mod paths;
+mod visits;
+
 use std::collections::{HashMap, HashSet};
 
 use syn::{
@@ -7,6 +10,7 @@ use syn::{
     visit::{self, Visit},
 };
 
+use self::paths::{Path, Paths, ScopeKind, Walk};
 use super::{Rule, guide};
 use crate::{
     context::{Context, Function, FunctionId, FunctionKind, Operation, Ty, index::TypeItem},
@@ -52,6 +56,7 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 earlier.variable.is_some()
                     && earlier.variable == store.variable
                     && (earlier.is_cloned || store.is_cloned)
+                    && !earlier.path.excludes(&store.path)
             });
             let other = match (&store.source, earlier) {
                 (Source::Field(other), _) if store.is_cloned => &traversed[*other],
@@ -117,27 +122,12 @@ fn traversed_fields(context: &Context<'_>) -> Vec<Traversed> {
     traversed
 }
 
-/// The fields that `__traverse__` names, or a method that it calls on the same object.
+/// The fields that `__traverse__` visits, or a method that it calls on the same object.
 fn visited_fields(
     context: &Context<'_>,
     item: &TypeItem<'_>,
     traversal: FunctionId,
 ) -> HashSet<String> {
-    struct Fields<'f>(&'f mut HashSet<String>);
-    impl<'ast> Visit<'ast> for Fields<'_> {
-        fn visit_expr_field(&mut self, field: &'ast syn::ExprField) {
-            if variable(&field.base).is_some() {
-                self.0.insert(member(&field.member));
-            }
-            visit::visit_expr_field(self, field);
-        }
-
-        fn visit_pat_struct(&mut self, pattern: &'ast syn::PatStruct) {
-            let fields = pattern.fields.iter();
-            self.0.extend(fields.map(|field| member(&field.member)));
-            visit::visit_pat_struct(self, pattern);
-        }
-    }
     let mut fields = HashSet::new();
     let mut seen = HashSet::new();
     let mut queue = vec![traversal];
@@ -146,7 +136,11 @@ fn visited_fields(
         if function.self_type.as_ref() != Some(&item.name) || !seen.insert(id) {
             continue;
         }
-        Fields(&mut fields).visit_block(function.body);
+        for (name, ty) in &function.parameters {
+            if ty.mentions(&mut |part| part.is("pyo3::PyVisit")) {
+                fields.extend(visits::fields(function.body, name));
+            }
+        }
         let events = context.bodies[id].events.iter();
         queue.extend(events.filter_map(|event| match event.operation {
             Operation::Call(callee) => Some(callee),
@@ -191,6 +185,7 @@ struct Store {
     is_cloned: bool,
     /// In a loop that does not make the value.
     is_repeated: bool,
+    path: Path,
     place: Place,
 }
 
@@ -218,7 +213,7 @@ fn stores(
         function,
         variables: HashMap::new(),
         declared: 0,
-        loops: 0,
+        paths: Paths::new(),
         stores: Vec::new(),
     };
     finder.visit_block(function.body);
@@ -234,15 +229,15 @@ struct Stores<'c, 'a> {
     variables: HashMap<String, Variable<'c>>,
     /// How many variables the function has declared so far.
     declared: usize,
-    /// How many loops are around.
-    loops: usize,
+    paths: Paths<'c>,
     stores: Vec<Store>,
 }
 
 #[derive(Clone, Copy)]
 struct Variable<'c> {
     initializer: &'c Expr,
-    loops: usize,
+    /// The number of scopes around its declaration.
+    depth: usize,
     number: usize,
 }
 
@@ -284,9 +279,13 @@ impl<'c> Stores<'c, '_> {
         self.stores.push(Store {
             field,
             source: self.source(field, value, name.as_deref()),
-            is_repeated: name.is_some() && self.loops > made.map_or(0, |made| made.loops),
+            is_repeated: name.is_some()
+                && self
+                    .paths
+                    .is_repeated_within(made.map_or(0, |made| made.depth)),
             variable: name.map(|name| (name, made.map_or(0, |made| made.number))),
             is_cloned,
+            path: self.paths.path(),
             place: Place {
                 file: self.function.place.file,
                 span: syn::spanned::Spanned::span(value),
@@ -321,22 +320,29 @@ impl<'c> Stores<'c, '_> {
             None => Source::Unknown,
         }
     }
+}
 
-    fn in_loop(&mut self, inside: impl FnOnce(&mut Self)) {
-        self.loops += 1;
-        inside(self);
-        self.loops -= 1;
+impl<'c> Walk<'c> for Stores<'c, '_> {
+    fn paths(&mut self) -> &mut Paths<'c> {
+        &mut self.paths
     }
 }
 
 impl<'c> Visit<'c> for Stores<'c, '_> {
     fn visit_local(&mut self, local: &'c syn::Local) {
-        visit::visit_local(self, local);
+        if let Some(init) = &local.init {
+            self.visit_expr(&init.expr);
+            if let Some((_, otherwise)) = &init.diverge {
+                let decision = self.paths.decide();
+                let exit = self.paths.exit_of(otherwise);
+                self.in_arm(decision, 0, exit, |this| this.visit_expr(otherwise));
+            }
+        }
         if let (syn::Pat::Ident(name), Some(init)) = (&local.pat, &local.init) {
             self.declared += 1;
             let made = Variable {
                 initializer: &init.expr,
-                loops: self.loops,
+                depth: self.paths.depth(),
                 number: self.declared,
             };
             self.variables.insert(name.ident.to_string(), made);
@@ -370,16 +376,77 @@ impl<'c> Visit<'c> for Stores<'c, '_> {
         visit::visit_expr_call(self, call);
     }
 
+    fn visit_expr_if(&mut self, node: &'c syn::ExprIf) {
+        self.visit_expr(&node.cond);
+        let decision = self.paths.decide();
+        let exit = self.paths.exit_of_block(&node.then_branch);
+        self.in_arm(decision, 0, exit, |this| {
+            this.visit_block(&node.then_branch)
+        });
+        if let Some((_, otherwise)) = &node.else_branch {
+            let exit = self.paths.exit_of(otherwise);
+            self.in_arm(decision, 1, exit, |this| this.visit_expr(otherwise));
+        }
+    }
+
+    fn visit_expr_match(&mut self, node: &'c syn::ExprMatch) {
+        self.visit_expr(&node.expr);
+        let decision = self.paths.decide();
+        for (number, arm) in node.arms.iter().enumerate() {
+            let exit = self.paths.exit_of(&arm.body);
+            self.in_arm(decision, number, exit, |this| this.visit_arm(arm));
+        }
+    }
+
+    fn visit_expr(&mut self, node: &'c Expr) {
+        let exit = match node {
+            Expr::Return(_) | Expr::Break(_) => self.paths.exit_of(node),
+            _ => None,
+        };
+        match exit {
+            Some(exit) => self.until_exit(exit, |this| visit::visit_expr(this, node)),
+            None => visit::visit_expr(self, node),
+        }
+    }
+
+    fn visit_expr_block(&mut self, node: &'c syn::ExprBlock) {
+        let label = node.label.as_ref();
+        self.in_scope(ScopeKind::Block, label, |this| {
+            visit::visit_expr_block(this, node)
+        });
+    }
+
+    fn visit_expr_closure(&mut self, node: &'c syn::ExprClosure) {
+        self.in_scope(ScopeKind::Body, None, |this| {
+            visit::visit_expr_closure(this, node)
+        });
+    }
+
+    fn visit_expr_async(&mut self, node: &'c syn::ExprAsync) {
+        self.in_scope(ScopeKind::Body, None, |this| {
+            visit::visit_expr_async(this, node)
+        });
+    }
+
     fn visit_expr_for_loop(&mut self, node: &'c syn::ExprForLoop) {
-        self.in_loop(|this| visit::visit_expr_for_loop(this, node));
+        let label = node.label.as_ref();
+        self.in_scope(ScopeKind::Loop, label, |this| {
+            visit::visit_expr_for_loop(this, node)
+        });
     }
 
     fn visit_expr_while(&mut self, node: &'c syn::ExprWhile) {
-        self.in_loop(|this| visit::visit_expr_while(this, node));
+        let label = node.label.as_ref();
+        self.in_scope(ScopeKind::Loop, label, |this| {
+            visit::visit_expr_while(this, node)
+        });
     }
 
     fn visit_expr_loop(&mut self, node: &'c syn::ExprLoop) {
-        self.in_loop(|this| visit::visit_expr_loop(this, node));
+        let label = node.label.as_ref();
+        self.in_scope(ScopeKind::Loop, label, |this| {
+            visit::visit_expr_loop(this, node)
+        });
     }
 }
 

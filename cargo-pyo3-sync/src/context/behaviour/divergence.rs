@@ -29,7 +29,7 @@ pub(super) fn expression_diverges(expression: &Expr) -> bool {
     }
 }
 
-fn is_panic(mac: &syn::Macro) -> bool {
+pub(crate) fn is_panic(mac: &syn::Macro) -> bool {
     mac.path.segments.last().is_some_and(|last| {
         matches!(
             last.ident.to_string().as_str(),

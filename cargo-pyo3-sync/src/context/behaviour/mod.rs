@@ -45,6 +45,7 @@ use super::{
 use crate::finding::Place;
 
 pub use detaching::detaching_helpers;
+pub(crate) use divergence::is_panic;
 pub use events::{
     Body, Event, Guard, Initialiser, Iteration, Lock, Mode, Operation, Origin, Parallel, State,
     WaitKind,

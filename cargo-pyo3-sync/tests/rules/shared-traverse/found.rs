@@ -100,6 +100,38 @@ impl Node {
         nodes
     }
 
+    #[staticmethod]
+    fn several_until(count: usize) -> Vec<Node> {
+        let shared = Arc::new(PyRwLock::new(None));
+        let mut nodes = Vec::new();
+        loop {
+            if nodes.len() < count {
+                nodes.push(Node { shared: shared.clone() }); //~ shared-traverse
+                continue;
+            }
+            return nodes;
+        }
+    }
+
+    #[staticmethod]
+    fn one_more(count: usize) -> Vec<Node> {
+        let shared = Arc::new(PyRwLock::new(None));
+        let mut nodes = Vec::new();
+        for number in 0..count {
+            if number == 3 {
+                nodes.push(Node { shared: shared.clone() });
+                break;
+            }
+        }
+        match count {
+            0 => return nodes,
+            1 => nodes.push(Node { shared: shared.clone() }), //~ shared-traverse
+            _ => {}
+        }
+        nodes.push(Node { shared }); //~ shared-traverse
+        nodes
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.shared.traverse(&visit) {
             Some(Some(object)) => visit.call(object),
@@ -126,5 +158,27 @@ impl View {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Self { objects } = self;
         objects.iter().try_for_each(|object| visit.call(object))
+    }
+}
+
+// Visited through variables.
+#[pyclass(frozen)]
+struct Alias {
+    entry: Arc<Entry>,
+}
+
+#[pymethods]
+impl Alias {
+    fn twin(&self) -> Self {
+        Alias { entry: self.entry.clone() } //~ shared-traverse
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let entry = &*self.entry;
+        let value = &entry.value;
+        if let Some(object) = value.traverse(&visit) {
+            visit.call(object)?;
+        }
+        Ok(())
     }
 }

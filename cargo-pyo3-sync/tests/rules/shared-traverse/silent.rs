@@ -1,6 +1,6 @@
 use std::{sync::Arc, thread};
 
-use pyo3::{PyTraverseError, PyVisit, prelude::*};
+use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*};
 use pyo3_sync::PyMutex;
 
 fn visit_all(objects: Option<&Vec<Py<PyAny>>>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -49,6 +49,18 @@ impl Observers {
 }
 
 #[pyclass(frozen)]
+struct Other {
+    observers: Arc<PyMutex<Vec<Py<PyAny>>>>,
+}
+
+#[pymethods]
+impl Other {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit_all(self.observers.traverse(&visit), &visit)
+    }
+}
+
+#[pyclass(frozen)]
 struct Log {
     observers: Arc<PyMutex<Vec<Py<PyAny>>>>,
 }
@@ -67,6 +79,44 @@ impl Log {
     fn one_of_two(is_quiet: bool) -> Log {
         let observers = Arc::new(PyMutex::new(Vec::new()));
         if is_quiet { Log { observers } } else { Log { observers } }
+    }
+
+    #[staticmethod]
+    fn early(is_quiet: bool, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        if is_quiet {
+            return Ok(Py::new(py, Log { observers: observers.clone() })?.into_any());
+        }
+        Ok(Py::new(py, Other { observers })?.into_any())
+    }
+
+    #[staticmethod]
+    fn by_kind(kind: u8, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        match kind {
+            0 => Ok(Py::new(py, Log { observers: observers.clone() })?.into_any()),
+            1 => Ok(Py::new(py, Other { observers: observers.clone() })?.into_any()),
+            _ => Err(PyValueError::new_err("unknown kind")),
+        }
+    }
+
+    #[staticmethod]
+    fn retry(limit: usize) -> Log {
+        let observers = Arc::new(PyMutex::new(Vec::new()));
+        for attempt in 0..limit {
+            if attempt % 2 == 0 {
+                return Log { observers: observers.clone() };
+            }
+            if attempt % 3 == 0 {
+                let log = Log { observers: observers.clone() };
+                return log;
+            }
+        }
+        loop {
+            if limit > 9 {
+                break Log { observers: observers.clone() };
+            }
+        }
     }
 
     #[staticmethod]
@@ -128,6 +178,32 @@ impl Counter {
             Some(Some(object)) => visit.call(object),
             _ => Ok(()),
         }
+    }
+}
+
+// `__traverse__` reads the shared field, and visits nothing in it.
+struct Shared {
+    closed: bool,
+    callback: PyMutex<Option<Py<PyAny>>>,
+}
+
+#[pyclass(frozen)]
+struct Child {
+    parent: Py<Log>,
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl Child {
+    fn twin(&self, py: Python<'_>) -> Child {
+        Child { parent: self.parent.clone_ref(py), shared: self.shared.clone() }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if self.shared.closed {
+            return Ok(());
+        }
+        visit.call(&self.parent)
     }
 }
 
