@@ -141,8 +141,8 @@ table! {
     PyMutex<NotUnwindSafe>:  Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutex<NotUnpin>:       Send Sync -     UnwindSafe RefUnwindSafe -     -;
 
-    // A guard stays on its thread. It can be shared if its data can. A guard that owns an `Arc` shows
-    // it, through which another thread can lock later, or drop the data: hence `Send`.
+    // A guard stays on its thread. It can be shared if its data can. A guard that owns an `Arc`
+    // shows it, through which another thread can lock later, or drop the data: hence `Send`.
     PyMutexGuard<'static, i32>:            -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutexGuard<'static, NotSync>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
     PyMutexGuard<'static, NotSend>:        -    Sync Unpin UnwindSafe RefUnwindSafe -     -;

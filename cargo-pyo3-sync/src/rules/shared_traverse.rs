@@ -227,7 +227,7 @@ struct Stores<'c, 'a> {
     constructors: &'c HashMap<(FunctionId, usize), usize>,
     function: &'c Function<'a>,
     variables: HashMap<String, Variable<'c>>,
-    /// How many variables the function has declared so far.
+    /// Number of variables that the function has declared so far.
     declared: usize,
     paths: Paths<'c>,
     stores: Vec<Store>,

@@ -19,11 +19,12 @@
 //! The line is a receipt. A test passes if its child ends normally with code 0 *and* printed the receipt exactly once:
 //! a test that leaves through `exit(0)`, or goes on in a forked copy of the process, has not passed.
 //!
-//! The limit of a test is that of a quiet machine. If processes share the processors, it is longer by a factor
-//! ([`load`]), and the child gets the factor for its own timeouts, in `PYO3_SYNC_SUITE_SLOWDOWN`.
+//! The limit of a test is that of a quiet machine. If processes share the processors, it is longer
+//! by a factor ([`load`]), and the child gets the factor for its own timeouts, in
+//! `PYO3_SYNC_SUITE_SLOWDOWN`.
 //!
-//! A child that does not end within the limit is asked for its Python stacks with `SIGUSR1` (on which a child has
-//! registered Python's `faulthandler`), and its whole process group is killed. So are the processes that a failed child left in its group:
+//! A child that does not end within the limit is asked for its Python stacks with `SIGUSR1` (on
+//! which a child has registered Python's `faulthandler`), and its whole process group is killed. So are the processes that a failed child left in its group:
 //! the child of a fork that hangs, perhaps. On Windows there is nothing to ask with, and what is ended is a job.
 
 mod child;
