@@ -1,32 +1,34 @@
 //! [`PyBarrier`]: a barrier for attached threads.
 
-use std::{
-    fmt,
-    panic::Location,
-    time::{Duration, Instant},
-};
+use std::{fmt, panic::Location};
 
 use pyo3::prelude::*;
 
 use crate::{
-    DeadlockError, PyCondvar, PyMutex, PyMutexGuard,
-    deadlock::LockKind,
+    condvar::PyCondvar,
+    error::{DeadlockError, WaitError},
     guard::Guard,
-    wait::{Patience, Refusal, fork},
+    mutex::{PyMutex, PyMutexGuard},
+    wait::{Failure, LockKind, Role, Wait, fork},
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyBarrier",
+    role: Role::Rendezvous,
 };
 
 /// A barrier: attached threads block until a given number of them has arrived.
 ///
 /// ```
 /// use pyo3::prelude::*;
-/// use pyo3_sync::PyBarrier;
+/// use pyo3_sync::{PyBarrier, Wait};
 ///
 /// static BOTH: PyBarrier = PyBarrier::new(2);
 ///
 /// /// Two Python threads that call this rendezvous.
 /// #[pyfunction]
 /// fn meet(py: Python<'_>) -> PyResult<bool> {
-///     Ok(BOTH.wait_interruptible(py)?.is_leader())
+///     Ok(BOTH.wait_with(py, Wait::new().interruptible())?.is_leader())
 /// }
 /// # Python::initialize();
 /// # Python::attach(|py| py.detach(|| std::thread::scope(|scope| {
@@ -48,8 +50,6 @@ use crate::{
 /// | `abort`, `reset`, broken state of `threading.Barrier` | not available |
 /// | a timeout breaks a `threading.Barrier` | the thread is uncounted, the others keep waiting |
 /// | `Default` | not available: no number of threads suits |
-///
-/// Timeouts are not interruptible by signals: see [`PyMutex::try_lock_until`].
 pub struct PyBarrier {
     threads: usize,
     state: PyMutex<State>,
@@ -93,6 +93,7 @@ impl PyBarrierWaitResult {
 
 impl PyBarrier {
     /// Creates a barrier for `threads` threads. With 0 or 1, no thread blocks.
+    #[track_caller]
     pub const fn new(threads: usize) -> Self {
         PyBarrier {
             threads,
@@ -113,9 +114,9 @@ impl PyBarrier {
     /// counted then.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> PyBarrierWaitResult {
-        match self.wait_patiently(py, Patience::Forever, Location::caller()) {
+        match self.wait_at(py, Wait::new(), Location::caller()) {
             Ok(result) => result,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -127,61 +128,51 @@ impl PyBarrier {
     /// Returns a [`DeadlockError`] if the interpreter is shutting down.
     #[track_caller]
     pub fn wait_checked(&self, py: Python<'_>) -> Result<PyBarrierWaitResult, DeadlockError> {
-        self.wait_patiently(py, Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.wait_at(py, Wait::new(), Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Blocks until all threads have arrived. The wait is interruptible by signals.
-    ///
-    /// # Errors
-    ///
-    /// - The exception of a signal handler.
-    /// - A [`DeadlockError`] where [`wait`](Self::wait) panics.
-    ///
-    /// The thread is not counted then, unless the last thread arrived while the handler ran. The
-    /// exception is returned in that case too.
-    #[track_caller]
-    pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<PyBarrierWaitResult> {
-        Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
-    }
-
-    /// Blocks until all threads have arrived, for at most `limit`.
-    ///
-    /// Returns `None` if the timeout expires. The thread is not counted then.
+    /// Blocks until all threads have arrived, waiting as `wait` says: with a timeout, interruptible
+    /// by signals, or both.
     ///
     /// ```
     /// # use pyo3::prelude::*;
-    /// # use pyo3_sync::PyBarrier;
+    /// # use pyo3_sync::{PyBarrier, WaitError};
     /// # use std::time::Duration;
     /// # Python::initialize();
     /// # Python::attach(|py| {
     /// let barrier = PyBarrier::new(2);
-    /// assert!(barrier.wait_for(py, Duration::from_millis(1)).is_none());
+    /// let waited = barrier.wait_with(py, Duration::from_millis(1));
+    /// assert!(matches!(waited, Err(WaitError::TimedOut)));
     /// # });
     /// ```
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// As [`wait`](Self::wait), if the timeout cannot be added to the current time and never
-    /// expires.
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] if the interpreter is shutting down.
+    ///
+    /// The thread is not counted then, unless the last thread arrived while a signal handler ran.
+    /// The exception is returned in that case too.
     #[track_caller]
-    pub fn wait_for(&self, py: Python<'_>, limit: Duration) -> Option<PyBarrierWaitResult> {
-        in_time(self.wait_patiently(py, Patience::for_duration(limit), Location::caller()))
-    }
-
-    /// Blocks until all threads have arrived, or until the deadline `limit`.
-    #[track_caller]
-    pub fn wait_until(&self, py: Python<'_>, limit: Instant) -> Option<PyBarrierWaitResult> {
-        in_time(self.wait_patiently(py, Patience::Until(limit), Location::caller()))
-    }
-
-    fn wait_patiently(
+    pub fn wait_with(
         &self,
         py: Python<'_>,
-        patience: Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<PyBarrierWaitResult, Refusal> {
-        let mut state = self.lock(py, patience, asked_at)?;
+        wait: impl Into<Wait>,
+    ) -> Result<PyBarrierWaitResult, WaitError> {
+        self.wait_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
+    }
+
+    fn wait_at(
+        &self,
+        py: Python<'_>,
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<PyBarrierWaitResult, Failure> {
+        let wait = wait.started();
+        let mut state = self.lock(py, wait, caller)?;
         state.add();
         if state.waiting >= self.threads {
             state.waiting = 0;
@@ -191,23 +182,21 @@ impl PyBarrier {
         }
         let (generation, counted_in) = (state.generation, state.process);
         loop {
-            let waited =
-                self.complete
-                    .wait_patiently(&mut state, patience, LockKind::Barrier, asked_at);
+            let waited = self.complete.wait_at(&mut state, wait, KIND, caller);
             // A released guard does not give access to the state. No other thread can arrive then.
             let is_complete = Guard::is_held(&state) && state.generation != generation;
             match waited {
-                Ok(()) | Err(Refusal::TimedOut) if is_complete => {
+                Ok(()) | Err(Failure::TimedOut) if is_complete => {
                     return Ok(PyBarrierWaitResult { is_leader: false });
                 }
                 Ok(()) => {}
-                Err(refusal) => {
+                Err(failure) => {
                     // A signal handler may have forked. Threads that arrived in the child are
                     // counted without this one.
                     if Guard::is_held(&state) && !is_complete && state.process == counted_in {
                         state.waiting -= 1;
                     }
-                    return Err(refusal);
+                    return Err(failure);
                 }
             }
         }
@@ -216,9 +205,9 @@ impl PyBarrier {
     fn lock<'a>(
         &'a self,
         py: Python<'a>,
-        patience: Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<PyMutexGuard<'a, State>, Refusal> {
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<PyMutexGuard<'a, State>, Failure> {
         // Only a fork outside of Python can leave the mutex locked: `os.fork` stops all threads
         // where they hold no such lock.
         // SAFETY:
@@ -227,18 +216,7 @@ impl PyBarrier {
         if unsafe { self.state.recover_abandoned(py) }.is_some() {
             self.state.clear_poison(py);
         }
-        self.state.lock_with(py, || patience, asked_at)
-    }
-}
-
-/// Returns the outcome of a wait with a timeout.
-#[track_caller]
-fn in_time(waited: Result<PyBarrierWaitResult, Refusal>) -> Option<PyBarrierWaitResult> {
-    match waited {
-        Ok(result) => Some(result),
-        Err(Refusal::TimedOut) => None,
-        // The timeout never expires, or the interpreter is shutting down.
-        Err(refusal) => refusal.into_deadlock().panic(),
+        self.state.lock_at(py, wait, caller)
     }
 }
 

@@ -4,16 +4,18 @@ use std::{
     fmt,
     panic::Location,
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
 };
 
-use pyo3::prelude::*;
-
 use crate::{
-    deadlock::{DeadlockError, LockKind},
+    error::{DeadlockError, WaitError},
     guard::Guard,
     mutex::PyMutexGuard,
-    wait::{self, Holders, Patience, Refusal, Waiter, Word},
+    wait::{self, Failure, Holders, LockKind, Role, Wait, Waiter, Word},
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyCondvar",
+    role: Role::Notification,
 };
 
 /// A condition variable: attached threads wait for a change to the data of a
@@ -21,7 +23,7 @@ use crate::{
 ///
 /// ```
 /// use pyo3::prelude::*;
-/// use pyo3_sync::{PyCondvar, PyMutex};
+/// use pyo3_sync::{PyCondvar, PyMutex, Wait};
 /// use std::collections::VecDeque;
 ///
 /// /// A queue between Python threads.
@@ -38,10 +40,11 @@ use crate::{
 ///         self.added.notify_one();
 ///     }
 ///
-///     /// Waits until there is something. Ctrl-C ends the wait.
+///     /// Blocks until the queue has an item. Ctrl-C interrupts the wait.
 ///     fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-///         let mut items = self.items.lock_interruptible(py)?;
-///         self.added.wait_while_interruptible(&mut items, |items| items.is_empty())?;
+///         let wait = Wait::new().interruptible();
+///         let mut items = self.items.lock_with(py, wait)?;
+///         self.added.wait_while_with(&mut items, |items| items.is_empty(), wait)?;
 ///         Ok(items.pop_front().expect("it is not empty"))
 ///     }
 /// }
@@ -80,8 +83,8 @@ use crate::{
 ///
 /// | elsewhere | here |
 /// |---|---|
-/// | `wait_timeout` of `std` | [`wait_for`](Self::wait_for), as in parking_lot |
-/// | `wait_timeout_while` of `std` | [`wait_while_for`](Self::wait_while_for) |
+/// | `wait_timeout` of `std`, `wait_for` of parking_lot | [`wait_with`](Self::wait_with) |
+/// | `wait_timeout_while` of `std` | [`wait_while_with`](Self::wait_while_with) |
 /// | results report poisoning | [`PyMutex::is_poisoned`](crate::PyMutex::is_poisoned) |
 /// | `notify_*` of parking_lot return counts | not available: a woken thread may time out |
 /// | guards of other locks | not available: see [`ext`](crate::ext) |
@@ -89,8 +92,6 @@ use crate::{
 /// - A mapped guard cannot wait. Wait with the guard of all data, and map it afterwards.
 /// - A guard that owns an [`Arc`](std::sync::Arc) cannot wait. Lock through the reference, which
 ///   [`ArcPyMutexGuard::unlock`](crate::ArcPyMutexGuard::unlock) returns.
-/// - Waits with a timeout have no checked form, because they always end. They are not interruptible
-///   by signals: see [`PyMutex::try_lock_until`](crate::PyMutex::try_lock_until).
 pub struct PyCondvar {
     /// Number of threads that wait or are about to. If it is 0, notifying costs one load.
     ///
@@ -102,23 +103,9 @@ pub struct PyCondvar {
     sequence: Word,
 }
 
-/// A type indicating whether a timed wait returned because of the timeout.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WaitTimeoutResult(bool);
-
-impl WaitTimeoutResult {
-    pub(crate) fn new(timed_out: bool) -> Self {
-        WaitTimeoutResult(timed_out)
-    }
-
-    /// Returns whether the timeout expired without a notification.
-    pub fn timed_out(&self) -> bool {
-        self.0
-    }
-}
-
 impl PyCondvar {
     /// Creates a condition variable without waiters.
+    #[track_caller]
     pub const fn new() -> Self {
         PyCondvar {
             waiting: AtomicU32::new(0),
@@ -163,65 +150,31 @@ impl PyCondvar {
         &self,
         guard: &mut PyMutexGuard<'_, T>,
     ) -> Result<(), DeadlockError> {
-        self.wait_patiently(
-            guard,
-            Patience::Forever,
-            LockKind::Condvar,
-            Location::caller(),
-        )
-        .map_err(Refusal::into_deadlock)
+        let py = Guard::py(guard);
+        self.wait_at(guard, Wait::new(), KIND, Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Blocks until a notification. The wait is interruptible by signals.
+    /// Blocks until a notification, waiting as `wait` says: with a timeout, interruptible by
+    /// signals, or both.
+    ///
+    /// The mutex is locked again afterwards, which may take longer than the timeout.
     ///
     /// # Errors
     ///
-    /// - The exception of a signal handler. The mutex is locked, as after a notification.
-    /// - A [`DeadlockError`] where [`wait`](Self::wait) panics.
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`]: see [Deadlocks](Self#deadlocks). With a timeout, only if the mutex
+    ///   cannot be locked again.
     #[track_caller]
-    pub fn wait_interruptible<T: ?Sized>(&self, guard: &mut PyMutexGuard<'_, T>) -> PyResult<()> {
-        Ok(self.wait_patiently(
-            guard,
-            Patience::Interruptible,
-            LockKind::Condvar,
-            Location::caller(),
-        )?)
-    }
-
-    /// Blocks until a notification, for at most `limit`.
-    ///
-    /// Locking the mutex again may take longer.
-    ///
-    /// # Panics
-    ///
-    /// If the mutex cannot be locked again: see [Deadlocks](Self#deadlocks).
-    #[track_caller]
-    pub fn wait_for<T: ?Sized>(
+    pub fn wait_with<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
-        limit: Duration,
-    ) -> WaitTimeoutResult {
-        let patience = Patience::for_duration(limit);
-        in_time(self.wait_patiently(guard, patience, LockKind::Condvar, Location::caller()))
-    }
-
-    /// Blocks until a notification, or until the deadline `limit`.
-    ///
-    /// # Panics
-    ///
-    /// As [`wait_for`](Self::wait_for).
-    #[track_caller]
-    pub fn wait_until<T: ?Sized>(
-        &self,
-        guard: &mut PyMutexGuard<'_, T>,
-        limit: Instant,
-    ) -> WaitTimeoutResult {
-        in_time(self.wait_patiently(
-            guard,
-            Patience::Until(limit),
-            LockKind::Condvar,
-            Location::caller(),
-        ))
+        wait: impl Into<Wait>,
+    ) -> Result<(), WaitError> {
+        let py = Guard::py(guard);
+        self.wait_at(guard, wait.into(), KIND, Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     /// Blocks while `condition` returns `true`.
@@ -260,84 +213,46 @@ impl PyCondvar {
         Ok(())
     }
 
-    /// Blocks while `condition` holds. The wait is interruptible by signals.
+    /// Blocks while `condition` holds, waiting as `wait` says: with a timeout, interruptible by
+    /// signals, or both.
     ///
-    /// # Errors
-    ///
-    /// As [`wait_interruptible`](Self::wait_interruptible).
-    #[track_caller]
-    pub fn wait_while_interruptible<T: ?Sized>(
-        &self,
-        guard: &mut PyMutexGuard<'_, T>,
-        mut condition: impl FnMut(&mut T) -> bool,
-    ) -> PyResult<()> {
-        while condition(guard) {
-            self.wait_interruptible(guard)?;
-        }
-        Ok(())
-    }
-
-    /// Blocks while `condition` holds, for at most `limit`.
-    ///
-    /// The result reports whether `condition` still held when the timeout expired.
+    /// The timeout covers all waits together. When it expires, `condition` is checked once more.
     ///
     /// ```
     /// # use pyo3::prelude::*;
-    /// # use pyo3_sync::{PyCondvar, PyMutex};
+    /// # use pyo3_sync::{PyCondvar, PyMutex, WaitError};
     /// # use std::time::Duration;
     /// # Python::initialize();
     /// # Python::attach(|py| {
     /// let (jobs, changed) = (PyMutex::new(1), PyCondvar::new());
     /// let mut guard = jobs.lock(py);
-    /// let result = changed.wait_while_for(&mut guard, |jobs| *jobs > 0, Duration::from_millis(1));
-    /// assert!(result.timed_out());
+    /// let waited = changed.wait_while_with(&mut guard, |jobs| *jobs > 0, Duration::from_millis(1));
+    /// assert!(matches!(waited, Err(WaitError::TimedOut)));
     /// # });
     /// ```
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// As [`wait_for`](Self::wait_for), and if `condition` panics.
-    #[track_caller]
-    pub fn wait_while_for<T: ?Sized>(
-        &self,
-        guard: &mut PyMutexGuard<'_, T>,
-        condition: impl FnMut(&mut T) -> bool,
-        limit: Duration,
-    ) -> WaitTimeoutResult {
-        // Computed once: the timeout covers all waits together.
-        self.wait_while_in_time(guard, condition, Patience::for_duration(limit))
-    }
-
-    /// Blocks while `condition` holds, or until the deadline `limit`.
+    /// As [`wait_with`](Self::wait_with). [`WaitError::TimedOut`] if `condition` still holds.
     ///
     /// # Panics
     ///
-    /// As [`wait_while_for`](Self::wait_while_for).
+    /// Panics if `condition` panics.
     #[track_caller]
-    pub fn wait_while_until<T: ?Sized>(
-        &self,
-        guard: &mut PyMutexGuard<'_, T>,
-        condition: impl FnMut(&mut T) -> bool,
-        limit: Instant,
-    ) -> WaitTimeoutResult {
-        self.wait_while_in_time(guard, condition, Patience::Until(limit))
-    }
-
-    #[track_caller]
-    fn wait_while_in_time<T: ?Sized>(
+    pub fn wait_while_with<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
         mut condition: impl FnMut(&mut T) -> bool,
-        patience: Patience,
-    ) -> WaitTimeoutResult {
-        let asked_at = Location::caller();
+        wait: impl Into<Wait>,
+    ) -> Result<(), WaitError> {
+        let wait = wait.into().started();
         while condition(guard) {
-            let waited = self.wait_patiently(guard, patience, LockKind::Condvar, asked_at);
-            if in_time(waited).timed_out() {
-                return WaitTimeoutResult(condition(guard));
+            match self.wait_with(guard, wait) {
+                Err(WaitError::TimedOut) if !condition(guard) => break,
+                waited => waited?,
             }
         }
-        WaitTimeoutResult(false)
+        Ok(())
     }
 
     /// Ends the wait of the thread that has waited longest.
@@ -376,19 +291,19 @@ impl PyCondvar {
     }
 
     /// Blocks until a notification. `kind` is the primitive that errors name.
-    pub(crate) fn wait_patiently<T: ?Sized>(
+    pub(crate) fn wait_at<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
-        patience: Patience,
+        wait: Wait,
         kind: LockKind,
-        asked_at: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
+        caller: &'static Location<'static>,
+    ) -> Result<(), Failure> {
         Guard::assert_held(guard);
         // Both precede unlocking the mutex, so no notification is missed.
         let counted = Counted::new(&self.waiting);
         let before = self.sequence.load(Ordering::Relaxed);
-        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {
-            let mut waiter = Waiter::new(&self.sequence, kind, patience, asked_at);
+        let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {
+            let mut waiter = Waiter::new(&self.sequence, kind, wait, caller);
             waiter.wait_for(Holders::Anybody);
             // In a loop: a thread that polls for signals leaves the queue meanwhile. Relaxed: the
             // load is repeated under the lock of the queue. `PARKED` is not needed, because the
@@ -406,7 +321,7 @@ impl PyCondvar {
         }
         match waited {
             // Using the guard panics anyway; the panic of the handler would be lost.
-            Err(Refusal::Panicked(_)) => waited,
+            Err(Failure::Panicked(_)) => waited,
             _ => locked_again.and(waited),
         }
     }
@@ -428,18 +343,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Returns the outcome of a wait with a timeout.
-#[track_caller]
-fn in_time(waited: Result<(), Refusal>) -> WaitTimeoutResult {
-    match waited {
-        Ok(()) => WaitTimeoutResult(false),
-        Err(Refusal::TimedOut) => WaitTimeoutResult(true),
-        // The timeout never expires, or the mutex could not be locked again.
-        Err(refusal) => refusal.into_deadlock().panic(),
-    }
-}
-
 impl Default for PyCondvar {
+    #[track_caller]
     fn default() -> Self {
         PyCondvar::new()
     }

@@ -148,7 +148,7 @@ use pyo3::Python;
 pub use self::lock_api::{MutexArcExt, RwLockArcExt};
 pub use self::{
     barrier::BarrierExt,
-    condvar::CondvarExt,
+    condvar::{CondvarExt, WaitTimeoutResult},
     mutex::MutexExt,
     once::{OnceExt, OnceLockExt},
     rwlock::RwLockExt,

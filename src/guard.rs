@@ -23,7 +23,7 @@ use std::{
     mem,
     ops::{Deref, DerefMut},
     panic::{Location, RefUnwindSafe, UnwindSafe},
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::Arc,
     thread,
 };
@@ -31,7 +31,10 @@ use std::{
 use pyo3::Python;
 
 use self::sealed::Access as _;
-use crate::{deadlock::panic_with, wait::Refusal};
+use crate::{
+    error::{DeadlockError, panic_with},
+    wait::Failure,
+};
 
 /// Defines how a lock is held: by the owner of a mutex, by a reader or by a writer.
 ///
@@ -57,7 +60,7 @@ pub(crate) unsafe trait Mode: Sized {
         raw: &Self::Raw,
         py: Python<'_>,
         caller: &'static Location<'static>,
-    ) -> Result<Self::Hold, Refusal>;
+    ) -> Result<Self::Hold, Failure>;
 
     /// Releases the lock.
     ///
@@ -195,7 +198,7 @@ impl<M: Mode> Held<'_, M> {
         }
     }
 
-    fn reacquire(&mut self, caller: &'static Location<'static>) -> Result<(), Refusal> {
+    fn reacquire(&mut self, caller: &'static Location<'static>) -> Result<(), Failure> {
         self.hold = Some(M::acquire(self.raw, self.py, caller)?);
         Ok(())
     }
@@ -206,7 +209,7 @@ impl<M: Mode> Held<'_, M> {
         &mut self,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> R,
-    ) -> (R, Result<(), Refusal>) {
+    ) -> (R, Result<(), Failure>) {
         struct ReacquireOnPanic<'g, 'a, M: Mode>(&'g mut Held<'a, M>, &'static Location<'static>);
         impl<M: Mode> Drop for ReacquireOnPanic<'_, '_, M> {
             fn drop(&mut self) {
@@ -342,11 +345,11 @@ impl<'a, M: Mode, A: Access> Guard<'a, M, A> {
     pub fn unlocked<R>(guard: &mut Self, f: impl FnOnce() -> R) -> R {
         match guard.held.unlocked(Location::caller(), f) {
             (result, Ok(())) => result,
-            (result, Err(refusal)) => {
+            (result, Err(failure)) => {
                 // Before the panic, because it may be the guard of another lock, which a panic
                 // would poison.
                 drop(result);
-                refusal.into_deadlock().panic()
+                DeadlockError::new(guard.held.py, failure).panic()
             }
         }
     }
@@ -357,7 +360,7 @@ impl<'a, M: Mode, A: Access> Guard<'a, M, A> {
         guard: &mut Self,
         caller: &'static Location<'static>,
         wait: impl FnOnce(Python<'a>) -> R,
-    ) -> (R, Result<(), Refusal>) {
+    ) -> (R, Result<(), Failure>) {
         let py = guard.held.py;
         guard.held.unlocked(caller, || wait(py))
     }
@@ -367,6 +370,11 @@ impl<'a, M: Mode, A: Access, S> Guard<'a, M, A, S> {
     #[track_caller]
     pub(crate) fn assert_held(guard: &Self) {
         guard.held.assert_held();
+    }
+
+    /// Returns the token of the guard.
+    pub(crate) fn py(guard: &Self) -> Python<'a> {
+        guard.held.py
     }
 
     pub(crate) fn is_held(guard: &Self) -> bool {
@@ -552,15 +560,23 @@ impl<M: Mode, T: ?Sized> UnwindSafe for ArcGuard<'_, M, T> {}
 impl<M: Mode, T: ?Sized> RefUnwindSafe for ArcGuard<'_, M, T> {}
 
 impl<'py, M: Mode, T: ?Sized> ArcGuard<'py, M, T> {
-    /// # Safety
-    ///
-    /// `hold` comes from acquiring `lock` on this thread.
+    /// Converts a guard of `lock`.
     #[inline]
-    pub(crate) unsafe fn new(lock: Arc<M::Lock<T>>, py: Python<'py>, hold: M::Hold) -> Self {
+    #[track_caller]
+    pub(crate) fn from_guard<A: Access<Target = T>>(
+        mut guard: Guard<'_, M, A>,
+        lock: &Arc<M::Lock<T>>,
+        py: Python<'py>,
+    ) -> Self {
+        guard.held.assert_held();
+        assert!(
+            ptr::eq(guard.held.raw, M::raw(lock)),
+            "the guard belongs to another lock than the `Arc`"
+        );
         ArcGuard {
-            lock,
+            hold: guard.held.hold.take(),
+            lock: Arc::clone(lock),
             py,
-            hold: Some(hold),
         }
     }
 

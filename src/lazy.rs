@@ -5,9 +5,14 @@ use std::{fmt, panic::Location};
 use pyo3::{prelude::*, pyclass::PyVisit};
 
 use crate::{
-    DeadlockError, PyOnceLock,
-    deadlock::LockKind,
-    wait::{Patience, Refusal},
+    error::{DeadlockError, WaitError},
+    once_lock::PyOnceLock,
+    wait::{Failure, LockKind, Role, Wait},
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyLazy",
+    role: Role::Initializer("initializer"),
 };
 
 /// A value that is initialized on first access.
@@ -52,6 +57,7 @@ pub struct PyLazy<T, F = fn(Python<'_>) -> T> {
 
 impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     /// Creates an uninitialized value with the initializer `init`.
+    #[track_caller]
     pub const fn new(init: F) -> Self {
         PyLazy {
             cell: PyOnceLock::new(),
@@ -72,9 +78,9 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> &T {
-        match self.get_with(py, Patience::Forever, Location::caller()) {
+        match self.get_at(py, Wait::new(), Location::caller()) {
             Ok(value) => value,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -90,38 +96,39 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get_checked(&self, py: Python<'_>) -> Result<&T, DeadlockError> {
-        self.get_with(py, Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.get_at(py, Wait::new(), Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Returns the value as [`get`](Self::get) does. The wait is interruptible by signals.
-    ///
-    /// The main thread runs Python signal handlers while it waits for another initializer, as in
-    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// Returns the value as [`get`](Self::get) does, waiting as `wait` says: with a timeout,
+    /// interruptible by signals, or both.
     ///
     /// # Errors
     ///
-    /// Returns the exception that a signal handler raised, or a [`DeadlockError`].
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where `get` panics because of a deadlock, unless there is a
+    ///   timeout.
     ///
     /// # Panics
     ///
     /// Panics if the initializer panics.
     #[inline]
     #[track_caller]
-    pub fn get_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
-        Ok(self.get_with(py, Patience::Interruptible, Location::caller())?)
+    pub fn get_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> Result<&T, WaitError> {
+        self.get_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     #[inline]
-    fn get_with(
+    fn get_at(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<&T, Refusal> {
+    ) -> Result<&T, Failure> {
         let init = || (self.init)(py);
-        self.cell
-            .fill_with(py, LockKind::Lazy, patience, caller, init)
+        self.cell.fill_with(py, KIND, wait, caller, init)
     }
 }
 
@@ -152,7 +159,7 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
 /// | [`PyLazy`] | `PyTryLazy` |
 /// |---|---|
 /// | the initializer returns `T` | the initializer returns [`PyResult<T>`](PyResult) |
-/// | `get_checked`, `get_interruptible` | [`get`](Self::get) does both |
+/// | `get_checked` | [`get`](Self::get) returns the error as an exception |
 ///
 /// The [differences of `PyLazy` from `std`](PyLazy#differences-from-std) apply too. For errors of
 /// another type than [`PyErr`], use [`PyOnceLock::get_or_try_init`].
@@ -163,6 +170,7 @@ pub struct PyTryLazy<T, F = fn(Python<'_>) -> PyResult<T>> {
 
 impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
     /// Creates an uninitialized value with the initializer `init`.
+    #[track_caller]
     pub const fn new(init: F) -> Self {
         PyTryLazy {
             cell: PyOnceLock::new(),
@@ -185,11 +193,26 @@ impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> PyResult<&T> {
-        let (kind, caller) = (LockKind::Lazy, Location::caller());
+        self.get_with(py, Wait::new().interruptible())
+    }
+
+    /// Returns the value as [`get`](Self::get) does, waiting as `wait` says: with a timeout,
+    /// interruptible by signals, or both.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the initializer, or that of the wait as an exception.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the initializer panics.
+    #[inline]
+    #[track_caller]
+    pub fn get_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> PyResult<&T> {
         let init = || (self.init)(py);
-        Ok(self
-            .cell
-            .fill(py, kind, Patience::Interruptible, caller, init)?)
+        self.cell
+            .fill(py, KIND, wait.into(), Location::caller(), init)
+            .map_err(|error| error.into_py_err(py))
     }
 }
 

@@ -98,7 +98,7 @@ mod build_config;
 pub mod compat;
 mod condvar;
 pub mod critical_section;
-mod deadlock;
+mod error;
 pub mod ext;
 pub mod guard;
 mod import;
@@ -129,12 +129,12 @@ pub mod platforms {}
 pub mod migration {}
 
 pub use barrier::{PyBarrier, PyBarrierWaitResult};
-pub use condvar::{PyCondvar, WaitTimeoutResult};
-pub use deadlock::{DeadlockError, add_exceptions, exceptions};
+pub use condvar::PyCondvar;
+pub use error::{DeadlockError, TryAttachedError, WaitError, add_exceptions, exceptions};
 pub use import::PyImport;
 pub use lazy::{PyLazy, PyTryLazy};
 pub use module_state::{ModuleData, ModuleState, StateHandle, StateRef};
-pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard, TryAttachedError};
+pub use mutex::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutex, PyMutexGuard};
 pub use once::{PyOnce, PyOnceState};
 pub use once_lock::PyOnceLock;
 pub use protected::{ProtectedBorrowError, PyProtected};
@@ -143,3 +143,4 @@ pub use rwlock::{
     PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
 };
 pub use single_interpreter::ensure_single_interpreter;
+pub use wait::Wait;

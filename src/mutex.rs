@@ -7,18 +7,17 @@ use std::{
     cell::UnsafeCell,
     fmt,
     panic::{Location, RefUnwindSafe, UnwindSafe},
-    sync::{Arc, LockResult, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
-use pyo3::{exceptions::PyRuntimeError, prelude::*, pyclass::PyVisit};
+use pyo3::{prelude::*, pyclass::PyVisit};
 
 pub use self::guard::{ArcPyMutexGuard, MappedPyMutexGuard, PyMutexGuard};
 use self::raw::RawMutex;
 use crate::{
-    deadlock::DeadlockError,
-    guard::{ArcGuard, Guard, PoisonOnPanic},
-    wait::{Patience, Refusal},
+    error::{DeadlockError, TryAttachedError, WaitError},
+    guard::{Guard, PoisonOnPanic},
+    wait::{Failure, Wait},
 };
 
 /// A mutual exclusion lock for data that attached threads share.
@@ -155,8 +154,23 @@ use crate::{
 /// # Poisoning
 ///
 /// A panic while a guard is alive poisons the mutex. [`lock`](Self::lock) ignores poisoning,
-/// because a Python exception is no panic, and most panics leave the data consistent.
-/// [`lock_poisonable`](Self::lock_poisonable) and [`is_poisoned`](Self::is_poisoned) report it.
+/// because a Python exception is no panic, and most panics leave the data consistent. Call
+/// [`is_poisoned`](Self::is_poisoned) under the guard to handle it:
+///
+/// ```
+/// # use pyo3::prelude::*;
+/// # use pyo3_sync::PyMutex;
+/// fn push(py: Python<'_>, log: &PyMutex<Vec<String>>, line: String) {
+///     let mut guard = log.lock(py);
+///     if log.is_poisoned() {
+///         guard.clear(); // It may be inconsistent.
+///         log.clear_poison(py);
+///     }
+///     guard.push(line);
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| push(py, &PyMutex::default(), String::new()));
+/// ```
 ///
 /// # Forgotten guards
 ///
@@ -166,8 +180,8 @@ use crate::{
 ///
 /// | elsewhere | here |
 /// |---|---|
-/// | `lock` of `std` reports poisoning | [`lock_poisonable`](Self::lock_poisonable) |
-/// | `try_lock` of `std` reports poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `lock`, `try_lock` of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `try_lock_for`, `try_lock_until` of parking_lot | [`lock_with`](Self::lock_with) |
 /// | `get_mut`, `into_inner` of `std` report poisoning | they ignore it |
 /// | `lock_arc` of `lock_api` | associated function: `PyMutex::lock_arc(&mutex, py)` |
 /// | `unlock_fair`, `bump` | not needed: see [Fairness](#fairness) |
@@ -175,8 +189,6 @@ use crate::{
 /// | `ReentrantMutex` | [`PyProtected`](crate::PyProtected), which supports re-entrant code |
 /// | `pyo3::sync::PyMutex::lock(&self)` | `lock` takes a token and returns the guard |
 /// | locking while detached | [`try_with_attached`](Self::try_with_attached), [`ext`](crate::ext) |
-///
-/// Timeouts are not interruptible by signals: see [`try_lock_until`](Self::try_lock_until).
 pub struct PyMutex<T: ?Sized> {
     raw: RawMutex,
     data: UnsafeCell<T>,
@@ -202,6 +214,7 @@ impl<T> PyMutex<T> {
     ///
     /// static NAMES: PyMutex<Vec<String>> = PyMutex::new(Vec::new());
     /// ```
+    #[track_caller]
     pub const fn new(value: T) -> Self {
         PyMutex {
             raw: RawMutex::new(),
@@ -300,31 +313,22 @@ impl<T: ?Sized> PyMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {
-        match self.lock_with(py, || Patience::Forever, Location::caller()) {
+        match self.lock_at(py, Wait::new(), Location::caller()) {
             Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
     #[inline]
-    pub(crate) fn lock_with<'a>(
+    pub(crate) fn lock_at<'a>(
         &'a self,
         py: Python<'a>,
-        patience: impl FnOnce() -> Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<PyMutexGuard<'a, T>, Refusal> {
-        self.raw.lock(py, patience, caller)?;
+    ) -> Result<PyMutexGuard<'a, T>, Failure> {
+        self.raw.lock(py, wait, caller)?;
         // SAFETY: this thread has just locked the mutex.
         Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
-    }
-
-    /// Locks the mutex, as [`lock`](Self::lock).
-    ///
-    /// `pyo3::sync::MutexExt` has a method of this name, which returns a `Result`.
-    #[inline]
-    #[track_caller]
-    pub fn lock_py_attached<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {
-        self.lock(py)
     }
 
     /// Locks the mutex, or returns an error if the wait could never end.
@@ -352,75 +356,56 @@ impl<T: ?Sized> PyMutex<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyMutexGuard<'a, T>, DeadlockError> {
-        self.lock_with(py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.lock_at(py, Wait::new(), Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Locks the mutex. The wait is interruptible by signals.
-    ///
-    /// For functions that Python code calls, and locks that may be held for long. As in
-    /// `threading.Lock.acquire`, only the main thread of Python runs signal handlers. It polls
-    /// every 50 ms.
+    /// Locks the mutex, waiting as `wait` says: with a timeout, interruptible by signals, or both.
     ///
     /// ```
     /// # use pyo3::prelude::*;
-    /// # use pyo3_sync::PyMutex;
+    /// # use pyo3_sync::{PyMutex, Wait};
+    /// # use std::time::Duration;
     /// static INDEX: PyMutex<Vec<u64>> = PyMutex::new(Vec::new());
     ///
+    /// /// Raises `TimeoutError` after a minute, and `KeyboardInterrupt` on Ctrl-C.
     /// #[pyfunction]
     /// fn count(py: Python<'_>) -> PyResult<usize> {
-    ///     Ok(INDEX.lock_interruptible(py)?.len())
+    ///     let wait = Wait::new().timeout(Duration::from_secs(60)).interruptible();
+    ///     Ok(INDEX.lock_with(py, wait)?.len())
     /// }
+    /// # Python::initialize();
+    /// # Python::attach(|py| assert_eq!(count(py).unwrap(), 0));
     /// ```
     ///
-    /// # Errors
-    ///
-    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
-    /// - A [`DeadlockError`] where [`lock`](Self::lock) panics.
-    ///
-    /// # Panics
-    ///
-    /// If a signal handler calls Rust code that panics, the panic is resumed. The mutex is left as
-    /// after an exception. This holds for all interruptible methods of this crate.
-    #[inline]
-    #[track_caller]
-    pub fn lock_interruptible<'a>(&'a self, py: Python<'a>) -> PyResult<PyMutexGuard<'a, T>> {
-        Ok(self.lock_with(py, || Patience::Interruptible, Location::caller())?)
-    }
-
-    /// Locks the mutex and reports whether it is poisoned, as [`std::sync::Mutex::lock`].
+    /// A [`Duration`](std::time::Duration) or an [`Instant`](std::time::Instant) is a timeout or
+    /// deadline that signals do not interrupt:
     ///
     /// ```
     /// # use pyo3::prelude::*;
-    /// # use pyo3_sync::PyMutex;
-    /// fn push(py: Python<'_>, log: &PyMutex<Vec<String>>, line: String) {
-    ///     let mut log = log.lock_poisonable(py).unwrap_or_else(|poisoned| {
-    ///         let mut log = poisoned.into_inner();
-    ///         log.clear(); // It may be inconsistent.
-    ///         log
-    ///     });
-    ///     log.push(line);
+    /// # use pyo3_sync::{PyMutex, WaitError};
+    /// # use std::time::Duration;
+    /// fn push(py: Python<'_>, log: &PyMutex<Vec<String>>, line: String) -> Result<(), WaitError> {
+    ///     log.lock_with(py, Duration::from_millis(100))?.push(line);
+    ///     Ok(())
     /// }
-    /// # Python::initialize();
-    /// # Python::attach(|py| push(py, &PyMutex::default(), String::new()));
     /// ```
     ///
     /// # Errors
     ///
-    /// Returns the guard in a [`PoisonError`] if the mutex is poisoned.
-    ///
-    /// # Panics
-    ///
-    /// As [`lock`](Self::lock).
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where [`lock`](Self::lock) panics, unless there is a timeout. A
+    ///   thread that already holds the mutex waits until the timeout expires.
     #[inline]
     #[track_caller]
-    pub fn lock_poisonable<'a>(&'a self, py: Python<'a>) -> LockResult<PyMutexGuard<'a, T>> {
-        let guard = self.lock(py);
-        if self.is_poisoned() {
-            Err(PoisonError::new(guard))
-        } else {
-            Ok(guard)
-        }
+    pub fn lock_with<'a>(
+        &'a self,
+        py: Python<'a>,
+        wait: impl Into<Wait>,
+    ) -> Result<PyMutexGuard<'a, T>, WaitError> {
+        self.lock_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     /// Attempts to lock the mutex without blocking.
@@ -446,78 +431,6 @@ impl<T: ?Sized> PyMutex<T> {
         let locked = self.raw.try_lock(py, Location::caller());
         // SAFETY: this thread has just locked the mutex.
         locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
-    }
-
-    /// Attempts to lock the mutex for at most `limit`.
-    ///
-    /// Returns `None` if the timeout expires. A thread that already holds the mutex waits for all
-    /// of it. A timeout that cannot be added to the current time never expires.
-    ///
-    /// ```
-    /// # use pyo3::{exceptions::PyTimeoutError, prelude::*};
-    /// # use pyo3_sync::{PyMutex, PyMutexGuard};
-    /// # use std::time::Duration;
-    /// type Rows = Vec<u64>;
-    ///
-    /// fn rows<'a>(py: Python<'a>, table: &'a PyMutex<Rows>) -> PyResult<PyMutexGuard<'a, Rows>> {
-    ///     let guard = table.try_lock_for(py, Duration::from_millis(100));
-    ///     guard.ok_or_else(|| PyTimeoutError::new_err("the table is busy"))
-    /// }
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As [`lock`](Self::lock), if the timeout never expires.
-    #[inline]
-    #[track_caller]
-    pub fn try_lock_for<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Duration,
-    ) -> Option<PyMutexGuard<'a, T>> {
-        let locked = self.lock_with(py, || Patience::for_duration(limit), Location::caller());
-        in_time(locked)
-    }
-
-    /// Attempts to lock the mutex until the deadline `limit`.
-    ///
-    /// Returns `None` at the deadline. A thread that already holds the mutex waits until then.
-    ///
-    /// Waits with a timeout are not interruptible by signals, because an `Option` cannot hold the
-    /// exception. To handle signals, wait in short steps:
-    ///
-    /// ```
-    /// # use pyo3::prelude::*;
-    /// # use pyo3_sync::{PyMutex, PyMutexGuard};
-    /// # use std::time::{Duration, Instant};
-    /// type Rows = Vec<u64>;
-    ///
-    /// fn rows<'a>(
-    ///     py: Python<'a>,
-    ///     table: &'a PyMutex<Rows>,
-    /// ) -> PyResult<Option<PyMutexGuard<'a, Rows>>> {
-    ///     let deadline = Instant::now() + Duration::from_secs(60);
-    ///     loop {
-    ///         let now = Instant::now();
-    ///         let step = deadline.min(now + Duration::from_millis(50));
-    ///         let guard = table.try_lock_until(py, step);
-    ///         if guard.is_some() || now >= deadline {
-    ///             return Ok(guard);
-    ///         }
-    ///         py.check_signals()?;
-    ///     }
-    /// }
-    /// # Python::initialize();
-    /// # Python::attach(|py| assert!(rows(py, &PyMutex::default()).unwrap().is_some()));
-    /// ```
-    #[inline]
-    #[track_caller]
-    pub fn try_lock_until<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Instant,
-    ) -> Option<PyMutexGuard<'a, T>> {
-        in_time(self.lock_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, under the lock.
@@ -583,8 +496,8 @@ impl<T: ?Sized> PyMutex<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.lock_with(py, || Patience::Forever, caller);
-            let mut guard = locked.map_err(Refusal::into_deadlock)?;
+            let locked = self.lock_at(py, Wait::new(), caller);
+            let mut guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &mut guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
@@ -593,7 +506,8 @@ impl<T: ?Sized> PyMutex<T> {
     /// Locks a mutex in an [`Arc`]. The guard owns a reference to the mutex.
     ///
     /// The guard still cannot outlive the token. In a thread-local or a `'static` object it could
-    /// be dropped by a detached thread.
+    /// be dropped by a detached thread. [`PyMutexGuard::into_arc`] converts the guards of other
+    /// methods.
     ///
     /// ```
     /// # use pyo3::prelude::*;
@@ -610,89 +524,7 @@ impl<T: ?Sized> PyMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyMutexGuard<'py, T> {
-        match Self::lock_arc_with(this, py, || Patience::Forever, Location::caller()) {
-            Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
-        }
-    }
-
-    #[inline]
-    fn lock_arc_with<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        patience: impl FnOnce() -> Patience,
-        caller: &'static Location<'static>,
-    ) -> Result<ArcPyMutexGuard<'py, T>, Refusal> {
-        this.raw.lock(py, patience, caller)?;
-        // SAFETY: this thread has just locked the mutex.
-        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
-    }
-
-    /// Locks a mutex in an [`Arc`], or returns an error if the wait could never end.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock_checked`](Self::lock_checked).
-    #[inline]
-    #[track_caller]
-    pub fn lock_arc_checked<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> Result<ArcPyMutexGuard<'py, T>, DeadlockError> {
-        Self::lock_arc_with(this, py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
-    }
-
-    /// Locks a mutex in an [`Arc`]. The wait is interruptible by signals.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock_interruptible`](Self::lock_interruptible).
-    #[inline]
-    #[track_caller]
-    pub fn lock_arc_interruptible<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> PyResult<ArcPyMutexGuard<'py, T>> {
-        let patience = || Patience::Interruptible;
-        Ok(Self::lock_arc_with(this, py, patience, Location::caller())?)
-    }
-
-    /// Attempts to lock a mutex in an [`Arc`] without blocking, as [`try_lock`](Self::try_lock).
-    #[inline]
-    #[track_caller]
-    pub fn try_lock_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> Option<ArcPyMutexGuard<'py, T>> {
-        let locked = this.raw.try_lock(py, Location::caller());
-        // SAFETY: this thread has just locked the mutex.
-        locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
-    }
-
-    /// Attempts to lock a mutex in an [`Arc`] for at most `limit`.
-    ///
-    /// # Panics
-    ///
-    /// As [`try_lock_for`](Self::try_lock_for).
-    #[inline]
-    #[track_caller]
-    pub fn try_lock_arc_for<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Duration,
-    ) -> Option<ArcPyMutexGuard<'py, T>> {
-        let patience = || Patience::for_duration(limit);
-        in_time(Self::lock_arc_with(this, py, patience, Location::caller()))
-    }
-
-    /// Attempts to lock a mutex in an [`Arc`] until the deadline `limit`.
-    #[inline]
-    #[track_caller]
-    pub fn try_lock_arc_until<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Instant,
-    ) -> Option<ArcPyMutexGuard<'py, T>> {
-        let patience = || Patience::Until(limit);
-        in_time(Self::lock_arc_with(this, py, patience, Location::caller()))
+        PyMutexGuard::into_arc(this.lock(py), this, py)
     }
 
     /// Returns a mutable reference to the data.
@@ -791,79 +623,15 @@ impl<T: ?Sized> PyMutex<T> {
     }
 }
 
-/// Returns the outcome of a wait with a timeout.
-#[track_caller]
-fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
-    match locked {
-        Ok(guard) => Some(guard),
-        Err(Refusal::TimedOut) => None,
-        // Only a wait without a timeout is reported as a deadlock.
-        Err(refusal) => refusal.into_deadlock().panic(),
-    }
-}
-
-/// An error returned by [`PyMutex::try_with_attached`] and similar methods.
-///
-/// ```
-/// use pyo3_sync::{PyMutex, TryAttachedError};
-///
-/// static HITS: PyMutex<u64> = PyMutex::new(0);
-///
-/// fn hits() -> Option<u64> {
-///     match HITS.try_with_attached(|_py, hits| *hits) {
-///         Ok(hits) => Some(hits),
-///         Err(TryAttachedError::NotAttached) => None,
-///         Err(error) => panic!("{error}"),
-///     }
-/// }
-/// # pyo3::Python::initialize();
-/// # assert_eq!(hits(), Some(0));
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TryAttachedError {
-    /// The thread could not attach to the interpreter.
-    NotAttached,
-    /// Waiting for the lock could never end.
-    Deadlock(DeadlockError),
-}
-
-impl fmt::Display for TryAttachedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TryAttachedError::NotAttached => {
-                f.write_str("this thread cannot attach to the Python interpreter now")
-            }
-            TryAttachedError::Deadlock(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TryAttachedError {}
-
-/// Converts the error to a `RuntimeError`, or to the exception of the [`DeadlockError`].
-impl From<TryAttachedError> for PyErr {
-    fn from(error: TryAttachedError) -> Self {
-        match error {
-            TryAttachedError::NotAttached => PyRuntimeError::new_err(error.to_string()),
-            TryAttachedError::Deadlock(error) => error.into(),
-        }
-    }
-}
-
-impl From<DeadlockError> for TryAttachedError {
-    fn from(error: DeadlockError) -> Self {
-        TryAttachedError::Deadlock(error)
-    }
-}
-
 impl<T: Default> Default for PyMutex<T> {
+    #[track_caller]
     fn default() -> Self {
         PyMutex::new(T::default())
     }
 }
 
 impl<T> From<T> for PyMutex<T> {
+    #[track_caller]
     fn from(value: T) -> Self {
         PyMutex::new(value)
     }

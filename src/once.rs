@@ -9,9 +9,14 @@ use std::{
 use pyo3::prelude::*;
 
 use crate::{
-    DeadlockError, PyOnceLock,
-    deadlock::{LockKind, panic_with},
-    wait::{Patience, Refusal},
+    error::{DeadlockError, WaitError, panic_with},
+    once_lock::PyOnceLock,
+    wait::{Failure, LockKind, Role, Wait},
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyOnce",
+    role: Role::Initializer("closure"),
 };
 
 /// A synchronization primitive that runs a closure once.
@@ -80,6 +85,7 @@ impl Drop for PoisonGuard<'_> {
 
 impl PyOnce {
     /// Creates a `PyOnce` whose closure has not run.
+    #[track_caller]
     pub const fn new() -> Self {
         PyOnce {
             done: PyOnceLock::new(),
@@ -102,9 +108,9 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once(&self, py: Python<'_>, f: impl FnOnce()) {
-        match self.call_once_with(py, Patience::Forever, Location::caller(), f) {
+        match self.call_once_at(py, Wait::new(), Location::caller(), f) {
             Ok(()) => {}
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -120,37 +126,44 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_checked(&self, py: Python<'_>, f: impl FnOnce()) -> Result<(), DeadlockError> {
-        self.call_once_with(py, Patience::Forever, Location::caller(), f)
-            .map_err(Refusal::into_deadlock)
+        self.call_once_at(py, Wait::new(), Location::caller(), f)
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Runs `f` as [`call_once`](Self::call_once) does. The wait is interruptible by signals.
-    ///
-    /// The main thread runs Python signal handlers while it waits for another closure, as in
-    /// [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// Runs `f` as [`call_once`](Self::call_once) does, waiting as `wait` says: with a timeout,
+    /// interruptible by signals, or both.
     ///
     /// # Errors
     ///
-    /// Returns the exception that a signal handler raised, or a [`DeadlockError`]. In both cases
-    /// `f` is not called.
+    /// `f` has not run in these cases:
+    ///
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where `call_once` panics, unless there is a timeout.
     ///
     /// # Panics
     ///
     /// Panics if the `PyOnce` is poisoned. Panics, and poisons it, if `f` panics.
     #[inline]
     #[track_caller]
-    pub fn call_once_interruptible(&self, py: Python<'_>, f: impl FnOnce()) -> PyResult<()> {
-        Ok(self.call_once_with(py, Patience::Interruptible, Location::caller(), f)?)
+    pub fn call_once_with(
+        &self,
+        py: Python<'_>,
+        wait: impl Into<Wait>,
+        f: impl FnOnce(),
+    ) -> Result<(), WaitError> {
+        self.call_once_at(py, wait.into(), Location::caller(), f)
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     #[inline]
-    fn call_once_with(
+    fn call_once_at(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce(),
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Failure> {
         let run = || {
             // Relaxed: the cell orders the closures.
             if self.poisoned.load(Ordering::Relaxed) {
@@ -161,9 +174,7 @@ impl PyOnce {
             }
             self.run_or_poison(f);
         };
-        self.done
-            .fill_with(py, LockKind::Once, patience, caller, run)
-            .copied()
+        self.done.fill_with(py, KIND, wait, caller, run).copied()
     }
 
     /// Calls [`call_once`](Self::call_once).
@@ -202,59 +213,41 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_force(&self, py: Python<'_>, f: impl FnOnce(&PyOnceState)) {
-        match self.call_once_force_with(py, Patience::Forever, Location::caller(), f) {
+        match self.call_once_force_at(py, Wait::new(), Location::caller(), f) {
             Ok(()) => {}
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
-    /// Runs `f` as [`call_once_force`](Self::call_once_force) does, reporting deadlocks as errors.
+    /// Runs `f` as [`call_once_force`](Self::call_once_force) does, waiting as `wait` says.
     ///
     /// # Errors
     ///
-    /// Returns a [`DeadlockError`], without calling `f`, if the wait would never end.
+    /// As [`call_once_with`](Self::call_once_with).
     ///
     /// # Panics
     ///
     /// Panics, and poisons the `PyOnce`, if `f` panics.
     #[inline]
     #[track_caller]
-    pub fn call_once_force_checked(
+    pub fn call_once_force_with(
         &self,
         py: Python<'_>,
+        wait: impl Into<Wait>,
         f: impl FnOnce(&PyOnceState),
-    ) -> Result<(), DeadlockError> {
-        self.call_once_force_with(py, Patience::Forever, Location::caller(), f)
-            .map_err(Refusal::into_deadlock)
-    }
-
-    /// Runs `f` as [`call_once_force`](Self::call_once_force) does, interruptible by signals.
-    ///
-    /// # Errors
-    ///
-    /// See [`call_once_interruptible`](Self::call_once_interruptible).
-    ///
-    /// # Panics
-    ///
-    /// Panics, and poisons the `PyOnce`, if `f` panics.
-    #[inline]
-    #[track_caller]
-    pub fn call_once_force_interruptible(
-        &self,
-        py: Python<'_>,
-        f: impl FnOnce(&PyOnceState),
-    ) -> PyResult<()> {
-        Ok(self.call_once_force_with(py, Patience::Interruptible, Location::caller(), f)?)
+    ) -> Result<(), WaitError> {
+        self.call_once_force_at(py, wait.into(), Location::caller(), f)
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     #[inline]
-    fn call_once_force_with(
+    fn call_once_force_at(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce(&PyOnceState),
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Failure> {
         let run = || {
             let state = PyOnceState {
                 // Relaxed: the cell orders the closures.
@@ -263,9 +256,7 @@ impl PyOnce {
             self.run_or_poison(|| f(&state));
             self.poisoned.store(false, Ordering::Relaxed);
         };
-        self.done
-            .fill_with(py, LockKind::Once, patience, caller, run)
-            .copied()
+        self.done.fill_with(py, KIND, wait, caller, run).copied()
     }
 
     /// Calls [`call_once_force`](Self::call_once_force).
@@ -292,6 +283,7 @@ impl PyOnce {
 }
 
 impl Default for PyOnce {
+    #[track_caller]
     fn default() -> Self {
         PyOnce::new()
     }

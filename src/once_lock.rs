@@ -12,13 +12,13 @@ use std::{
 use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 
 use self::{
-    raw::{Begin, RawOnce, Running},
+    raw::{Begin, KIND, RawOnce, Running},
     storage::Storage,
 };
 use crate::{
-    deadlock::{DeadlockError, LockKind},
+    error::{DeadlockError, WaitError},
     import::retry_import,
-    wait::{Patience, Refusal},
+    wait::{Failure, LockKind, Wait},
 };
 
 /// A cell that is initialized once, by code that may call into Python.
@@ -97,6 +97,7 @@ impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for PyOnceLock<T> {}
 
 impl<T> PyOnceLock<T> {
     /// Creates an empty cell.
+    #[track_caller]
     pub const fn new() -> Self {
         PyOnceLock {
             storage: Storage::new(),
@@ -190,11 +191,11 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> Result<T, E>,
     {
-        let (kind, caller) = (LockKind::OnceLock, Location::caller());
-        match self.fill(py, kind, Patience::Forever, caller, f) {
+        let caller = Location::caller();
+        match self.fill(py, KIND, Wait::new(), caller, f) {
             Ok(value) => Ok(value),
-            Err(FillError::Initializer(error)) => Err(error),
-            Err(FillError::Refusal(refusal)) => refusal.into_deadlock().panic(),
+            Err(InitError::Initializer(error)) => Err(error),
+            Err(InitError::Wait(failure)) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -219,8 +220,9 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> PyResult<T>,
     {
-        let (kind, caller) = (LockKind::OnceLock, Location::caller());
-        Ok(self.fill(py, kind, Patience::Interruptible, caller, f)?)
+        let wait = Wait::new().interruptible();
+        self.fill(py, KIND, wait, Location::caller(), f)
+            .map_err(|error| error.into_py_err(py))
     }
 
     /// Returns the value as [`get_or_init`](Self::get_or_init) does, reporting deadlocks as errors.
@@ -239,9 +241,9 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> T,
     {
-        let (kind, caller) = (LockKind::OnceLock, Location::caller());
-        self.fill_with(py, kind, Patience::Forever, caller, f)
-            .map_err(Refusal::into_deadlock)
+        let caller = Location::caller();
+        self.fill_with(py, KIND, Wait::new(), caller, f)
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
     /// Returns the value, initializing the cell with `value` first if it is not initialized.
@@ -315,17 +317,14 @@ impl<T> PyOnceLock<T> {
         if let Some(filled) = self.peek() {
             return Err((filled, value));
         }
-        match self
-            .raw()
-            .begin(py, LockKind::OnceLock, Patience::Forever, caller)
-        {
+        match self.raw().begin(py, KIND, Wait::new(), caller) {
             // SAFETY: the cell is complete.
             Ok(Begin::Complete) => Err((unsafe { self.assume_filled() }, value)),
             Ok(Begin::Run(running)) => match self.complete(running, value) {
                 Ok(filled) => Ok(filled),
                 Err(value) => Err((self.filled_by_another(py, caller), value)),
             },
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -352,33 +351,34 @@ impl<T> PyOnceLock<T> {
     /// running the initializer of this cell.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> &T {
-        match self.wait_patiently(py, Patience::Forever, Location::caller()) {
+        match self.wait_at(py, Wait::new(), Location::caller()) {
             Ok(value) => value,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
-    /// Blocks as [`wait`](Self::wait) does. The wait is interruptible by signals.
-    ///
-    /// The main thread runs Python signal handlers while it waits.
+    /// Blocks as [`wait`](Self::wait) does, but as `wait` says: with a timeout, interruptible by
+    /// signals, or both.
     ///
     /// # Errors
     ///
-    /// Returns the exception that a signal handler raised, or a
-    /// [`DeadlockError`](crate::DeadlockError) where [`wait`](Self::wait) panics.
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where [`wait`](Self::wait) panics, unless there is a timeout.
     #[track_caller]
-    pub fn wait_interruptible(&self, py: Python<'_>) -> PyResult<&T> {
-        Ok(self.wait_patiently(py, Patience::Interruptible, Location::caller())?)
+    pub fn wait_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> Result<&T, WaitError> {
+        self.wait_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
-    fn wait_patiently(
+    fn wait_at(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<&T, Refusal> {
+    ) -> Result<&T, Failure> {
         if !self.raw().is_complete() {
-            self.raw().wait(py, patience, caller)?;
+            self.raw().wait(py, wait, caller)?;
         }
         // SAFETY: this thread saw the cell complete, or `wait` returned because it is.
         Ok(unsafe { self.assume_filled() })
@@ -436,13 +436,13 @@ impl<T> PyOnceLock<T> {
         &self,
         py: Python<'_>,
         kind: LockKind,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> T,
-    ) -> Result<&T, Refusal> {
-        let filled = self.fill(py, kind, patience, caller, || Ok::<T, Infallible>(f()));
+    ) -> Result<&T, Failure> {
+        let filled = self.fill(py, kind, wait, caller, || Ok::<T, Infallible>(f()));
         filled.map_err(|error| match error {
-            FillError::Refusal(refusal) => refusal,
+            InitError::Wait(failure) => failure,
         })
     }
 
@@ -454,14 +454,14 @@ impl<T> PyOnceLock<T> {
         &self,
         py: Python<'_>,
         kind: LockKind,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
-    ) -> Result<&T, FillError<E>> {
+    ) -> Result<&T, InitError<E>> {
         if let Some(value) = self.peek() {
             return Ok(value);
         }
-        self.fill_slow(py, kind, patience, caller, f)
+        self.fill_slow(py, kind, wait, caller, f)
     }
 
     /// Runs the initializer `f`, or waits for the one that another thread runs.
@@ -477,16 +477,16 @@ impl<T> PyOnceLock<T> {
         &self,
         py: Python<'_>,
         kind: LockKind,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
-    ) -> Result<&T, FillError<E>> {
-        let begun = self.raw().begin(py, kind, patience, caller);
-        match begun.map_err(FillError::Refusal)? {
+    ) -> Result<&T, InitError<E>> {
+        let begun = self.raw().begin(py, kind, wait, caller);
+        match begun.map_err(InitError::Wait)? {
             // SAFETY: the cell is complete.
             Begin::Complete => Ok(unsafe { self.assume_filled() }),
             Begin::Run(running) => {
-                let value = f().map_err(FillError::Initializer)?;
+                let value = f().map_err(InitError::Initializer)?;
                 Ok(self.complete_or_drop(py, running, value, caller))
             }
         }
@@ -540,9 +540,9 @@ impl<T> PyOnceLock<T> {
     #[cold]
     fn filled_by_another(&self, py: Python<'_>, caller: &'static Location<'static>) -> &T {
         // Short: that thread had its value before it took over the cell.
-        match self.wait_patiently(py, Patience::Forever, caller) {
+        match self.wait_at(py, Wait::new(), caller) {
             Ok(filled) => filled,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
     }
 
@@ -561,19 +561,19 @@ impl<T> PyOnceLock<T> {
 }
 
 /// The error of an initialization.
-pub(crate) enum FillError<E> {
+pub(crate) enum InitError<E> {
     /// The initializer failed.
     Initializer(E),
     /// The wait for another initializer failed; the initializer of this thread did not run.
-    Refusal(Refusal),
+    Wait(Failure),
 }
 
-/// Converts the errors of interruptible calls.
-impl From<FillError<PyErr>> for PyErr {
-    fn from(error: FillError<PyErr>) -> Self {
-        match error {
-            FillError::Initializer(error) => error,
-            FillError::Refusal(refusal) => refusal.into(),
+impl InitError<PyErr> {
+    /// Converts the error to an exception.
+    pub(crate) fn into_py_err(self, py: Python<'_>) -> PyErr {
+        match self {
+            InitError::Initializer(error) => error,
+            InitError::Wait(failure) => WaitError::new(py, failure).into(),
         }
     }
 }
@@ -644,6 +644,7 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
 }
 
 impl<T> Default for PyOnceLock<T> {
+    #[track_caller]
     fn default() -> Self {
         PyOnceLock::new()
     }
@@ -651,6 +652,7 @@ impl<T> Default for PyOnceLock<T> {
 
 /// Creates an initialized cell.
 impl<T> From<T> for PyOnceLock<T> {
+    #[track_caller]
     fn from(value: T) -> Self {
         PyOnceLock {
             storage: Storage::completed(value),

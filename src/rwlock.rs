@@ -7,8 +7,7 @@ use std::{
     cell::UnsafeCell,
     fmt,
     panic::{Location, RefUnwindSafe, UnwindSafe},
-    sync::{Arc, LockResult, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use pyo3::{prelude::*, pyclass::PyVisit};
@@ -19,10 +18,9 @@ pub use self::guard::{
 };
 use self::raw::RawRwLock;
 use crate::{
-    deadlock::DeadlockError,
-    guard::{ArcGuard, Guard, PoisonOnPanic},
-    mutex::TryAttachedError,
-    wait::{Patience, Refusal},
+    error::{DeadlockError, TryAttachedError, WaitError},
+    guard::{Guard, PoisonOnPanic},
+    wait::{Failure, Wait},
 };
 
 /// A reader-writer lock for data that attached threads read often and change rarely.
@@ -83,7 +81,7 @@ use crate::{
 ///   [downgrades](PyRwLockWriteGuard::downgrade).
 /// - A waiting writer already keeps new readers out. Code that runs on its thread during the wait
 ///   may therefore not lock either: signal handlers, if the wait is
-///   [interruptible](Self::write_interruptible), and finalizers. A deadlock is reported to them.
+///   [interruptible](crate::Wait::interruptible), and finalizers. A deadlock is reported to them.
 ///
 /// Cycles of several threads are reported to one of them. They may include readers, writers and
 /// other locks of this crate.
@@ -108,9 +106,8 @@ use crate::{
 /// # Poisoning
 ///
 /// A panic while a *write* guard is alive poisons the lock, as with [`std::sync::RwLock`].
-/// [`read`](Self::read) and [`write`](Self::write) ignore poisoning.
-/// [`read_poisonable`](Self::read_poisonable) and [`write_poisonable`](Self::write_poisonable)
-/// report it.
+/// [`read`](Self::read) and [`write`](Self::write) ignore poisoning. Call
+/// [`is_poisoned`](Self::is_poisoned) under the guard to handle it.
 ///
 /// # Differences from `std` and parking_lot
 ///
@@ -118,8 +115,8 @@ use crate::{
 ///
 /// | elsewhere | here |
 /// |---|---|
-/// | `read`, `write` of `std` report poisoning | `read_poisonable`, `write_poisonable` |
-/// | `try_read`, `try_write` report it | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `read`, `write`, `try_..` of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `try_read_for`, `try_write_until`, .. of parking_lot | [`read_with`](Self::read_with), [`write_with`](Self::write_with) |
 /// | `upgradable_read` | [`write`](Self::write): writes are expected to be rare |
 /// | `read_recursive` | not available: see [Helper threads](#helper-threads) |
 /// | `is_locked_exclusive` | [`is_write_locked`](Self::is_write_locked) |
@@ -141,6 +138,7 @@ impl<T: ?Sized> RefUnwindSafe for PyRwLock<T> {}
 
 impl<T> PyRwLock<T> {
     /// Creates an unlocked lock.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
         PyRwLock {
             raw: RawRwLock::new(),
@@ -186,13 +184,13 @@ impl<T> PyRwLock<T> {
 
 impl<T: ?Sized> PyRwLock<T> {
     #[inline]
-    fn read_with<'a>(
+    fn read_at<'a>(
         &'a self,
         py: Python<'a>,
-        patience: impl FnOnce() -> Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<PyRwLockReadGuard<'a, T>, Refusal> {
-        let entry = self.raw.read(py, patience, caller)?;
+    ) -> Result<PyRwLockReadGuard<'a, T>, Failure> {
+        let entry = self.raw.read(py, wait, caller)?;
         // SAFETY:
         // - This thread has just locked for reading.
         // - Guards of readers have `Shared` access, by the return type.
@@ -200,13 +198,13 @@ impl<T: ?Sized> PyRwLock<T> {
     }
 
     #[inline]
-    fn write_with<'a>(
+    fn write_at<'a>(
         &'a self,
         py: Python<'a>,
-        patience: impl FnOnce() -> Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<PyRwLockWriteGuard<'a, T>, Refusal> {
-        self.raw.write(py, patience, caller)?;
+    ) -> Result<PyRwLockWriteGuard<'a, T>, Failure> {
+        self.raw.write(py, wait, caller)?;
         // SAFETY: this thread has just locked for writing.
         Ok(unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
     }
@@ -233,19 +231,10 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
-        match self.read_with(py, || Patience::Forever, Location::caller()) {
+        match self.read_at(py, Wait::new(), Location::caller()) {
             Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
-    }
-
-    /// Locks for reading, as [`read`](Self::read).
-    ///
-    /// `pyo3::sync::RwLockExt` has a method of this name, which returns a `Result`.
-    #[inline]
-    #[track_caller]
-    pub fn read_py_attached<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
-        self.read(py)
     }
 
     /// Locks for reading, or returns an error if the wait could never end.
@@ -259,42 +248,28 @@ impl<T: ?Sized> PyRwLock<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockReadGuard<'a, T>, DeadlockError> {
-        self.read_with(py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.read_at(py, Wait::new(), Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Locks for reading. The wait is interruptible by signals.
+    /// Locks for reading, waiting as `wait` says: with a timeout, interruptible by signals, or both.
     ///
-    /// See [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// See [`PyMutex::lock_with`](crate::PyMutex::lock_with).
     ///
     /// # Errors
     ///
-    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
-    /// - A [`DeadlockError`] where [`read`](Self::read) panics.
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where [`read`](Self::read) panics, unless there is a timeout.
     #[inline]
     #[track_caller]
-    pub fn read_interruptible<'a>(&'a self, py: Python<'a>) -> PyResult<PyRwLockReadGuard<'a, T>> {
-        Ok(self.read_with(py, || Patience::Interruptible, Location::caller())?)
-    }
-
-    /// Locks for reading and reports whether the lock is poisoned, as [`std::sync::RwLock::read`].
-    ///
-    /// # Errors
-    ///
-    /// Returns the guard in a [`PoisonError`] if the lock is poisoned.
-    ///
-    /// # Panics
-    ///
-    /// As [`read`](Self::read).
-    #[inline]
-    #[track_caller]
-    pub fn read_poisonable<'a>(&'a self, py: Python<'a>) -> LockResult<PyRwLockReadGuard<'a, T>> {
-        let guard = self.read(py);
-        if self.is_poisoned() {
-            Err(PoisonError::new(guard))
-        } else {
-            Ok(guard)
-        }
+    pub fn read_with<'a>(
+        &'a self,
+        py: Python<'a>,
+        wait: impl Into<Wait>,
+    ) -> Result<PyRwLockReadGuard<'a, T>, WaitError> {
+        self.read_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     /// Attempts to lock for reading without blocking.
@@ -309,34 +284,6 @@ impl<T: ?Sized> PyRwLock<T> {
         // - This thread has just locked for reading.
         // - Guards of readers have `Shared` access, by the return type.
         Some(unsafe { Guard::new(self, py, entry) })
-    }
-
-    /// Attempts to lock for reading for at most `limit`.
-    ///
-    /// A timeout that cannot be added to the current time never expires.
-    ///
-    /// # Panics
-    ///
-    /// As [`read`](Self::read), if the timeout never expires.
-    #[inline]
-    #[track_caller]
-    pub fn try_read_for<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Duration,
-    ) -> Option<PyRwLockReadGuard<'a, T>> {
-        in_time(self.read_with(py, || Patience::for_duration(limit), Location::caller()))
-    }
-
-    /// Attempts to lock for reading until the deadline `limit`.
-    #[inline]
-    #[track_caller]
-    pub fn try_read_until<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Instant,
-    ) -> Option<PyRwLockReadGuard<'a, T>> {
-        in_time(self.read_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, locked for reading.
@@ -367,8 +314,8 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.read_with(py, || Patience::Forever, caller);
-            let guard = locked.map_err(Refusal::into_deadlock)?;
+            let locked = self.read_at(py, Wait::new(), caller);
+            let guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
@@ -376,7 +323,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for reading a lock in an [`Arc`]. The guard owns a reference to the lock.
     ///
-    /// The guard still cannot outlive the token.
+    /// The guard still cannot outlive the token. [`PyRwLockReadGuard::into_arc`] converts the guards
+    /// of other methods.
     ///
     /// # Panics
     ///
@@ -384,92 +332,7 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockReadGuard<'py, T> {
-        match Self::read_arc_with(this, py, || Patience::Forever, Location::caller()) {
-            Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
-        }
-    }
-
-    #[inline]
-    fn read_arc_with<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        patience: impl FnOnce() -> Patience,
-        caller: &'static Location<'static>,
-    ) -> Result<ArcPyRwLockReadGuard<'py, T>, Refusal> {
-        let entry = this.raw.read(py, patience, caller)?;
-        // SAFETY: this thread has just locked for reading.
-        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
-    }
-
-    /// Attempts to lock for reading without blocking, as [`try_read`](Self::try_read).
-    #[inline]
-    #[track_caller]
-    pub fn try_read_arc<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
-        let entry = this.raw.try_read(py)?;
-        // SAFETY: this thread has just locked for reading.
-        Some(unsafe { ArcGuard::new(Arc::clone(this), py, entry) })
-    }
-
-    /// Locks for reading a lock in an [`Arc`], or returns an error if the wait could never end.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_checked`](Self::read_checked).
-    #[inline]
-    #[track_caller]
-    pub fn read_arc_checked<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> Result<ArcPyRwLockReadGuard<'py, T>, DeadlockError> {
-        Self::read_arc_with(this, py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
-    }
-
-    /// Locks for reading a lock in an [`Arc`]. The wait is interruptible by signals.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_interruptible`](Self::read_interruptible).
-    #[inline]
-    #[track_caller]
-    pub fn read_arc_interruptible<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> PyResult<ArcPyRwLockReadGuard<'py, T>> {
-        let patience = || Patience::Interruptible;
-        Ok(Self::read_arc_with(this, py, patience, Location::caller())?)
-    }
-
-    /// Attempts to lock for reading a lock in an [`Arc`], for at most `limit`.
-    ///
-    /// # Panics
-    ///
-    /// As [`try_read_for`](Self::try_read_for).
-    #[inline]
-    #[track_caller]
-    pub fn try_read_arc_for<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Duration,
-    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
-        let patience = || Patience::for_duration(limit);
-        in_time(Self::read_arc_with(this, py, patience, Location::caller()))
-    }
-
-    /// Attempts to lock for reading a lock in an [`Arc`], until the deadline `limit`.
-    #[inline]
-    #[track_caller]
-    pub fn try_read_arc_until<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Instant,
-    ) -> Option<ArcPyRwLockReadGuard<'py, T>> {
-        let patience = || Patience::Until(limit);
-        in_time(Self::read_arc_with(this, py, patience, Location::caller()))
+        PyRwLockReadGuard::into_arc(this.read(py), this, py)
     }
 
     /// Locks for writing, blocking until no other thread reads or writes.
@@ -493,19 +356,10 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write<'a>(&'a self, py: Python<'a>) -> PyRwLockWriteGuard<'a, T> {
-        match self.write_with(py, || Patience::Forever, Location::caller()) {
+        match self.write_at(py, Wait::new(), Location::caller()) {
             Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
+            Err(failure) => DeadlockError::new(py, failure).panic(),
         }
-    }
-
-    /// Locks for writing, as [`write`](Self::write).
-    ///
-    /// `pyo3::sync::RwLockExt` has a method of this name, which returns a `Result`.
-    #[inline]
-    #[track_caller]
-    pub fn write_py_attached<'a>(&'a self, py: Python<'a>) -> PyRwLockWriteGuard<'a, T> {
-        self.write(py)
     }
 
     /// Locks for writing, or returns an error if the wait could never end.
@@ -519,45 +373,28 @@ impl<T: ?Sized> PyRwLock<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, DeadlockError> {
-        self.write_with(py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
+        self.write_at(py, Wait::new(), Location::caller())
+            .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Locks for writing. The wait is interruptible by signals.
+    /// Locks for writing, waiting as `wait` says: with a timeout, interruptible by signals, or both.
     ///
-    /// See [`PyMutex::lock_interruptible`](crate::PyMutex::lock_interruptible).
+    /// See [`PyMutex::lock_with`](crate::PyMutex::lock_with).
     ///
     /// # Errors
     ///
-    /// - The exception of a signal handler, such as `KeyboardInterrupt`.
-    /// - A [`DeadlockError`] where [`write`](Self::write) panics.
+    /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
+    /// - [`WaitError::Interrupted`] with the exception of a signal handler.
+    /// - [`WaitError::Deadlock`] where [`write`](Self::write) panics, unless there is a timeout.
     #[inline]
     #[track_caller]
-    pub fn write_interruptible<'a>(
+    pub fn write_with<'a>(
         &'a self,
         py: Python<'a>,
-    ) -> PyResult<PyRwLockWriteGuard<'a, T>> {
-        Ok(self.write_with(py, || Patience::Interruptible, Location::caller())?)
-    }
-
-    /// Locks for writing and reports whether the lock is poisoned, as [`std::sync::RwLock::write`].
-    ///
-    /// # Errors
-    ///
-    /// Returns the guard in a [`PoisonError`] if the lock is poisoned.
-    ///
-    /// # Panics
-    ///
-    /// As [`write`](Self::write).
-    #[inline]
-    #[track_caller]
-    pub fn write_poisonable<'a>(&'a self, py: Python<'a>) -> LockResult<PyRwLockWriteGuard<'a, T>> {
-        let guard = self.write(py);
-        if self.is_poisoned() {
-            Err(PoisonError::new(guard))
-        } else {
-            Ok(guard)
-        }
+        wait: impl Into<Wait>,
+    ) -> Result<PyRwLockWriteGuard<'a, T>, WaitError> {
+        self.write_at(py, wait.into(), Location::caller())
+            .map_err(|failure| WaitError::new(py, failure))
     }
 
     /// Attempts to lock for writing without blocking.
@@ -570,34 +407,6 @@ impl<T: ?Sized> PyRwLock<T> {
         let locked = self.raw.try_write(py, Location::caller());
         // SAFETY: this thread has just locked for writing.
         locked.then(|| unsafe { Guard::new(self, py, PoisonOnPanic::new()) })
-    }
-
-    /// Attempts to lock for writing for at most `limit`.
-    ///
-    /// A timeout that cannot be added to the current time never expires.
-    ///
-    /// # Panics
-    ///
-    /// As [`write`](Self::write), if the timeout never expires.
-    #[inline]
-    #[track_caller]
-    pub fn try_write_for<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Duration,
-    ) -> Option<PyRwLockWriteGuard<'a, T>> {
-        in_time(self.write_with(py, || Patience::for_duration(limit), Location::caller()))
-    }
-
-    /// Attempts to lock for writing until the deadline `limit`.
-    #[inline]
-    #[track_caller]
-    pub fn try_write_until<'a>(
-        &'a self,
-        py: Python<'a>,
-        limit: Instant,
-    ) -> Option<PyRwLockWriteGuard<'a, T>> {
-        in_time(self.write_with(py, || Patience::Until(limit), Location::caller()))
     }
 
     /// Runs `f` with the data, locked for writing.
@@ -628,8 +437,8 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.write_with(py, || Patience::Forever, caller);
-            let mut guard = locked.map_err(Refusal::into_deadlock)?;
+            let locked = self.write_at(py, Wait::new(), caller);
+            let mut guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &mut guard))
         })
         .unwrap_or(Err(TryAttachedError::NotAttached))
@@ -637,7 +446,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for writing a lock in an [`Arc`]. The guard owns a reference to the lock.
     ///
-    /// The guard still cannot outlive the token.
+    /// The guard still cannot outlive the token. [`PyRwLockWriteGuard::into_arc`] converts the guards
+    /// of other methods.
     ///
     /// # Panics
     ///
@@ -645,97 +455,7 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write_arc<'py>(this: &Arc<Self>, py: Python<'py>) -> ArcPyRwLockWriteGuard<'py, T> {
-        match Self::write_arc_with(this, py, || Patience::Forever, Location::caller()) {
-            Ok(guard) => guard,
-            Err(refusal) => refusal.into_deadlock().panic(),
-        }
-    }
-
-    #[inline]
-    fn write_arc_with<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        patience: impl FnOnce() -> Patience,
-        caller: &'static Location<'static>,
-    ) -> Result<ArcPyRwLockWriteGuard<'py, T>, Refusal> {
-        this.raw.write(py, patience, caller)?;
-        // SAFETY: this thread has just locked for writing.
-        Ok(unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
-    }
-
-    /// Attempts to lock for writing without blocking, as [`try_write`](Self::try_write).
-    #[inline]
-    #[track_caller]
-    pub fn try_write_arc<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
-        let locked = this.raw.try_write(py, Location::caller());
-        // SAFETY: this thread has just locked for writing.
-        locked.then(|| unsafe { ArcGuard::new(Arc::clone(this), py, PoisonOnPanic::new()) })
-    }
-
-    /// Locks for writing a lock in an [`Arc`], or returns an error if the wait could never end.
-    ///
-    /// # Errors
-    ///
-    /// As [`write_checked`](Self::write_checked).
-    #[inline]
-    #[track_caller]
-    pub fn write_arc_checked<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> Result<ArcPyRwLockWriteGuard<'py, T>, DeadlockError> {
-        Self::write_arc_with(this, py, || Patience::Forever, Location::caller())
-            .map_err(Refusal::into_deadlock)
-    }
-
-    /// Locks for writing a lock in an [`Arc`]. The wait is interruptible by signals.
-    ///
-    /// # Errors
-    ///
-    /// As [`write_interruptible`](Self::write_interruptible).
-    #[inline]
-    #[track_caller]
-    pub fn write_arc_interruptible<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-    ) -> PyResult<ArcPyRwLockWriteGuard<'py, T>> {
-        let patience = || Patience::Interruptible;
-        Ok(Self::write_arc_with(
-            this,
-            py,
-            patience,
-            Location::caller(),
-        )?)
-    }
-
-    /// Attempts to lock for writing a lock in an [`Arc`], for at most `limit`.
-    ///
-    /// # Panics
-    ///
-    /// As [`try_write_for`](Self::try_write_for).
-    #[inline]
-    #[track_caller]
-    pub fn try_write_arc_for<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Duration,
-    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
-        let patience = || Patience::for_duration(limit);
-        in_time(Self::write_arc_with(this, py, patience, Location::caller()))
-    }
-
-    /// Attempts to lock for writing a lock in an [`Arc`], until the deadline `limit`.
-    #[inline]
-    #[track_caller]
-    pub fn try_write_arc_until<'py>(
-        this: &Arc<Self>,
-        py: Python<'py>,
-        limit: Instant,
-    ) -> Option<ArcPyRwLockWriteGuard<'py, T>> {
-        let patience = || Patience::Until(limit);
-        in_time(Self::write_arc_with(this, py, patience, Location::caller()))
+        PyRwLockWriteGuard::into_arc(this.write(py), this, py)
     }
 
     /// Returns a mutable reference to the data.
@@ -813,24 +533,15 @@ impl<T: ?Sized> PyRwLock<T> {
     }
 }
 
-/// Returns the outcome of a wait with a timeout.
-#[track_caller]
-fn in_time<G>(locked: Result<G, Refusal>) -> Option<G> {
-    match locked {
-        Ok(guard) => Some(guard),
-        Err(Refusal::TimedOut) => None,
-        // Only a wait without a timeout is reported as a deadlock.
-        Err(refusal) => refusal.into_deadlock().panic(),
-    }
-}
-
 impl<T: Default> Default for PyRwLock<T> {
+    #[track_caller]
     fn default() -> Self {
         PyRwLock::new(T::default())
     }
 }
 
 impl<T> From<T> for PyRwLock<T> {
+    #[track_caller]
     fn from(value: T) -> Self {
         PyRwLock::new(value)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use pyo3::prelude::*;
 
-use crate::wait::{self, ThreadId, ident, loaded_module};
+use crate::wait::{self, ThreadId, ThreadRef, ident, loaded_module};
 
 /// The Python or Rust name of a thread, and the id that `faulthandler` prints.
 pub(crate) struct ThreadLabel {
@@ -13,26 +13,30 @@ pub(crate) struct ThreadLabel {
 }
 
 impl ThreadLabel {
-    /// Creates the label of a thread.
-    pub(crate) fn of(py: Python<'_>, thread: ThreadId) -> Self {
-        let known = wait::known(thread);
-        let ident = known.as_ref().and_then(|known| known.ident);
-        let python_name = ident.and_then(|ident| python_name(py, ident).ok());
-        let rust_name = || known.as_ref()?.rust_name().map(str::to_owned);
-        ThreadLabel {
-            name: python_name.or_else(rust_name),
-            ident,
+    pub(crate) fn of(py: Python<'_>, thread: ThreadRef) -> Self {
+        match thread {
+            ThreadRef::Registered(thread) => Self::of_registered(py, thread),
+            ThreadRef::Unregistered(os_id) => {
+                let ident = ident::python_thread_id(os_id);
+                // It may have registered since.
+                if let Some(thread) = ident.and_then(wait::with_ident) {
+                    return Self::of_registered(py, thread);
+                }
+                ThreadLabel {
+                    name: ident.and_then(|ident| python_name(py, ident).ok()),
+                    ident,
+                }
+            }
         }
     }
 
-    /// Creates the label of a thread from its [OS id](ident). The thread need not be registered.
-    pub(crate) fn of_number(py: Python<'_>, os_id: u64) -> Self {
-        let ident = ident::python_thread_id(os_id);
-        if let Some(thread) = ident.and_then(wait::with_ident) {
-            return Self::of(py, thread);
-        }
+    fn of_registered(py: Python<'_>, thread: ThreadId) -> Self {
+        let info = wait::thread_info(thread);
+        let ident = info.as_ref().and_then(|info| info.ident);
+        let python_name = ident.and_then(|ident| python_name(py, ident).ok());
+        let rust_name = || info.as_ref()?.rust_name().map(str::to_owned);
         ThreadLabel {
-            name: ident.and_then(|ident| python_name(py, ident).ok()),
+            name: python_name.or_else(rust_name),
             ident,
         }
     }

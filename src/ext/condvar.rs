@@ -9,7 +9,19 @@ use std::{
 use pyo3::Python;
 
 use super::{MutexExt, detach_unchecked, sealed::Sealed};
-use crate::WaitTimeoutResult;
+
+/// A type indicating whether a timed wait returned because of the timeout.
+///
+/// As [`std::sync::WaitTimeoutResult`], which only `std` can create.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Returns whether the timeout expired without a notification.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
 
 /// Waits on a condition variable from an attached thread, detaching while it blocks.
 ///
@@ -137,7 +149,7 @@ impl CondvarExt for Condvar {
                 .unwrap_or_else(PoisonError::into_inner);
             timed_out.set(result.timed_out());
         });
-        with_result(locked, WaitTimeoutResult::new(timed_out.get()))
+        with_result(locked, WaitTimeoutResult(timed_out.get()))
     }
 
     fn wait_timeout_while_attached<'a, T>(
@@ -152,11 +164,11 @@ impl CondvarExt for Condvar {
         while condition(&mut guard) {
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
-                return Ok((guard, WaitTimeoutResult::new(true)));
+                return Ok((guard, WaitTimeoutResult(true)));
             }
             (guard, _) = self.wait_timeout_attached(py, mutex, guard, left)?;
         }
-        Ok((guard, WaitTimeoutResult::new(false)))
+        Ok((guard, WaitTimeoutResult(false)))
     }
 }
 

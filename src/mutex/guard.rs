@@ -7,7 +7,7 @@ use pyo3::Python;
 use super::{PyMutex, raw::RawMutex};
 use crate::{
     guard::{ArcGuard, Exclusive, ExclusiveMode, Guard, Locked, Mode, Part, PoisonOnPanic},
-    wait::{Patience, Refusal},
+    wait::{Failure, Wait},
 };
 
 /// A locked [`PyMutex`]. The mutex is unlocked when the guard is dropped.
@@ -44,8 +44,8 @@ unsafe impl Mode for Locked {
         raw: &RawMutex,
         py: Python<'_>,
         caller: &'static Location<'static>,
-    ) -> Result<PoisonOnPanic, Refusal> {
-        raw.lock(py, || Patience::Forever, caller)?;
+    ) -> Result<PoisonOnPanic, Failure> {
+        raw.lock(py, Wait::new(), caller)?;
         Ok(PoisonOnPanic::new())
     }
 
@@ -58,6 +58,36 @@ unsafe impl Mode for Locked {
 
 // SAFETY: only the owner of the mutex has a reference to the data.
 unsafe impl ExclusiveMode for Locked {}
+
+impl<T: ?Sized> PyMutexGuard<'_, T> {
+    /// Converts the guard to one that owns a reference to the mutex.
+    ///
+    /// ```
+    /// # use pyo3::prelude::*;
+    /// # use pyo3_sync::{ArcPyMutexGuard, PyMutex, PyMutexGuard, WaitError};
+    /// # use std::{sync::Arc, time::Duration};
+    /// fn lock<'py>(
+    ///     py: Python<'py>,
+    ///     mutex: &Arc<PyMutex<u64>>,
+    /// ) -> Result<ArcPyMutexGuard<'py, u64>, WaitError> {
+    ///     let guard = mutex.lock_with(py, Duration::from_secs(1))?;
+    ///     Ok(PyMutexGuard::into_arc(guard, mutex, py))
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if `mutex` is not the mutex of the guard.
+    #[inline]
+    #[track_caller]
+    pub fn into_arc<'py>(
+        guard: Self,
+        mutex: &Arc<PyMutex<T>>,
+        py: Python<'py>,
+    ) -> ArcPyMutexGuard<'py, T> {
+        ArcGuard::from_guard(guard, mutex, py)
+    }
+}
 
 impl<T: ?Sized> ArcPyMutexGuard<'_, T> {
     /// Returns the mutex of this guard.

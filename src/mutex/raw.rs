@@ -4,9 +4,13 @@ use std::{mem, panic::Location, sync::atomic::Ordering, thread};
 
 use pyo3::Python;
 
-use crate::{
-    deadlock::LockKind,
-    wait::{self, FLAG, PARKED, Patience, RESERVATION, Refusal, ThreadId, UNOWNED, Waiter, Word},
+use crate::wait::{
+    self, FLAG, Failure, LockKind, PARKED, RESERVATION, Role, ThreadId, UNOWNED, Wait, Waiter, Word,
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyMutex",
+    role: Role::Exclusive,
 };
 
 /// Set if a thread panicked while it owned the mutex.
@@ -71,6 +75,7 @@ enum Look {
 }
 
 impl RawMutex {
+    #[track_caller]
     pub(super) const fn new() -> Self {
         RawMutex { word: Word::new(0) }
     }
@@ -80,13 +85,13 @@ impl RawMutex {
     pub(super) fn lock(
         &self,
         py: Python<'_>,
-        patience: impl FnOnce() -> Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Failure> {
         if self.try_lock_fast(py, caller) {
             return Ok(());
         }
-        self.lock_slow(py, patience(), caller)
+        self.lock_slow(py, wait, caller)
     }
 
     /// Locks an unlocked mutex that has no flags set.
@@ -96,7 +101,7 @@ impl RawMutex {
     fn try_lock_fast(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
         let locked = self.word.acquire(py, 0, ThreadId::current().bits()).is_ok();
         if locked {
-            self.word.note_taken(caller);
+            self.word.record_acquired(caller);
         }
         locked
     }
@@ -105,10 +110,10 @@ impl RawMutex {
     fn lock_slow(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::Mutex, patience, caller);
+    ) -> Result<(), Failure> {
+        let mut waiter = Waiter::new(&self.word, KIND, wait, caller);
         let me = waiter.thread;
         // The thread of a reservation that has expired for this thread.
         let mut expired = None;
@@ -202,7 +207,7 @@ impl RawMutex {
         let owned = me.bits() | bits & (PARKED | POISONED) | flags;
         let taken = self.word.acquire(py, bits, owned).is_ok();
         if taken {
-            self.word.note_taken(caller);
+            self.word.record_acquired(caller);
         }
         taken
     }

@@ -7,8 +7,12 @@ use pyo3::Python;
 
 use crate::{
     build_config::FREE_THREADED,
-    deadlock::LockKind,
-    wait::{self, FLAG, PARKED, Patience, Refusal, ThreadId, Waiter, Word},
+    wait::{self, FLAG, Failure, LockKind, PARKED, Role, ThreadId, Wait, Waiter, Word},
+};
+
+pub(super) const KIND: LockKind = LockKind {
+    name: "PyOnceLock",
+    role: Role::Initializer("initializer"),
 };
 
 /// The cell is complete. Sets the first byte of the word, which is 0 in every other state.
@@ -57,10 +61,12 @@ pub(super) struct Running<'a> {
 }
 
 impl RawOnce {
+    #[track_caller]
     pub(super) const fn new() -> Self {
         RawOnce { word: Word::new(0) }
     }
 
+    #[track_caller]
     pub(super) const fn completed() -> Self {
         RawOnce {
             word: Word::new(COMPLETE),
@@ -81,14 +87,14 @@ impl RawOnce {
         &'a self,
         py: Python<'a>,
         kind: LockKind,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<Begin<'a>, Refusal> {
+    ) -> Result<Begin<'a>, Failure> {
         if self.word.acquire(py, 0, ThreadId::current().bits()).is_ok() {
-            self.word.note_taken(caller);
+            self.word.record_acquired(caller);
             return Ok(Begin::Run(Running { raw: self, py }));
         }
-        self.begin_slow(py, kind, patience, caller)
+        self.begin_slow(py, kind, wait, caller)
     }
 
     #[cold]
@@ -96,10 +102,10 @@ impl RawOnce {
         &'a self,
         py: Python<'a>,
         kind: LockKind,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<Begin<'a>, Refusal> {
-        let mut waiter = Waiter::new(&self.word, kind, patience, caller);
+    ) -> Result<Begin<'a>, Failure> {
+        let mut waiter = Waiter::new(&self.word, kind, wait, caller);
         let me = waiter.thread;
         loop {
             let Some(bits) = self.load_settled() else {
@@ -111,7 +117,7 @@ impl RawOnce {
                     .acquire(py, bits, me.bits() | bits & PARKED)
                     .is_ok()
                 {
-                    self.word.note_taken(caller);
+                    self.word.record_acquired(caller);
                     return Ok(Begin::Run(Running { raw: self, py }));
                 }
                 continue;
@@ -127,10 +133,10 @@ impl RawOnce {
     pub(super) fn wait(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         caller: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
-        let mut waiter = Waiter::new(&self.word, LockKind::OnceLock, patience, caller);
+    ) -> Result<(), Failure> {
+        let mut waiter = Waiter::new(&self.word, KIND, wait, caller);
         while self.load_settled().is_some() {
             waiter.sleep(py, self.completion_address(), None, || {
                 self.word.mark(py, |now| {

@@ -45,6 +45,7 @@ struct Layout<T> {
 unsafe impl<T: Send + Sync> Sync for Storage<T> {}
 
 impl<T> Storage<T> {
+    #[track_caller]
     pub(super) const fn new() -> Self {
         Storage(UnsafeCell::new(Slot::Incomplete {
             _rest: rest(RawOnce::new()),
@@ -52,6 +53,7 @@ impl<T> Storage<T> {
         }))
     }
 
+    #[track_caller]
     pub(super) const fn completed(value: T) -> Self {
         Storage(UnsafeCell::new(Slot::Complete {
             _rest: rest(RawOnce::completed()),

@@ -5,9 +5,9 @@ use std::{any::type_name, cell::Cell, error, fmt, panic::Location};
 use pyo3::{PyErr, exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
-    deadlock::panic_with,
+    error::panic_with,
     thread_label::ThreadLabel,
-    wait::{exception_aside, ident},
+    wait::{ThreadRef, exception_aside, ident},
 };
 
 /// Counts the borrows of the data, as the flag of a `RefCell` does.
@@ -241,9 +241,10 @@ impl ProtectedBorrowError {
                 type_name: type_name::<T>(),
                 address,
                 holders,
-                this_thread: ThreadLabel::of_number(py, ident::current()),
-                other_thread: is_by_another
-                    .then(|| ThreadLabel::of_number(py, number_of(holders.borrowers))),
+                this_thread: ThreadLabel::of(py, ThreadRef::Unregistered(ident::current())),
+                other_thread: is_by_another.then(|| {
+                    ThreadLabel::of(py, ThreadRef::Unregistered(number_of(holders.borrowers)))
+                }),
                 wanted,
                 caller,
                 is_by_this_thread,

@@ -10,7 +10,7 @@ use crate::{
         ArcGuard, Exclusive, ExclusiveMode, Guard, Mode, Part, PoisonOnPanic, Reading, Shared,
         Writing,
     },
-    wait::{Patience, Refusal, readers::Entry},
+    wait::{Failure, Wait, readers::Entry},
 };
 
 /// A [`PyRwLock`] locked for reading. It is unlocked when the guard is dropped.
@@ -59,8 +59,8 @@ unsafe impl Mode for Reading {
         raw: &RawRwLock,
         py: Python<'_>,
         caller: &'static Location<'static>,
-    ) -> Result<Entry, Refusal> {
-        raw.read(py, || Patience::Forever, caller)
+    ) -> Result<Entry, Failure> {
+        raw.read(py, Wait::new(), caller)
     }
 
     #[inline]
@@ -91,8 +91,8 @@ unsafe impl Mode for Writing {
         raw: &RawRwLock,
         py: Python<'_>,
         caller: &'static Location<'static>,
-    ) -> Result<PoisonOnPanic, Refusal> {
-        raw.write(py, || Patience::Forever, caller)?;
+    ) -> Result<PoisonOnPanic, Failure> {
+        raw.write(py, Wait::new(), caller)?;
         Ok(PoisonOnPanic::new())
     }
 
@@ -106,7 +106,43 @@ unsafe impl Mode for Writing {
 // SAFETY: only the writer has a reference to the data.
 unsafe impl ExclusiveMode for Writing {}
 
+impl<T: ?Sized> PyRwLockReadGuard<'_, T> {
+    /// Converts the guard to one that owns a reference to the lock.
+    ///
+    /// See [`PyMutexGuard::into_arc`](crate::PyMutexGuard::into_arc).
+    ///
+    /// # Panics
+    ///
+    /// Panics if `rwlock` is not the lock of the guard.
+    #[inline]
+    #[track_caller]
+    pub fn into_arc<'py>(
+        guard: Self,
+        rwlock: &Arc<PyRwLock<T>>,
+        py: Python<'py>,
+    ) -> ArcPyRwLockReadGuard<'py, T> {
+        ArcGuard::from_guard(guard, rwlock, py)
+    }
+}
+
 impl<'a, T: ?Sized> PyRwLockWriteGuard<'a, T> {
+    /// Converts the guard to one that owns a reference to the lock.
+    ///
+    /// See [`PyMutexGuard::into_arc`](crate::PyMutexGuard::into_arc).
+    ///
+    /// # Panics
+    ///
+    /// Panics if `rwlock` is not the lock of the guard.
+    #[inline]
+    #[track_caller]
+    pub fn into_arc<'py>(
+        guard: Self,
+        rwlock: &Arc<PyRwLock<T>>,
+        py: Python<'py>,
+    ) -> ArcPyRwLockWriteGuard<'py, T> {
+        ArcGuard::from_guard(guard, rwlock, py)
+    }
+
     /// Downgrades the guard to one for reading. No other thread writes in between.
     ///
     /// ```

@@ -33,12 +33,16 @@ use pyo3::Python;
 
 use crate::{
     build_config::FREE_THREADED,
-    deadlock::LockKind,
     wait::{
-        self, Crowd, FLAG, Front, Holders, PARKED, Patience, Pending, RESERVATION, Refusal,
-        SECOND_FLAG, ThreadId, UNOWNED, Waiter, Word, fork,
+        self, Crowd, FLAG, Failure, Front, Holders, LockKind, PARKED, Pending, RESERVATION, Role,
+        SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, Word, fork,
         readers::{self, Entry, LockId},
     },
+};
+
+const KIND: LockKind = LockKind {
+    name: "PyRwLock",
+    role: Role::ReadWrite,
 };
 
 /// Set if a thread panicked while it was the owner.
@@ -122,6 +126,7 @@ enum Look {
 }
 
 impl RawRwLock {
+    #[track_caller]
     pub(super) const fn new() -> Self {
         RawRwLock {
             word: Word::new(0),
@@ -167,8 +172,8 @@ impl RawRwLock {
         })
     }
 
-    fn waiter(&self, patience: Patience, asked_at: &'static Location<'static>) -> Waiter<'_> {
-        Waiter::new(&self.word, LockKind::RwLock, patience, asked_at).with_pending(&self.pending)
+    fn waiter(&self, wait: Wait, caller: &'static Location<'static>) -> Waiter<'_> {
+        Waiter::new(&self.word, KIND, wait, caller).with_pending(&self.pending)
     }
 
     /// Loads the word after any `try_write` in progress has ended. Shows [`TRYING`] only if its
@@ -232,12 +237,12 @@ impl RawRwLock {
     pub(super) fn read(
         &self,
         py: Python<'_>,
-        patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<Entry, Refusal> {
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<Entry, Failure> {
         match self.enter() {
             Some(entry) => Ok(entry),
-            None => self.read_slow(py, patience(), asked_at),
+            None => self.read_slow(py, wait, caller),
         }
     }
 
@@ -245,10 +250,10 @@ impl RawRwLock {
     fn read_slow(
         &self,
         py: Python<'_>,
-        patience: Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<Entry, Refusal> {
-        let mut waiter = self.waiter(patience, asked_at);
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<Entry, Failure> {
+        let mut waiter = self.waiter(wait, caller);
         let mut has_slept = false;
         loop {
             let bits = self.settled();
@@ -273,10 +278,10 @@ impl RawRwLock {
                 let is_owned = |now| now & TRYING == 0 && self.owner(now).is_some();
                 self.word.mark(py, is_owned)
             });
-            if let Err(refusal) = slept {
+            if let Err(failure) = slept {
                 // It may have been unparked at the same time, as a reader of the reservation.
                 self.count_reserved_reader(py);
-                return Err(refusal);
+                return Err(failure);
             }
             has_slept = true;
         }
@@ -384,29 +389,29 @@ impl RawRwLock {
     pub(super) fn write(
         &self,
         py: Python<'_>,
-        patience: impl FnOnce() -> Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<(), Failure> {
         let me = ThreadId::current();
         if self.word.claim(py, 0, me.bits()).is_ok() {
-            self.word.note_taken(asked_at);
+            self.word.record_acquired(caller);
             if !readers::is_read(self.id()) {
                 return Ok(());
             }
-            let mut waiter = self.waiter(patience(), asked_at);
+            let mut waiter = self.waiter(wait, caller);
             return self.drain_readers(py, &mut waiter);
         }
-        self.write_slow(py, patience(), asked_at)
+        self.write_slow(py, wait, caller)
     }
 
     #[cold]
     fn write_slow(
         &self,
         py: Python<'_>,
-        patience: Patience,
-        asked_at: &'static Location<'static>,
-    ) -> Result<(), Refusal> {
-        let mut waiter = self.waiter(patience, asked_at);
+        wait: Wait,
+        caller: &'static Location<'static>,
+    ) -> Result<(), Failure> {
+        let mut waiter = self.waiter(wait, caller);
         let me = waiter.thread;
         // The reservation that has expired for this thread.
         let mut expired = None;
@@ -417,7 +422,7 @@ impl RawRwLock {
             }
             let look = self.look(bits, me, expired);
             if let Look::Available = look {
-                if self.take(py, bits, me, asked_at) {
+                if self.take(py, bits, me, caller) {
                     break;
                 }
                 continue;
@@ -441,7 +446,7 @@ impl RawRwLock {
     }
 
     /// Waits, as the owner, until all readers have left. Unlocks if the wait ends with an error.
-    fn drain_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Refusal> {
+    fn drain_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Failure> {
         self.pending.begin(py);
         let not_yet = WaitsToWrite { raw: self, py };
         let id = self.id();
@@ -486,7 +491,7 @@ impl RawRwLock {
 
     /// Attempts to lock for writing without blocking.
     #[inline]
-    pub(super) fn try_write(&self, py: Python<'_>, asked_at: &'static Location<'static>) -> bool {
+    pub(super) fn try_write(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
         let me = ThreadId::current();
         let id = self.id();
         loop {
@@ -503,7 +508,7 @@ impl RawRwLock {
             }
             if !FREE_THREADED {
                 // No other attached thread runs between the two lines.
-                return self.take(py, bits, me, asked_at);
+                return self.take(py, bits, me, caller);
             }
             let owned = me.bits() | bits & (PARKED | POISONED);
             if self.word.claim(py, bits, owned | TRYING).is_err() {
@@ -513,7 +518,7 @@ impl RawRwLock {
             // No other thread writes a word that is `TRYING`.
             self.word.publish(py, if succeeded { owned } else { bits });
             if succeeded {
-                self.word.note_taken(asked_at);
+                self.word.record_acquired(caller);
             }
             return succeeded;
         }
@@ -525,12 +530,12 @@ impl RawRwLock {
         py: Python<'_>,
         bits: u64,
         me: ThreadId,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> bool {
         let owned = me.bits() | bits & (PARKED | POISONED);
         let taken = self.word.claim(py, bits, owned).is_ok();
         if taken {
-            self.word.note_taken(asked_at);
+            self.word.record_acquired(caller);
         }
         taken
     }
@@ -624,7 +629,7 @@ impl RawRwLock {
     pub(super) fn take_abandoned(
         &self,
         py: Python<'_>,
-        asked_at: &'static Location<'static>,
+        caller: &'static Location<'static>,
     ) -> bool {
         let had_owner = loop {
             let bits = self.settled();
@@ -638,7 +643,7 @@ impl RawRwLock {
                 return false;
             }
             // Fails if a waiter with a timeout sets `PARKED` meanwhile.
-            if self.take(py, bits, ThreadId::current(), asked_at) {
+            if self.take(py, bits, ThreadId::current(), caller) {
                 break owner.is_some();
             }
         };

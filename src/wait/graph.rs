@@ -32,15 +32,64 @@ use std::{
 };
 
 use super::{Pending, ThreadId, Word, readers, readers::LockId};
-use crate::deadlock::LockKind;
+
+/// The reason why a wait can never end, and who waits for whom.
+pub(crate) struct Deadlock {
+    pub(crate) cause: Cause,
+    /// The calling thread first, then the threads that it would have waited for.
+    pub(crate) edges: Vec<WaitEdge>,
+}
+
+/// The reason why a wait can never end.
+#[derive(Clone, Copy)]
+pub(crate) enum Cause {
+    /// The thread waits for itself, directly or through other threads.
+    Cycle,
+    /// The interpreter is finalizing, and only the calling thread can still run Python code.
+    Finalizing,
+    /// The owner was lost to a fork.
+    Abandoned,
+}
+
+/// The kind of a lock. Each public type has a constant.
+#[derive(Clone, Copy)]
+pub(crate) struct LockKind {
+    /// The name of the public type.
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+}
+
+/// What a thread that waits for a lock waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The owner releases the lock.
+    Exclusive,
+    /// The writer or the readers release the lock.
+    ReadWrite,
+    /// The owner returns from an initializer, which errors call by this name.
+    Initializer(&'static str),
+    /// Any thread notifies this one.
+    Notification,
+    /// Other threads arrive.
+    Rendezvous,
+}
+
+impl LockKind {
+    /// Returns whether the owner runs an initializer.
+    ///
+    /// If that owner was lost to a fork, the cell counts as empty.
+    pub(super) fn is_initializer(self) -> bool {
+        matches!(self.role, Role::Initializer(_))
+    }
+}
 
 /// The lock that a thread waits for.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'word> {
+pub(crate) struct WaitTarget<'word> {
     pub(crate) word: &'word Word,
     pub(crate) holders: Holders,
     pub(crate) kind: LockKind,
-    pub(crate) asked_at: &'static Location<'static>,
+    pub(crate) caller: &'static Location<'static>,
     /// Set for locks whose owner may still be waiting for readers to drain.
     pub(crate) pending: Option<&'word Pending>,
 }
@@ -58,27 +107,30 @@ pub(crate) enum Holders {
 
 /// A thread in a chain of waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Party {
-    Known(ThreadId),
+pub(crate) enum ThreadRef {
+    Registered(ThreadId),
     /// A thread without a [`ThreadId`], by its [OS id](super::ident). It may hold an import lock.
-    Stranger(u64),
+    Unregistered(u64),
 }
 
-/// One step in a chain of waits: a thread, and the resource that it waits for.
-pub(crate) struct Link {
-    pub(crate) thread: Party,
-    pub(crate) awaited: Awaited,
+/// An edge of the graph: a thread, and the resource that it waits for.
+pub(crate) struct WaitEdge {
+    pub(crate) thread: ThreadRef,
+    pub(crate) resource: Resource,
 }
 
 /// A resource that a thread waits for.
-pub(crate) enum Awaited {
+pub(crate) enum Resource {
     Lock {
         kind: LockKind,
         address: usize,
         holders: Holders,
-        asked_at: &'static Location<'static>,
+        /// The place where the thread requested the lock.
+        caller: &'static Location<'static>,
+        /// The place where the lock was created, in builds with debug assertions.
+        created_at: Option<&'static Location<'static>>,
         /// The place where the owner acquired the lock, in builds with debug assertions.
-        taken_at: Option<&'static Location<'static>>,
+        acquired_at: Option<&'static Location<'static>>,
         /// `true` if the owner is still [waiting for readers to drain](Pending).
         is_pending: bool,
     },
@@ -86,27 +138,28 @@ pub(crate) enum Awaited {
     Import { module: String },
 }
 
-impl Awaited {
+impl Resource {
     /// Returns the address of the lock, or 0 for an import lock.
     pub(super) fn address(&self) -> usize {
         match self {
-            Awaited::Lock { address, .. } => *address,
-            Awaited::Import { .. } => 0,
+            Resource::Lock { address, .. } => *address,
+            Resource::Import { .. } => 0,
         }
     }
 }
 
-impl Wanted<'_> {
-    pub(super) fn link(&self, thread: ThreadId) -> Link {
-        Link {
-            thread: Party::Known(thread),
-            awaited: Awaited::Lock {
+impl WaitTarget<'_> {
+    pub(super) fn edge_from(&self, thread: ThreadId) -> WaitEdge {
+        WaitEdge {
+            thread: ThreadRef::Registered(thread),
+            resource: Resource::Lock {
                 kind: self.kind,
                 address: self.word.address(),
                 holders: self.holders,
-                asked_at: self.asked_at,
-                taken_at: match self.holders {
-                    Holders::Owner => self.word.taken_at(),
+                caller: self.caller,
+                created_at: self.word.created_at(),
+                acquired_at: match self.holders {
+                    Holders::Owner => self.word.acquired_at(),
                     Holders::Readers(_) | Holders::Anybody => None,
                 },
                 is_pending: self.holders == Holders::Owner && self.owner_is_pending(),
@@ -146,33 +199,33 @@ impl Wanted<'_> {
         }
     }
 
-    pub(super) fn holders(&self) -> Vec<Party> {
+    pub(super) fn holders(&self) -> Vec<ThreadRef> {
         let mut holders = Vec::new();
         self.for_each_holder(|holder| {
-            holders.push(Party::Known(holder));
+            holders.push(ThreadRef::Registered(holder));
             true
         });
         holders
     }
 }
 
-/// A [`Wanted`] without its lifetime, for storage in the graph.
-struct Edge {
+/// A [`WaitTarget`] without its lifetime, for storage in the graph.
+struct StoredEdge {
     word: NonNull<Word>,
     holders: Holders,
     kind: LockKind,
-    asked_at: &'static Location<'static>,
+    caller: &'static Location<'static>,
     pending: Option<NonNull<Pending>>,
 }
 
 // SAFETY:
 // - The pointers are to a `Word` and a `Pending`, both `Sync`.
-// - Only `Graph::wanted_by` dereferences them, under the conditions stated there.
-unsafe impl Send for Edge {}
+// - Only `Graph::target_of` dereferences them, under the conditions stated there.
+unsafe impl Send for StoredEdge {}
 
 /// The edges, at most one per thread: a thread runs no other code before it removes its edge.
 pub(super) struct Graph {
-    edges: Option<HashMap<ThreadId, Edge>>,
+    edges: Option<HashMap<ThreadId, StoredEdge>>,
 }
 
 static GRAPH: Mutex<Graph> = Mutex::new(Graph { edges: None });
@@ -185,7 +238,7 @@ pub(super) fn lock_graph() -> MutexGuard<'static, Graph> {
 /// Removes an edge from the graph when dropped.
 pub(super) struct Published<'word> {
     thread: ThreadId,
-    _wanted: Wanted<'word>,
+    _wanted: WaitTarget<'word>,
 }
 
 impl Drop for Published<'_> {
@@ -196,82 +249,85 @@ impl Drop for Published<'_> {
     }
 }
 
-/// Inserts the edge from `thread`, the calling thread, to `wanted`, unless it completes a cycle.
+/// Inserts the edge from `thread`, the calling thread, to `target`, unless it completes a cycle.
 ///
-/// The result must not be forgotten: other threads access `wanted` until it is dropped.
+/// The result must not be forgotten: other threads access `target` until it is dropped.
 ///
 /// # Errors
 ///
-/// Returns the links of the cycle, starting with the calling thread.
-pub(super) fn publish(thread: ThreadId, wanted: Wanted<'_>) -> Result<Published<'_>, Vec<Link>> {
+/// Returns the edges of the cycle, starting with the calling thread.
+pub(super) fn publish(
+    thread: ThreadId,
+    target: WaitTarget<'_>,
+) -> Result<Published<'_>, Vec<WaitEdge>> {
     let mut graph = lock_graph();
-    let mut links = vec![wanted.link(thread)];
-    if graph.find_path(thread, wanted, &mut links) {
-        return Err(links);
+    let mut edges = vec![target.edge_from(thread)];
+    if graph.find_path(thread, target, &mut edges) {
+        return Err(edges);
     }
-    let edge = Edge {
-        word: NonNull::from(wanted.word),
-        holders: wanted.holders,
-        kind: wanted.kind,
-        asked_at: wanted.asked_at,
-        pending: wanted.pending.map(NonNull::from),
+    let edge = StoredEdge {
+        word: NonNull::from(target.word),
+        holders: target.holders,
+        kind: target.kind,
+        caller: target.caller,
+        pending: target.pending.map(NonNull::from),
     };
     let before = graph.edges.get_or_insert_default().insert(thread, edge);
     debug_assert!(before.is_none(), "a thread sleeps in one place at a time");
     Ok(Published {
         thread,
-        _wanted: wanted,
+        _wanted: target,
     })
 }
 
 /// Returns the lock that `thread` waits for, and its holders.
-pub(super) fn edge_of(thread: ThreadId) -> Option<(Link, Vec<Party>)> {
+pub(super) fn edge_of(thread: ThreadId) -> Option<(WaitEdge, Vec<ThreadRef>)> {
     let graph = lock_graph();
-    let wanted = graph.wanted_by(thread)?;
-    Some((wanted.link(thread), wanted.holders()))
+    let target = graph.target_of(thread)?;
+    Some((target.edge_from(thread), target.holders()))
 }
 
 impl Graph {
-    fn wanted_by(&self, thread: ThreadId) -> Option<Wanted<'_>> {
+    fn target_of(&self, thread: ThreadId) -> Option<WaitTarget<'_>> {
         let edge = self.edges.as_ref()?.get(&thread)?;
-        Some(Wanted {
+        Some(WaitTarget {
             // SAFETY:
             // - The `Published` of this edge borrows the word, and is not forgotten.
             // - Its drop removes the edge under the lock of the graph, which the caller holds.
             word: unsafe { edge.word.as_ref() },
             holders: edge.holders,
             kind: edge.kind,
-            asked_at: edge.asked_at,
+            caller: edge.caller,
             // SAFETY: as for the word; the `Published` borrows `pending` too.
             pending: edge.pending.map(|pending| unsafe { pending.as_ref() }),
         })
     }
 
-    /// Returns `true` if a path leads from `wanted` to the thread `goal`, and appends its links.
-    fn find_path(&self, goal: ThreadId, wanted: Wanted<'_>, links: &mut Vec<Link>) -> bool {
+    /// Returns `true` if a path leads from `target` to the thread `goal`, and appends its edges.
+    fn find_path(&self, goal: ThreadId, target: WaitTarget<'_>, edges: &mut Vec<WaitEdge>) -> bool {
         let mut seen = HashSet::new();
         // Threads to visit, each with the length of the path to it.
         let mut open = Vec::new();
-        let holders_of = |wanted: Wanted<'_>, links: usize, open: &mut Vec<_>| {
-            wanted.for_each_holder(|holder| {
-                open.push((holder, links));
+        let holders_of = |target: WaitTarget<'_>, edges: usize, open: &mut Vec<_>| {
+            target.for_each_holder(|holder| {
+                open.push((holder, edges));
                 true
             });
         };
-        let start = links.len();
-        holders_of(wanted, start, &mut open);
+        let start = edges.len();
+        holders_of(target, start, &mut open);
         while let Some((thread, length)) = open.pop() {
-            links.truncate(length);
+            edges.truncate(length);
             if thread == goal {
                 return true;
             }
             // A thread seen before led nowhere, or to a cycle of other threads, which is reported.
-            if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.insert(thread)) {
-                links.push(wanted.link(thread));
-                holders_of(wanted, links.len(), &mut open);
+            if let Some(target) = self.target_of(thread).filter(|_| seen.insert(thread)) {
+                edges.push(target.edge_from(thread));
+                holders_of(target, edges.len(), &mut open);
             }
         }
-        links.truncate(start);
+        edges.truncate(start);
         false
     }
 

@@ -17,14 +17,14 @@ use pyo3::{prelude::*, types::PyList};
 
 use super::{
     ThreadId,
-    graph::{self, Awaited, Link, Party, Wanted},
+    graph::{self, Resource, ThreadRef, WaitEdge, WaitTarget},
     interpreter::{exception_aside, loaded_module},
     threads,
 };
 
 /// Returns `true` if the calling thread is importing a module.
 pub(super) fn is_importing(py: Python<'_>) -> bool {
-    let Some(ident) = threads::known(ThreadId::current()).and_then(|known| known.ident) else {
+    let Some(ident) = threads::thread_info(ThreadId::current()).and_then(|info| info.ident) else {
         return false;
     };
     exception_aside(py, || holds_import_lock(py, ident).unwrap_or(false))
@@ -50,7 +50,7 @@ fn holds_import_lock(py: Python<'_>, ident: u64) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Finds a cycle, over locks of this crate and import locks, that waiting for `wanted` completes.
+/// Finds a cycle, over locks of this crate and import locks, that waiting for `target` completes.
 ///
 /// `thread` is the calling thread. The search takes no consistent snapshot: other threads run
 /// between its steps, so the returned cycle may never have existed. The caller reports a cycle only
@@ -58,46 +58,47 @@ fn holds_import_lock(py: Python<'_>, ident: u64) -> PyResult<bool> {
 pub(super) fn find_cycle(
     py: Python<'_>,
     thread: ThreadId,
-    wanted: Wanted<'_>,
-) -> Option<Vec<Link>> {
-    let mut links = vec![wanted.link(thread)];
+    target: WaitTarget<'_>,
+) -> Option<Vec<WaitEdge>> {
+    let mut edges = vec![target.edge_from(thread)];
     let mut seen = HashSet::new();
     // Threads to visit, each with the length of the path to it.
-    let at = |length: usize| move |thread: Party| (thread, length);
-    let mut open: Vec<_> = wanted.holders().into_iter().map(at(1)).collect();
+    let at = |length: usize| move |thread: ThreadRef| (thread, length);
+    let mut open: Vec<_> = target.holders().into_iter().map(at(1)).collect();
     while let Some((next, length)) = open.pop() {
-        links.truncate(length);
-        if next == Party::Known(thread) {
-            return Some(links);
+        edges.truncate(length);
+        if next == ThreadRef::Registered(thread) {
+            return Some(edges);
         }
         // A thread seen before led nowhere, or to a cycle of other threads.
         if !seen.insert(next) {
             continue;
         }
-        if let Some((link, holders)) = edge_of(py, next) {
-            links.push(link);
-            open.extend(holders.into_iter().map(at(links.len())));
+        if let Some((edge, holders)) = edge_of(py, next) {
+            edges.push(edge);
+            open.extend(holders.into_iter().map(at(edges.len())));
         }
     }
     None
 }
 
 /// Returns the lock or import lock that `thread` waits for, and its holders.
-fn edge_of(py: Python<'_>, thread: Party) -> Option<(Link, Vec<Party>)> {
+fn edge_of(py: Python<'_>, thread: ThreadRef) -> Option<(WaitEdge, Vec<ThreadRef>)> {
     let ident = match thread {
-        Party::Known(known) => {
-            if let Some(wait) = graph::edge_of(known) {
+        ThreadRef::Registered(id) => {
+            if let Some(wait) = graph::edge_of(id) {
                 return Some(wait);
             }
-            threads::known(known)?.ident?
+            threads::thread_info(id)?.ident?
         }
         // A thread that never used a lock of this crate can still hold or wait for an import lock.
-        Party::Stranger(ident) => ident,
+        ThreadRef::Unregistered(ident) => ident,
     };
     let (owner, module) = exception_aside(py, || blocked_on(py, ident).unwrap_or(None))?;
-    let owner = threads::with_ident(owner).map_or(Party::Stranger(owner), Party::Known);
-    let awaited = Awaited::Import { module };
-    Some((Link { thread, awaited }, vec![owner]))
+    let owner =
+        threads::with_ident(owner).map_or(ThreadRef::Unregistered(owner), ThreadRef::Registered);
+    let resource = Resource::Import { module };
+    Some((WaitEdge { thread, resource }, vec![owner]))
 }
 
 /// Returns the owner and the module of the import lock that a thread waits for.

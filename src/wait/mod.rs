@@ -27,7 +27,7 @@
 //! 1. **Try** to acquire the lock, attached. On a free-threaded build, spin and try again.
 //!    With a GIL spinning is useless: no other thread can release the lock meanwhile.
 //! 2. **Check** that the wait can end, and **publish** an edge of the wait-for [`graph`]. If the
-//!    wait can never end, return a [`DeadlockError`] instead.
+//!    wait can never end, return a [`Deadlock`] instead.
 //! 3. **Enqueue** at the address of the word and set [`PARKED`], under the lock of the queue,
 //!    unless the word shows that the lock was released.
 //! 4. **Detach**.
@@ -69,6 +69,7 @@ mod graph;
 pub(crate) mod ident;
 mod import_lock;
 mod interpreter;
+mod options;
 mod park;
 pub(crate) mod process_fence;
 pub(crate) mod readers;
@@ -79,29 +80,27 @@ mod word;
 use std::{
     any::Any,
     hint,
-    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     thread,
     time::{Duration, Instant},
 };
 
 use pyo3::{PyErr, Python};
 
+pub use self::options::Wait;
 pub(crate) use self::{
-    graph::{Awaited, Holders, Link, Party},
+    graph::{Cause, Deadlock, Holders, LockKind, Resource, Role, ThreadRef, WaitEdge},
     interpreter::{exception_aside, is_finalizing, loaded_module, sleep_detached},
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly},
     thread_id::ThreadId,
-    threads::{known, with_ident},
+    threads::{thread_info, with_ident},
     word::{FLAG, PARKED, Pending, SECOND_FLAG, UNOWNED, Word},
 };
 use self::{
-    graph::{Published, Wanted},
+    graph::{Published, WaitTarget},
     park::{Parked, Parker},
 };
-use crate::{
-    build_config::FREE_THREADED,
-    deadlock::{Cause, DeadlockError, LockKind},
-};
+use crate::build_config::FREE_THREADED;
 
 /// Time after which the reservation of a lock for an unparked waiter expires.
 ///
@@ -130,66 +129,23 @@ const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// found twice in a row is reported.
 const IMPORT_POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The condition that ends a wait early.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    Forever,
-    /// The wait ends if a Python signal handler raises an exception.
-    Interruptible,
-    /// The wait ends at this deadline, and is never reported as a deadlock.
-    Until(Instant),
-}
-
-impl Patience {
-    /// Converts a timeout to a deadline. Returns `Forever` if [`Instant`] cannot represent it.
-    pub(crate) fn for_duration(limit: Duration) -> Self {
-        Instant::now()
-            .checked_add(limit)
-            .map_or(Patience::Forever, Patience::Until)
-    }
-}
-
 /// The reason why a wait failed.
-pub(crate) enum Refusal {
-    Deadlock(DeadlockError),
-    /// Only with [`Patience::Interruptible`].
+pub(crate) enum Failure {
+    Deadlock(Deadlock),
+    /// A Python signal handler raised an exception. Only of an interruptible wait.
     Interrupted(PyErr),
     /// Rust code called by a Python signal handler panicked. The panic is resumed after the caller
-    /// has cleaned up. Only with [`Patience::Interruptible`].
+    /// has cleaned up. Only of an interruptible wait.
     Panicked(Box<dyn Any + Send>),
-    /// Only with [`Patience::Until`].
+    /// Only of a wait with a timeout or deadline.
     TimedOut,
-}
-
-impl Refusal {
-    /// Returns the error of a wait without timeout or interruption. Resumes a panic of a signal
-    /// handler.
-    pub(crate) fn into_deadlock(self) -> DeadlockError {
-        match self {
-            Refusal::Deadlock(error) => error,
-            Refusal::Panicked(panic) => resume_unwind(panic),
-            Refusal::Interrupted(_) | Refusal::TimedOut => {
-                unreachable!("this wait has no limit and cannot be interrupted")
-            }
-        }
-    }
-}
-
-/// Converts the error of an interruptible wait.
-impl From<Refusal> for PyErr {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Interrupted(error) => error,
-            other => other.into_deadlock().into(),
-        }
-    }
 }
 
 /// The state of one attempt to acquire a lock, which may park several times.
 pub(crate) struct Waiter<'word> {
-    wanted: Wanted<'word>,
+    target: WaitTarget<'word>,
     pub(crate) thread: ThreadId,
-    patience: Patience,
+    wait: Wait,
     /// Number of [spins](Self::spin), and the time of the first.
     spins: u32,
     spins_since: Option<Instant>,
@@ -200,26 +156,26 @@ pub(crate) struct Waiter<'word> {
     /// Set if this thread is importing a module. `None` before the first poll.
     is_importing: Option<bool>,
     /// The cycle that the last poll for import cycles found: threads, and the locks they wait for.
-    import_cycle_seen: Option<Vec<(Party, usize)>>,
+    import_cycle_seen: Option<Vec<(ThreadRef, usize)>>,
 }
 
 impl<'word> Waiter<'word> {
     pub(crate) fn new(
         word: &'word Word,
         kind: LockKind,
-        patience: Patience,
-        asked_at: &'static Location<'static>,
+        wait: Wait,
+        caller: &'static Location<'static>,
     ) -> Self {
         Waiter {
-            wanted: Wanted {
+            target: WaitTarget {
                 word,
                 holders: Holders::Owner,
                 kind,
-                asked_at,
+                caller,
                 pending: None,
             },
             thread: ThreadId::current(),
-            patience,
+            wait: wait.started(),
             spins: 0,
             spins_since: None,
             queued_since: None,
@@ -231,13 +187,13 @@ impl<'word> Waiter<'word> {
 
     /// Sets the [`Pending`] of the lock, for locks whose owner may wait for readers to drain.
     pub(crate) fn with_pending(mut self, pending: &'word Pending) -> Self {
-        self.wanted.pending = Some(pending);
+        self.target.pending = Some(pending);
         self
     }
 
     /// Replaces the threads that this thread waits for, and allows it to spin again.
     pub(crate) fn wait_for(&mut self, holders: Holders) {
-        self.wanted.holders = holders;
+        self.target.holders = holders;
         (self.spins, self.spins_since) = (0, None);
     }
 
@@ -254,7 +210,7 @@ impl<'word> Waiter<'word> {
         }
         let now = Instant::now();
         let since = *self.spins_since.get_or_insert(now);
-        let is_over = matches!(self.patience, Patience::Until(limit) if limit <= now);
+        let is_over = self.wait.end().is_some_and(|end| end <= now);
         if is_over || now.saturating_duration_since(since) >= SPIN_TIME {
             return false;
         }
@@ -279,24 +235,23 @@ impl<'word> Waiter<'word> {
         address: usize,
         pause: Option<Duration>,
         validate: impl FnOnce() -> bool,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Failure> {
         let period = self.poll_interpreter(py)?;
         let now = Instant::now();
         let pause_over = pause.map(|pause| now + pause);
-        let limit = match self.patience {
-            Patience::Until(limit) if limit <= now => return Err(Refusal::TimedOut),
-            Patience::Until(limit) => Some(limit),
-            Patience::Forever | Patience::Interruptible => None,
-        };
-        if limit.is_none() && pause.is_none() {
-            self.check_holders(py).map_err(Refusal::Deadlock)?;
+        let end = self.wait.end();
+        if end.is_some_and(|end| end <= now) {
+            return Err(Failure::TimedOut);
+        }
+        if end.is_none() && pause.is_none() {
+            self.check_holders(py)?;
         }
         let parker = Parker::new();
-        let edge = match limit {
+        let edge = match end {
             Some(_) => None,
-            None => Some(self.publish(py)?),
+            None => Some(self.publish()?),
         };
-        let deadline = [limit, pause_over, period.map(|period| now + period)]
+        let deadline = [end, pause_over, period.map(|period| now + period)]
             .into_iter()
             .flatten()
             .min();
@@ -322,33 +277,27 @@ impl<'word> Waiter<'word> {
     /// Returns whether [`poll_interpreter`](Self::poll_interpreter), which [`sleep`](Self::sleep)
     /// calls first, may run foreign code.
     pub(crate) fn may_run_other_code(&self) -> bool {
-        match self.patience {
-            Patience::Until(_) => false,
-            Patience::Interruptible => true,
-            Patience::Forever => self.elapsed() >= IMPORT_POLL_INTERVAL,
-        }
+        self.wait.is_interruptible()
+            || self.wait.end().is_none() && self.elapsed() >= IMPORT_POLL_INTERVAL
     }
 
     /// Polls for signals and import cycles. Returns the interval until the next poll.
-    fn poll_interpreter(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
-        if let Patience::Until(_) = self.patience {
-            return Ok(None);
-        }
+    fn poll_interpreter(&mut self, py: Python<'_>) -> Result<Option<Duration>, Failure> {
         let signals = self.poll_signals(py)?;
         let imports = self.poll_import_cycles(py)?;
         Ok(signals.into_iter().chain(imports).min())
     }
 
-    fn poll_signals(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
-        if self.patience != Patience::Interruptible {
+    fn poll_signals(&mut self, py: Python<'_>) -> Result<Option<Duration>, Failure> {
+        if !self.wait.is_interruptible() {
             return Ok(None);
         }
         // The exception is saved: a destructor may wait while one is pending (I13).
         // PyO3 resumes a panic of Rust code that a handler called.
         let look = AssertUnwindSafe(|| py.check_signals());
         exception_aside(py, || catch_unwind(look))
-            .map_err(Refusal::Panicked)?
-            .map_err(Refusal::Interrupted)?;
+            .map_err(Failure::Panicked)?
+            .map_err(Failure::Interrupted)?;
         let is_main_thread = self
             .is_main_thread
             .get_or_insert_with(|| interpreter::may_handle_signals(py));
@@ -356,7 +305,10 @@ impl<'word> Waiter<'word> {
     }
 
     /// Polls for cycles through import locks, once the wait has lasted for an interval.
-    fn poll_import_cycles(&mut self, py: Python<'_>) -> Result<Option<Duration>, Refusal> {
+    fn poll_import_cycles(&mut self, py: Python<'_>) -> Result<Option<Duration>, Failure> {
+        if self.wait.end().is_some() {
+            return Ok(None);
+        }
         let elapsed = self.elapsed();
         if elapsed < IMPORT_POLL_INTERVAL {
             return Ok(Some(IMPORT_POLL_INTERVAL - elapsed));
@@ -367,17 +319,17 @@ impl<'word> Waiter<'word> {
         if !*is_importing {
             return Ok(None);
         }
-        let cycle = import_lock::find_cycle(py, self.thread, self.wanted);
-        let seen = cycle.as_ref().map(|links| {
-            let wait = |link: &Link| (link.thread, link.awaited.address());
-            links.iter().map(wait).collect::<Vec<_>>()
+        let cycle = import_lock::find_cycle(py, self.thread, self.target);
+        let seen = cycle.as_ref().map(|edges| {
+            let wait = |edge: &WaitEdge| (edge.thread, edge.resource.address());
+            edges.iter().map(wait).collect::<Vec<_>>()
         });
         match cycle {
             // The search is not atomic, so one result may combine waits of different times. A real
             // cycle is found again.
-            Some(links) if seen == self.import_cycle_seen => {
-                let error = DeadlockError::new(py, Cause::Cycle, links);
-                return Err(Refusal::Deadlock(error));
+            Some(edges) if seen == self.import_cycle_seen => {
+                let cause = Cause::Cycle;
+                return Err(Failure::Deadlock(Deadlock { cause, edges }));
             }
             _ => self.import_cycle_seen = seen,
         }
@@ -385,19 +337,20 @@ impl<'word> Waiter<'word> {
     }
 
     /// Inserts the edge of this wait into the graph, unless it would complete a cycle.
-    fn publish(&self, py: Python<'_>) -> Result<Published<'word>, Refusal> {
-        graph::publish(self.thread, self.wanted)
-            .map_err(|cycle| Refusal::Deadlock(DeadlockError::new(py, Cause::Cycle, cycle)))
+    fn publish(&self) -> Result<Published<'word>, Failure> {
+        let cause = Cause::Cycle;
+        graph::publish(self.thread, self.target)
+            .map_err(|edges| Failure::Deadlock(Deadlock { cause, edges }))
     }
 
     /// Returns an error if a holder can never release the lock.
-    fn check_holders(&self, py: Python<'_>) -> Result<(), DeadlockError> {
+    fn check_holders(&self, py: Python<'_>) -> Result<(), Failure> {
         match self.why_endless(py) {
             // `publish` reports cycles, including re-entry.
             None | Some(Cause::Cycle) => Ok(()),
             Some(cause) => {
-                let link = self.wanted.link(self.thread);
-                Err(DeadlockError::new(py, cause, vec![link]))
+                let edges = vec![self.target.edge_from(self.thread)];
+                Err(Failure::Deadlock(Deadlock { cause, edges }))
             }
         }
     }
@@ -405,13 +358,13 @@ impl<'word> Waiter<'word> {
     /// Returns why the wait can never end, considering the direct holders only.
     fn why_endless(&self, py: Python<'_>) -> Option<Cause> {
         let (mut someone_is_gone, mut it_is_me) = (false, false);
-        self.wanted.for_each_holder(|holder| {
-            someone_is_gone |= self.wanted.is_abandoned_by(holder);
+        self.target.for_each_holder(|holder| {
+            someone_is_gone |= self.target.is_abandoned_by(holder);
             it_is_me |= holder == self.thread;
             true
         });
         // A cell whose initializer was lost to a fork counts as empty, so that the wait can end.
-        if someone_is_gone && !self.wanted.kind.is_cell() {
+        if someone_is_gone && !self.target.kind.is_initializer() {
             Some(Cause::Abandoned)
         } else if it_is_me {
             Some(Cause::Cycle)

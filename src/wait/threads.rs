@@ -64,13 +64,13 @@ pub(super) fn register(id: ThreadId) {
     // Fails while the thread-locals are being destroyed. Such a thread stays unregistered.
     let entered = REGISTRATION.try_with(|registration| registration.set(Unregister(id)).is_ok());
     if entered == Ok(true) {
-        let known = ThreadInfo::current();
-        lock_registry().get_or_insert_default().insert(id, known);
+        let info = ThreadInfo::current();
+        lock_registry().get_or_insert_default().insert(id, info);
     }
 }
 
 /// Returns the registered thread with this id. Returns `None` once the thread has ended.
-pub(crate) fn known(id: ThreadId) -> Option<ThreadInfo> {
+pub(crate) fn thread_info(id: ThreadId) -> Option<ThreadInfo> {
     lock_registry()
         .as_ref()
         .and_then(|registry| registry.get(&id))
@@ -82,6 +82,6 @@ pub(crate) fn with_ident(ident: u64) -> Option<ThreadId> {
     lock_registry()
         .as_ref()?
         .iter()
-        .find(|(_, known)| known.ident == Some(ident))
+        .find(|(_, info)| info.ident == Some(ident))
         .map(|(id, _)| *id)
 }

@@ -87,34 +87,48 @@ impl Pending {
 pub(crate) struct Word {
     /// The first field, because locks may use the first byte of the word.
     bits: AtomicU64,
+    /// The place where the lock was created, for messages.
+    #[cfg(debug_assertions)]
+    created_at: &'static Location<'static>,
     /// The place where the owner acquired the lock, for messages.
     #[cfg(debug_assertions)]
-    taken_at: AtomicPtr<Location<'static>>,
+    acquired_at: AtomicPtr<Location<'static>>,
 }
 
 impl Word {
+    #[track_caller]
     pub(crate) const fn new(bits: u64) -> Self {
         Word {
             bits: AtomicU64::new(bits),
             #[cfg(debug_assertions)]
-            taken_at: AtomicPtr::new(ptr::null_mut()),
+            created_at: Location::caller(),
+            #[cfg(debug_assertions)]
+            acquired_at: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
     /// Records where the calling thread acquired the lock, in builds with debug assertions.
     #[inline(always)]
-    pub(crate) fn note_taken(&self, _place: &'static Location<'static>) {
+    pub(crate) fn record_acquired(&self, _place: &'static Location<'static>) {
         // Relaxed: the location is a constant.
         #[cfg(debug_assertions)]
-        self.taken_at
+        self.acquired_at
             .store(ptr::from_ref(_place).cast_mut(), Ordering::Relaxed);
     }
 
-    /// Returns where the owner acquired the lock, if recorded. The owner may have changed since.
-    pub(crate) fn taken_at(&self) -> Option<&'static Location<'static>> {
+    /// Returns where the lock was created, in builds with debug assertions.
+    pub(crate) fn created_at(&self) -> Option<&'static Location<'static>> {
         #[cfg(debug_assertions)]
-        // SAFETY: the pointer is null or was made from a `&'static Location`, in `note_taken`.
-        return unsafe { self.taken_at.load(Ordering::Relaxed).as_ref() };
+        return Some(self.created_at);
+        #[cfg(not(debug_assertions))]
+        None
+    }
+
+    /// Returns where the owner acquired the lock, if recorded. The owner may have changed since.
+    pub(crate) fn acquired_at(&self) -> Option<&'static Location<'static>> {
+        #[cfg(debug_assertions)]
+        // SAFETY: the pointer is null or was made from a `&'static Location`, in `record_acquired`.
+        return unsafe { self.acquired_at.load(Ordering::Relaxed).as_ref() };
         #[cfg(not(debug_assertions))]
         None
     }

@@ -1,0 +1,158 @@
+//! [`Wait`]: the conditions that end a wait early.
+
+use std::time::{Duration, Instant};
+
+/// What ends a wait early: a timeout or deadline, Python signal handlers, or both.
+///
+/// Methods such as [`PyMutex::lock_with`](crate::PyMutex::lock_with) accept everything that
+/// converts to a `Wait`:
+///
+/// | argument | the wait fails with |
+/// |---|---|
+/// | [`Wait::new()`](Wait::new) | [`Deadlock`] if it could never end |
+/// | a [`Duration`] | [`TimedOut`] when the timeout expires |
+/// | an [`Instant`] | [`TimedOut`] at the deadline |
+/// | an [`Option<Duration>`] | as its timeout, or as [`Wait::new()`](Wait::new) for `None` |
+/// | [`Wait::new().interruptible()`](Wait::interruptible) | also [`Interrupted`] |
+///
+/// A function that Python code calls is interruptible, whether it has a timeout or not:
+///
+/// ```
+/// use pyo3::{exceptions::PyTimeoutError, prelude::*};
+/// use pyo3_sync::{PyCondvar, PyMutex, Wait};
+/// use std::{collections::VecDeque, time::Duration};
+///
+/// #[pyclass(frozen)]
+/// struct Queue {
+///     items: PyMutex<VecDeque<Py<PyAny>>>,
+///     added: PyCondvar,
+/// }
+///
+/// #[pymethods]
+/// impl Queue {
+///     /// Raises `TimeoutError` after `timeout`, and `KeyboardInterrupt` on Ctrl-C.
+///     #[pyo3(signature = (timeout=None))]
+///     fn get(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
+///         let wait = Wait::from(timeout).interruptible().started();
+///         let mut items = self.items.lock_with(py, wait)?;
+///         self.added.wait_while_with(&mut items, |items| items.is_empty(), wait)?;
+///         Ok(items.pop_front().expect("the condition holds"))
+///     }
+/// }
+/// # Python::initialize();
+/// # Python::attach(|py| {
+/// #     let queue = Queue { items: PyMutex::default(), added: PyCondvar::new() };
+/// #     let error = queue.get(py, Some(Duration::from_millis(1))).unwrap_err();
+/// #     assert!(error.is_instance_of::<PyTimeoutError>(py));
+/// # });
+/// ```
+///
+/// # Deadlocks
+///
+/// A wait with a timeout ends anyway. It is never reported as a deadlock, and is no edge of the
+/// wait-for graph.
+///
+/// # Signals
+///
+/// As in `threading.Lock.acquire`, only the main thread of Python runs signal handlers. It polls
+/// for signals every 50 ms while it waits. On other threads an interruptible wait is an ordinary
+/// one. If a signal handler calls Rust code that panics, the panic is resumed after the method has
+/// cleaned up as for an exception.
+///
+/// [`Deadlock`]: crate::WaitError::Deadlock
+/// [`TimedOut`]: crate::WaitError::TimedOut
+/// [`Interrupted`]: crate::WaitError::Interrupted
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "a `Wait` does nothing until it is passed to a method that waits"]
+pub struct Wait {
+    limit: Limit,
+    interruptible: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Limit {
+    #[default]
+    Never,
+    After(Duration),
+    At(Instant),
+}
+
+impl Wait {
+    /// Creates a wait without a timeout that signals do not interrupt.
+    pub const fn new() -> Self {
+        Wait {
+            limit: Limit::Never,
+            interruptible: false,
+        }
+    }
+
+    /// Sets a timeout, which begins when the wait does. Replaces a deadline.
+    ///
+    /// Timeouts never fire early. One that [`Instant`] cannot represent never expires.
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Wait {
+            limit: Limit::After(timeout),
+            ..self
+        }
+    }
+
+    /// Sets a deadline. Replaces a timeout.
+    pub const fn deadline(self, deadline: Instant) -> Self {
+        Wait {
+            limit: Limit::At(deadline),
+            ..self
+        }
+    }
+
+    /// Lets Python signal handlers interrupt the wait: see [Signals](Self#signals).
+    pub const fn interruptible(self) -> Self {
+        Wait {
+            interruptible: true,
+            ..self
+        }
+    }
+
+    /// Starts the timeout now: replaces it by a deadline.
+    ///
+    /// For several waits that share one timeout.
+    pub fn started(self) -> Self {
+        let limit = match self.limit {
+            Limit::After(timeout) => {
+                let deadline = Instant::now().checked_add(timeout);
+                deadline.map_or(Limit::Never, Limit::At)
+            }
+            limit => limit,
+        };
+        Wait { limit, ..self }
+    }
+
+    /// Returns the deadline of a [started](Self::started) wait.
+    pub(super) fn end(self) -> Option<Instant> {
+        match self.limit {
+            Limit::At(deadline) => Some(deadline),
+            Limit::Never | Limit::After(_) => None,
+        }
+    }
+
+    pub(super) fn is_interruptible(self) -> bool {
+        self.interruptible
+    }
+}
+
+impl From<Duration> for Wait {
+    fn from(timeout: Duration) -> Self {
+        Wait::new().timeout(timeout)
+    }
+}
+
+impl From<Option<Duration>> for Wait {
+    fn from(timeout: Option<Duration>) -> Self {
+        timeout.map_or(Wait::new(), Wait::from)
+    }
+}
+
+impl From<Instant> for Wait {
+    fn from(deadline: Instant) -> Self {
+        Wait::new().deadline(deadline)
+    }
+}
