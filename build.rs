@@ -1,4 +1,4 @@
-//! Sets the `cfg`s of `src/build_config.rs` from the configuration of PyO3.
+//! Sets the `cfg`s of `src/python/build.rs` from the configuration of PyO3.
 //!
 //! `pyo3-ffi` passes its configuration to the build scripts of direct dependents, as hex-encoded
 //! lines of `key=value` in `DEP_PYTHON_PYO3_CONFIG`. A build dependency on `pyo3-build-config`

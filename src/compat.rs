@@ -25,7 +25,7 @@ use pyo3::{
     types::{PyAnyMethods, PyType},
 };
 
-use crate::import::retry_import;
+use crate::import::retry::retry_import;
 
 /// PyO3's `GILOnceCell`: a cell that is written once, by the first thread that finishes.
 ///
@@ -342,10 +342,15 @@ impl<T> GILProtected<T> {
     note = "section 2 of MIGRATION.md (the chapter `migration` of the documentation) \
             shows the change, and how to choose"
 )]
-// Implemented in `build_config.rs`.
 pub trait ProtectedByTheGil: sealed::Sealed {}
 
+#[cfg(not(Py_GIL_DISABLED))]
+impl<T: ?Sized> ProtectedByTheGil for T {}
+
 /// Prevents other crates from implementing [`ProtectedByTheGil`] on builds without a GIL.
-pub(crate) mod sealed {
+mod sealed {
     pub trait Sealed {}
+
+    #[cfg(not(Py_GIL_DISABLED))]
+    impl<T: ?Sized> Sealed for T {}
 }

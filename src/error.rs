@@ -12,10 +12,9 @@ use pyo3::{
 };
 
 use crate::{
+    python::exception_aside,
     thread_label::ThreadLabel,
-    wait::{
-        Cause, Deadlock, Failure, Holders, LockKind, Resource, Role, WaitEdge, exception_aside,
-    },
+    wait::{Cause, Deadlock, Failure, Holders, LockKind, Resource, Role, WaitEdge},
 };
 
 /// The Python exceptions that report deadlocks.

@@ -94,7 +94,6 @@
 compile_error!("pyo3-sync needs atomic integers of 64 bits, which this target does not have");
 
 mod barrier;
-mod build_config;
 pub mod compat;
 mod condvar;
 pub mod critical_section;
@@ -108,6 +107,7 @@ mod mutex;
 mod once;
 mod once_lock;
 mod protected;
+mod python;
 mod rwlock;
 mod single_interpreter;
 mod thread_label;

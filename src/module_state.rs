@@ -28,8 +28,7 @@ use self::{
 };
 use crate::{
     PyOnceLock,
-    build_config::module_of_type,
-    wait::{exception_aside, is_finalizing},
+    python::{exception_aside, is_finalizing, module_of_type},
 };
 
 /// A type that can be the state of a module.

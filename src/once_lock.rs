@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     error::{DeadlockError, WaitError},
-    import::retry_import,
+    import::retry::retry_import,
     wait::{Failure, LockKind, Wait},
 };
 

@@ -8,9 +8,9 @@ use pyo3::{prelude::*, pyclass::PyVisit};
 
 pub use self::borrow::ProtectedBorrowError;
 pub(crate) use self::borrow::{BorrowFlag, BorrowKind, ExclusiveBorrow, SharedBorrow};
-use crate::{
-    build_config::SectionLock,
-    critical_section::section::{self, GenerationCheck},
+use crate::critical_section::{
+    lock::SectionLock,
+    section::{self, GenerationCheck},
 };
 
 /// A cell for data that attached threads share, borrowed inside a critical section.

@@ -8,7 +8,7 @@ use std::{
 
 use pyo3::{exceptions::PyImportError, ffi, prelude::*};
 
-use crate::build_config::{SEVERAL_INTERPRETERS, interpreter_dictionary};
+use crate::python::{SEVERAL_INTERPRETERS, interpreter_dictionary};
 
 /// Number of the first interpreter, or 0 before its call.
 static FIRST: AtomicUsize = AtomicUsize::new(0);

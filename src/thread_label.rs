@@ -4,7 +4,10 @@ use std::fmt;
 
 use pyo3::prelude::*;
 
-use crate::wait::{self, ThreadId, ThreadRef, ident, loaded_module};
+use crate::{
+    python::loaded_module,
+    wait::{self, ThreadId, ThreadRef, ident},
+};
 
 /// The Python or Rust name of a thread, and the id that `faulthandler` prints.
 pub(crate) struct ThreadLabel {

@@ -51,11 +51,10 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 
-use super::lock::new_object;
 use crate::{
-    build_config::{
+    python::{
         FREE_THREADED, PyCriticalSection_Begin, PyCriticalSection_End,
-        PyGILState_GetThisThreadState,
+        PyGILState_GetThisThreadState, exception_aside,
     },
     wait::fork::run_in_child,
 };
@@ -271,3 +270,19 @@ unsafe fn for_each_mutex(list: usize, visit: impl Fn(bool, &AtomicU8)) {
 // The links rely on it: CPython aligns sections so that the low bits of a link are free.
 const _: () = assert!(align_of::<Section>() > (SUSPENDED | TWO_MUTEXES));
 const _: () = assert!(offset_of!(Section, second) == 2 * size_of::<usize>());
+
+/// Creates a plain `object`, whose critical section can be held.
+pub(super) fn new_object(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // Sections begin in destructors too, while an exception is pending.
+    exception_aside(py, || {
+        let object_type = (&raw mut ffi::PyBaseObject_Type).cast();
+        // SAFETY:
+        // - The thread is attached, by the token.
+        // - `object_type` is a type, and the result of calling it a new reference or null.
+        let object = unsafe {
+            let object = ffi::PyObject_CallObject(object_type, ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, object)
+        };
+        object.ok()
+    })
+}

@@ -1,6 +1,6 @@
 //! The locks of critical sections that are not on an object of the caller.
 //!
-//! `build_config` chooses one of three kinds:
+//! There are three kinds:
 //!
 //! | build | kind |
 //! |---|---|
@@ -52,12 +52,19 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 
-use super::fork;
-use crate::build_config::{
+use super::fork::{self, new_object};
+use crate::python::{
     PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_BeginMutex, PyCriticalSection2,
-    PyCriticalSection2_Begin, PyCriticalSection2_BeginMutex,
+    PyCriticalSection2_Begin, PyCriticalSection2_BeginMutex, is_finalizing,
 };
-use crate::wait::{exception_aside, is_finalizing};
+
+#[cfg(all(Py_GIL_DISABLED, PyCriticalSection_BeginMutex))]
+pub(crate) use MutexLock as SectionLock;
+/// The lock of the critical section of a `PyProtected`.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) use NoLock as SectionLock;
+#[cfg(all(Py_GIL_DISABLED, not(PyCriticalSection_BeginMutex)))]
+pub(crate) use ObjectLock as SectionLock;
 
 /// A lock that does nothing: the GIL serves as the section.
 ///
@@ -251,20 +258,4 @@ impl Drop for ObjectLock {
             own = unsafe { Box::from_raw(own) }.older;
         }
     }
-}
-
-/// Creates a plain `object`, whose critical section can be held.
-pub(super) fn new_object(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // Sections begin in destructors too, while an exception is pending.
-    exception_aside(py, || {
-        let object_type = (&raw mut ffi::PyBaseObject_Type).cast();
-        // SAFETY:
-        // - The thread is attached, by the token.
-        // - `object_type` is a type, and the result of calling it a new reference or null.
-        let object = unsafe {
-            let object = ffi::PyObject_CallObject(object_type, ptr::null_mut());
-            Bound::from_owned_ptr_or_err(py, object)
-        };
-        object.ok()
-    })
 }

@@ -8,10 +8,10 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 
 use pyo3::prelude::*;
 
-use super::fork;
-use crate::build_config::{
+use super::{fork, lock::SectionLock};
+use crate::python::{
     PyCriticalSection, PyCriticalSection_Begin, PyCriticalSection_End, PyCriticalSection2,
-    PyCriticalSection2_Begin, PyCriticalSection2_End, SectionLock,
+    PyCriticalSection2_Begin, PyCriticalSection2_End,
 };
 
 /// Ends a section when dropped.

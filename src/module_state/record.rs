@@ -39,9 +39,9 @@ use pyo3::{ffi, prelude::*};
 use super::ModuleData;
 use crate::{
     PyOnceLock,
-    build_config::FREE_THREADED,
+    python::{FREE_THREADED, exception_aside},
     wait::{
-        exception_aside, process_fence,
+        process_fence,
         readers::{self, Entry, LockId},
     },
 };

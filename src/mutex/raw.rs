@@ -4,8 +4,12 @@ use std::{mem, panic::Location, sync::atomic::Ordering, thread};
 
 use pyo3::Python;
 
-use crate::wait::{
-    self, FLAG, Failure, LockKind, PARKED, RESERVATION, Role, ThreadId, UNOWNED, Wait, Waiter, Word,
+use crate::{
+    python::is_finalizing,
+    wait::{
+        self, FLAG, Failure, LockKind, PARKED, RESERVATION, Role, ThreadId, UNOWNED, Wait, Waiter,
+        Word,
+    },
 };
 
 const KIND: LockKind = LockKind {
@@ -166,7 +170,7 @@ impl RawMutex {
             let bits = self.word.load(Ordering::Relaxed);
             match look(bits, me, None) {
                 Look::Owned => return false,
-                Look::Reserved if !wait::is_finalizing(py) => return false,
+                Look::Reserved if !is_finalizing(py) => return false,
                 Look::Available | Look::Reserved => {
                     if self.try_own(py, bits, 0, me, caller) {
                         return true;

@@ -6,7 +6,7 @@ use crossbeam_utils::Backoff;
 use pyo3::Python;
 
 use crate::{
-    build_config::FREE_THREADED,
+    python::FREE_THREADED,
     wait::{self, FLAG, Failure, LockKind, PARKED, Role, ThreadId, Wait, Waiter, Word},
 };
 

@@ -6,8 +6,9 @@ use pyo3::{PyErr, exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
     error::panic_with,
+    python::exception_aside,
     thread_label::ThreadLabel,
-    wait::{ThreadRef, exception_aside, ident},
+    wait::{ThreadRef, ident},
 };
 
 /// Counts the borrows of the data, as the flag of a `RefCell` does.

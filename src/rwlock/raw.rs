@@ -32,7 +32,7 @@ use crossbeam_utils::Backoff;
 use pyo3::Python;
 
 use crate::{
-    build_config::FREE_THREADED,
+    python::{FREE_THREADED, is_finalizing},
     wait::{
         self, Crowd, FLAG, Failure, Front, Holders, LockKind, PARKED, Pending, RESERVATION, Role,
         SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, Word, fork,
@@ -223,7 +223,7 @@ impl RawRwLock {
             return false;
         };
         // Only one thread is left at exit.
-        if !owner.is_gone() && (owner == ThreadId::current() || !wait::is_finalizing(py)) {
+        if !owner.is_gone() && (owner == ThreadId::current() || !is_finalizing(py)) {
             return false;
         }
         // The threads parked behind that owner do not exist either. If this fails, another thread
@@ -499,7 +499,7 @@ impl RawRwLock {
             match self.look(bits, me, None) {
                 Look::Owned if self.release_dead_writer(py, bits) => continue,
                 Look::Owned => return false,
-                Look::Reserved if !wait::is_finalizing(py) => return false,
+                Look::Reserved if !is_finalizing(py) => return false,
                 Look::Available | Look::Reserved => {}
             }
             // Before the claim: a failed attempt leaves no trace.

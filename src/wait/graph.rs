@@ -41,7 +41,7 @@ pub(crate) struct Deadlock {
 }
 
 /// The reason why a wait can never end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cause {
     /// The thread waits for itself, directly or through other threads.
     Cycle,

@@ -18,9 +18,9 @@ use pyo3::{prelude::*, types::PyList};
 use super::{
     ThreadId,
     graph::{self, Resource, ThreadRef, WaitEdge, WaitTarget},
-    interpreter::{exception_aside, loaded_module},
     threads,
 };
+use crate::python::{exception_aside, loaded_module};
 
 /// Returns `true` if the calling thread is importing a module.
 pub(super) fn is_importing(py: Python<'_>) -> bool {

@@ -68,7 +68,6 @@ pub(crate) mod fork;
 mod graph;
 pub(crate) mod ident;
 mod import_lock;
-mod interpreter;
 mod options;
 mod park;
 pub(crate) mod process_fence;
@@ -90,7 +89,6 @@ use pyo3::{PyErr, Python};
 pub use self::options::Wait;
 pub(crate) use self::{
     graph::{Cause, Deadlock, Holders, LockKind, Resource, Role, ThreadRef, WaitEdge},
-    interpreter::{exception_aside, is_finalizing, loaded_module, sleep_detached},
     park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly},
     thread_id::ThreadId,
     threads::{thread_info, with_ident},
@@ -100,7 +98,7 @@ use self::{
     graph::{Published, WaitTarget},
     park::{Parked, Parker},
 };
-use crate::build_config::FREE_THREADED;
+use crate::python::{self, FREE_THREADED, exception_aside, is_finalizing};
 
 /// Time after which the reservation of a lock for an unparked waiter expires.
 ///
@@ -216,7 +214,7 @@ impl<'word> Waiter<'word> {
         }
         self.spins += 1;
         // Detached, so that the world can be stopped: a yield can last for a time slice (I1).
-        interpreter::detached(py, || {
+        python::detached(py, || {
             thread::yield_now();
             (0..SPIN_LOOP_HINTS).for_each(|_| hint::spin_loop());
         });
@@ -260,7 +258,7 @@ impl<'word> Waiter<'word> {
             // The lock was released in between. The caller tries again, attached.
             return Ok(false);
         }
-        let parked = interpreter::detached(py, || {
+        let parked = python::detached(py, || {
             let parked = park::park(&parker, address, deadline);
             drop(edge);
             parked
@@ -300,7 +298,7 @@ impl<'word> Waiter<'word> {
             .map_err(Failure::Interrupted)?;
         let is_main_thread = self
             .is_main_thread
-            .get_or_insert_with(|| interpreter::may_handle_signals(py));
+            .get_or_insert_with(|| python::may_handle_signals(py));
         Ok(is_main_thread.then_some(SIGNAL_POLL_INTERVAL))
     }
 

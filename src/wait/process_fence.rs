@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::Python;
 
-use super::interpreter;
-use crate::build_config::FREE_THREADED;
+use crate::python::{self, FREE_THREADED};
 
 /// The decision whether to use the barrier: one, and final, for the whole process.
 ///
@@ -43,7 +42,7 @@ pub(crate) fn is_available() -> bool {
 /// detaches, because the registration takes milliseconds if the process has several threads.
 pub(crate) fn prepare(py: Python<'_>) {
     if FREE_THREADED && DECISION.load(Ordering::Relaxed) == UNDECIDED {
-        interpreter::detached(py, decide);
+        python::detached(py, decide);
     }
 }
 

@@ -79,7 +79,7 @@ use std::{
 use crossbeam_utils::Backoff;
 
 use super::ThreadId;
-use crate::build_config::FREE_THREADED;
+use crate::python::FREE_THREADED;
 
 /// Identifies a lock in a slot. An address would not do: the slot of a forgotten guard stays
 /// filled, and must not concern a later lock at the same address.

@@ -39,7 +39,7 @@ use std::{
 use pyo3::Python;
 
 use super::ThreadId;
-use crate::build_config::FREE_THREADED;
+use crate::python::FREE_THREADED;
 
 /// Threads may be parked in the queue of this word. The unlocking thread must check the queue.
 ///

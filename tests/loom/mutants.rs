@@ -113,7 +113,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "sleep_attached",
-        file: "wait/interpreter.rs",
+        file: "python.rs",
         from: "    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });\n    sleep()",
         to: "    sleep()",
         models: "mutex::reservation",
@@ -122,16 +122,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "check_and_publish_apart",
         file: "wait/graph.rs",
-        from: "    let edge = Edge {",
-        to: "    drop(graph);\n    let mut graph = lock_graph();\n    let edge = Edge {",
+        from: "    let edge = StoredEdge {",
+        to: "    drop(graph);\n    let mut graph = lock_graph();\n    let edge = StoredEdge {",
         models: "mutex::deadlock_of_two",
         gil: false,
     },
     Mutant {
         name: "look_at_one_edge_only",
         file: "wait/graph.rs",
-        from: "if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.insert(thread)) {",
-        to: "if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.is_empty() && seen.insert(thread)) {",
+        from: "if let Some(target) = self.target_of(thread).filter(|_| seen.insert(thread)) {",
+        to: "if let Some(target) = self.target_of(thread).filter(|_| seen.is_empty() && seen.insert(thread)) {",
         models: "mutex::deadlock_of_three",
         gil: false,
     },
@@ -211,7 +211,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "write_while_detached",
         file: "wait/mod.rs",
         from: "            let parked = park::park(&parker, address, deadline);\n",
-        to: "            let parked = park::park(&parker, address, deadline);\n            self.wanted.word.mark(py, |_| true);\n",
+        to: "            let parked = park::park(&parker, address, deadline);\n            self.target.word.mark(py, |_| true);\n",
         models: "mutex::exclusion",
         gil: false,
     },
@@ -423,8 +423,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "writer_times_out_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == Parked::TimedOut && pause_is_over)",
-        to: "match self.patience {\n\
-             Patience::Until(limit) if limit <= Instant::now() => Err(Refusal::TimedOut),\n\
+        to: "match self.wait.end() {\n\
+             Some(end) if end <= Instant::now() => Err(Failure::TimedOut),\n\
              _ => Ok(parked == Parked::TimedOut && pause_is_over),\n\
              }",
         models: "rwlock::writer_times_out",
@@ -667,16 +667,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "count_after_unlocking",
         file: "condvar.rs",
-        from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n",
-        to: "        let mut counted = None;\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n            counted = Some(Counted::new(&self.waiting));\n",
+        from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {\n",
+        to: "        let mut counted = None;\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {\n            counted = Some(Counted::new(&self.waiting));\n",
         models: "condvar::notification",
         gil: false,
     },
     Mutant {
         name: "sequence_read_after_unlocking",
         file: "condvar.rs",
-        from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n",
-        to: "        let counted = Counted::new(&self.waiting);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n            let before = self.sequence.load(Ordering::Relaxed);\n",
+        from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {\n",
+        to: "        let counted = Counted::new(&self.waiting);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {\n            let before = self.sequence.load(Ordering::Relaxed);\n",
         models: "condvar::notification",
         gil: false,
     },
@@ -723,7 +723,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no_mutex_after_the_wait",
         file: "mutex/guard.rs",
-        from: "raw.lock(py, || Patience::Forever, caller)?;",
+        from: "raw.lock(py, Wait::new(), caller)?;",
         to: "",
         models: "condvar::notification",
         gil: false,
@@ -748,7 +748,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "give_up_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == Parked::TimedOut && pause_is_over)",
-        to: "match self.patience {\n            Patience::Until(limit) if limit <= Instant::now() => Err(Refusal::TimedOut),\n            _ => Ok(parked == Parked::TimedOut && pause_is_over),\n        }",
+        to: "match self.wait.end() {\n            Some(end) if end <= Instant::now() => Err(Failure::TimedOut),\n            _ => Ok(parked == Parked::TimedOut && pause_is_over),\n        }",
         models: "mutex::limit",
         gil: false,
     },
@@ -843,7 +843,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "reservation_outlives_the_interpreter",
         file: "mutex/raw.rs",
-        from: "Look::Reserved if !wait::is_finalizing(py) => return false,",
+        from: "Look::Reserved if !is_finalizing(py) => return false,",
         to: "Look::Reserved => return false,",
         models: "shutdown::reservation",
         gil: false,
@@ -859,7 +859,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "waiting_writer_outlives_the_interpreter",
         file: "rwlock/raw.rs",
-        from: "if !owner.is_gone() && (owner == ThreadId::current() || !wait::is_finalizing(py)) {",
+        from: "if !owner.is_gone() && (owner == ThreadId::current() || !is_finalizing(py)) {",
         to: "if !owner.is_gone() {",
         models: "shutdown::writer",
         gil: false,
@@ -907,8 +907,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "detach_to_initialise",
         file: "once_lock/raw.rs",
-        from: "    ) -> Result<Begin<'a>, Refusal> {\n        if self.word.acquire(py, 0,",
-        to: "    ) -> Result<Begin<'a>, Refusal> {\n        unsafe { pyo3::ffi::PyEval_RestoreThread(pyo3::ffi::PyEval_SaveThread()) };\n        if self.word.acquire(py, 0,",
+        from: "    ) -> Result<Begin<'a>, Failure> {\n        if self.word.acquire(py, 0,",
+        to: "    ) -> Result<Begin<'a>, Failure> {\n        unsafe { pyo3::ffi::PyEval_RestoreThread(pyo3::ffi::PyEval_SaveThread()) };\n        if self.word.acquire(py, 0,",
         models: "alone",
         gil: false,
     },

@@ -11,8 +11,8 @@ use stand_in::{
 };
 
 use crate::{
-    deadlock::Cause,
     mutex::{PyMutex, PyMutexGuard},
+    wait::{Cause, Wait},
 };
 
 include!(concat!(env!("OUT_DIR"), "/condvar.rs"));
@@ -191,12 +191,16 @@ fn gives_up(wait: fn(&PyCondvar, &mut Guard<'_>) -> bool) {
 }
 
 pub(crate) fn limit() {
-    gives_up(|condvar, guard| !condvar.wait_for(guard, SHORT).timed_out());
+    gives_up(|condvar, guard| condvar.wait_with(guard, SHORT).is_ok());
 }
 
 pub(crate) fn interrupt() {
     interpreter::raise_after(1);
-    gives_up(|condvar, guard| condvar.wait_interruptible(guard).is_ok());
+    gives_up(|condvar, guard| {
+        condvar
+            .wait_with(guard, Wait::new().interruptible())
+            .is_ok()
+    });
 }
 
 /// A thread that waits owns another mutex, which the one that notifies wants before it lets the waiter have the first: a cycle, through

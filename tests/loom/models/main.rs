@@ -31,9 +31,8 @@
 //! - Critical sections, and so the borrow flag of `PyProtected` (I5), imports, and threads that begin or end amid all this.
 
 mod barrier;
-mod build_config;
 mod condvar;
-mod deadlock;
+mod error;
 mod module_state;
 mod mutex;
 mod once_lock;
@@ -42,6 +41,7 @@ mod rwlock;
 mod shutdown;
 mod wait_graph;
 
+include!(concat!(env!("OUT_DIR"), "/python.rs"));
 include!(concat!(env!("OUT_DIR"), "/wait.rs"));
 include!(concat!(env!("OUT_DIR"), "/guard.rs"));
 
@@ -51,10 +51,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use condvar::PyCondvar;
-pub(crate) use deadlock::DeadlockError;
 pub(crate) use module_state::PyOnceLock;
-pub(crate) use mutex::{PyMutex, PyMutexGuard};
 use stand_in::{
     execution::Settings,
     interpreter::Kind::{self, Free, Gil, Stopping},
@@ -110,17 +107,9 @@ impl Model {
 
 /// Those of the kind of build that this is.
 fn models() -> Vec<Model> {
-    let world = if build_config::FREE_THREADED {
-        Free
-    } else {
-        Gil
-    };
+    let world = if python::FREE_THREADED { Free } else { Gil };
     // Where the end of the interpreter is waited for at a gate.
-    let gated = if build_config::FREE_THREADED {
-        Stopping
-    } else {
-        Gil
-    };
+    let gated = if python::FREE_THREADED { Stopping } else { Gil };
     let mut models = vec![
         Model::new("mutex::exclusion", mutex::exclusion, world),
         Model::new("mutex::three_threads", mutex::three_threads, world).preemptions(2),
@@ -402,7 +391,7 @@ fn models() -> Vec<Model> {
         .preemptions(2)
         .process_fence(),
     ];
-    if build_config::FREE_THREADED {
+    if python::FREE_THREADED {
         models.extend([
             Model::new("mutex::stopped_world", mutex::stopped_world, Stopping).preemptions(2),
             Model::new("rwlock::stopped_world", rwlock::stopped_world, Stopping)

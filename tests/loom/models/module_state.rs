@@ -11,7 +11,7 @@ use stand_in::{
 };
 
 use crate::{
-    build_config::FREE_THREADED,
+    python::FREE_THREADED,
     wait::readers::{self, Entry, LockId},
 };
 

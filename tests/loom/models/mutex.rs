@@ -11,9 +11,10 @@ use stand_in::{
 };
 
 use crate::{
-    deadlock::{Cause, DeadlockError},
+    error::DeadlockError,
     once_lock,
     rwlock::{self, DUE, LONG},
+    wait::{Cause, Wait},
 };
 
 include!(concat!(env!("OUT_DIR"), "/mutex.rs"));
@@ -42,11 +43,14 @@ impl Counter {
     }
 
     pub(crate) fn lock_in_time<'a>(&'a self, py: Python<'a>, limit: Duration) -> Option<Owned<'a>> {
-        self.0.try_lock_for(py, limit).map(Owned)
+        self.0.lock_with(py, limit).ok().map(Owned)
     }
 
     pub(crate) fn lock_interruptibly<'a>(&'a self, py: Python<'a>) -> Option<Owned<'a>> {
-        self.0.lock_interruptible(py).ok().map(Owned)
+        self.0
+            .lock_with(py, Wait::new().interruptible())
+            .ok()
+            .map(Owned)
     }
 
     pub(crate) fn add_one(&self) {
@@ -197,7 +201,7 @@ fn deadlock(number: usize) {
                     Ok(mut second) => second.increment(),
                     Err(error) => {
                         assert_eq!(error.cause, Cause::Cycle);
-                        assert_eq!(error.links, number);
+                        assert_eq!(error.edges, number);
                         told.set(told.get() + 1);
                     }
                 }

@@ -10,10 +10,7 @@ use stand_in::{
     spawn, until,
 };
 
-use crate::{
-    deadlock::LockKind,
-    wait::{Patience, Refusal},
-};
+use crate::wait::{Failure, Wait};
 
 include!(concat!(env!("OUT_DIR"), "/once_lock.rs"));
 
@@ -45,13 +42,10 @@ impl Lock {
         &self,
         py: Python<'_>,
         make: impl FnOnce() -> Option<u32>,
-    ) -> Result<bool, Refusal> {
-        let begin = self.raw.begin(
-            py,
-            LockKind::OnceLock,
-            Patience::Forever,
-            Location::caller(),
-        )?;
+    ) -> Result<bool, Failure> {
+        let begin = self
+            .raw
+            .begin(py, raw::KIND, Wait::new(), Location::caller())?;
         match begin {
             Begin::Complete => {}
             Begin::Run(running) => match make() {
@@ -65,8 +59,8 @@ impl Lock {
         Ok(true)
     }
 
-    pub(crate) fn wait_or_told(&self, py: Python<'_>) -> Result<(), Refusal> {
-        self.raw.wait(py, Patience::Forever, Location::caller())
+    pub(crate) fn wait_or_told(&self, py: Python<'_>) -> Result<(), Failure> {
+        self.raw.wait(py, Wait::new(), Location::caller())
     }
 
     /// Fills the cell, unless it has a value, whoever is about to.
@@ -91,7 +85,7 @@ impl Lock {
         let lock = Rc::clone(self);
         spawn(move || {
             attach(|py| {
-                let waited = lock.raw.wait(py, Patience::Forever, Location::caller());
+                let waited = lock.raw.wait(py, Wait::new(), Location::caller());
                 assert!(waited.is_ok());
                 assert_eq!(lock.get(), Some(value));
             });
@@ -239,12 +233,9 @@ pub(crate) fn seize() {
         })
     };
     attach(|py| {
-        let begin = lock.raw.begin(
-            py,
-            LockKind::OnceLock,
-            Patience::Forever,
-            Location::caller(),
-        );
+        let begin = lock
+            .raw
+            .begin(py, raw::KIND, Wait::new(), Location::caller());
         if let Ok(Begin::Run(running)) = begin {
             detach(py, || ());
             lock.complete(running, 2);

@@ -15,9 +15,13 @@ use stand_in::{
 };
 
 use crate::{
-    deadlock::LockKind,
     mutex::Counter,
-    wait::{Holders, Patience, Waiter, Word, unpark_one, unpark_one_fairly},
+    wait::{Holders, LockKind, Role, Wait, Waiter, Word, unpark_one, unpark_one_fairly},
+};
+
+const KIND: LockKind = LockKind {
+    name: "word",
+    role: Role::Exclusive,
 };
 
 /// Two locks, whose waiters are in one queue.
@@ -50,7 +54,7 @@ fn waiters(locks: &Rc<Locks>, names: &[fn(&Locks) -> &Word]) -> Vec<JoinHandle<(
             attach(|py| {
                 let caller = Location::caller();
                 let word = name(&locks);
-                let mut waiter = Waiter::new(word, LockKind::Mutex, Patience::Forever, caller);
+                let mut waiter = Waiter::new(word, KIND, Wait::new(), caller);
                 waiter.wait_for(Holders::Anybody);
                 let slept = waiter.sleep(py, word.address(), None, || true);
                 assert!(slept.is_ok());

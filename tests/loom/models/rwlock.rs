@@ -13,7 +13,7 @@ use stand_in::{
 use crate::{
     mutex::Counter,
     wait::{
-        Patience, Refusal,
+        Failure, Wait,
         readers::{Entry, LockId},
     },
 };
@@ -59,10 +59,8 @@ impl Lock {
         &self,
         py: Python<'_>,
         meanwhile: impl FnOnce(),
-    ) -> Result<u32, Refusal> {
-        let entry = self
-            .raw
-            .read(py, || Patience::Forever, Location::caller())?;
+    ) -> Result<u32, Failure> {
+        let entry = self.raw.read(py, Wait::new(), Location::caller())?;
         self.begin_read();
         let number = self.look(meanwhile);
         self.end_read();
@@ -86,17 +84,17 @@ impl Lock {
     }
 
     pub(crate) fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
-        let written = self.write_patiently(py, Patience::Forever, meanwhile);
+        let written = self.write_with(py, Wait::new(), meanwhile);
         assert!(written.is_ok(), "no deadlock is reported");
     }
 
-    pub(crate) fn write_patiently(
+    pub(crate) fn write_with(
         &self,
         py: Python<'_>,
-        patience: Patience,
+        wait: Wait,
         meanwhile: impl FnOnce(),
-    ) -> Result<(), Refusal> {
-        self.raw.write(py, || patience, Location::caller())?;
+    ) -> Result<(), Failure> {
+        self.raw.write(py, wait, Location::caller())?;
         self.begin_write();
         self.change(meanwhile);
         self.end_write();
@@ -127,7 +125,7 @@ impl Lock {
 
     /// Writes, downgrades the lock, and reads.
     fn write_and_downgrade(&self, py: Python<'_>, write: impl FnOnce(), read: impl FnOnce()) {
-        let written = self.raw.write(py, || Patience::Forever, Location::caller());
+        let written = self.raw.write(py, Wait::new(), Location::caller());
         assert!(written.is_ok(), "no deadlock is reported");
         self.begin_write();
         self.change(write);
@@ -498,11 +496,11 @@ pub(crate) fn reader_sleeps() {
 }
 
 /// A writer waits for a reader, who is away for a while. If it gives up it leaves nothing behind.
-fn gives_up(patience: fn() -> Patience) {
+fn gives_up(wait: fn() -> Wait) {
     let lock = Lock::new();
     let hasty = {
         let lock = Rc::clone(&lock);
-        spawn(move || attach(|py| lock.write_patiently(py, patience(), || ()).is_ok()))
+        spawn(move || attach(|py| lock.write_with(py, wait(), || ()).is_ok()))
     };
     let read = attach(|py| {
         let read = lock.read(py, || detach(py, || ()));
@@ -746,7 +744,7 @@ fn expired(acquire: fn(&Lock, Python<'_>)) {
     let waiter = attach(|py| {
         let _owned = mutex.lock(py);
         let waiter = lock.write_before(py, 1, DUE, start);
-        let written = lock.write_patiently(py, Patience::for_duration(LONG), || ());
+        let written = lock.write_with(py, Wait::from(LONG), || ());
         assert!(written.is_ok(), "bounded waiting: a reservation expires");
         waiter
     });
@@ -770,8 +768,8 @@ pub(crate) fn writer_times_out() {
     let start = || {
         let hasty = {
             let lock = Rc::clone(&lock);
-            let patience = || Patience::for_duration(SHORT);
-            spawn(move || attach(|py| lock.write_patiently(py, patience(), || ()).is_ok()))
+            let wait = || Wait::from(SHORT);
+            spawn(move || attach(|py| lock.write_with(py, wait(), || ()).is_ok()))
         };
         (hasty, lock.writer())
     };
@@ -787,12 +785,12 @@ pub(crate) const LONG: Duration = Duration::from_millis(50);
 const SHORT: Duration = Duration::from_millis(1);
 
 pub(crate) fn limit() {
-    gives_up(|| Patience::for_duration(SHORT));
+    gives_up(|| Wait::from(SHORT));
 }
 
 pub(crate) fn interrupt() {
     interpreter::raise_after(0);
-    gives_up(|| Patience::Interruptible);
+    gives_up(|| Wait::new().interruptible());
 }
 
 /// While the world is stopped nobody writes, or somebody writes all the time.

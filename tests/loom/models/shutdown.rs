@@ -10,17 +10,16 @@ use stand_in::{
 
 use crate::{
     condvar::Tokens,
-    deadlock::Cause,
     mutex::Counter,
     once_lock, rwlock,
-    wait::{Patience, Refusal},
+    wait::{Cause, Failure, Wait},
 };
 
 /// Whether the wait was refused, because of the shutdown.
-fn is_refused<T>(result: Result<T, Refusal>) -> bool {
+fn is_refused<T>(result: Result<T, Failure>) -> bool {
     match result {
         Ok(_) => false,
-        Err(Refusal::Deadlock(error)) => {
+        Err(Failure::Deadlock(error)) => {
             assert_eq!(error.cause, Cause::Finalizing);
             true
         }
@@ -96,9 +95,9 @@ pub(crate) fn writer_that_timed_out() {
         let has_waited = Rc::clone(&has_waited);
         spawn(move || {
             attach(|py| {
-                let patience = Patience::for_duration(Duration::from_millis(1));
-                let waited = lock.write_patiently(py, patience, || ());
-                assert!(matches!(waited, Err(Refusal::TimedOut)));
+                let wait = Wait::from(Duration::from_millis(1));
+                let waited = lock.write_with(py, wait, || ());
+                assert!(matches!(waited, Err(Failure::TimedOut)));
                 has_waited.set(true);
                 lock.write(py, || inside.stay(|| detach(py, || ())));
             });
@@ -119,7 +118,7 @@ fn finalize_beside_writer(py: Python<'_>, lock: &rwlock::Lock, inside: &Inside) 
     finalize(py, |py| {
         let is_written = inside.0.get();
         let is_read_refused = is_refused(lock.read_or_told(py, || ()));
-        let written = lock.write_patiently(py, Patience::Forever, || ());
+        let written = lock.write_with(py, Wait::new(), || ());
         assert_eq!(
             (is_read_refused, is_refused(written)),
             (is_written, is_written),
@@ -144,7 +143,7 @@ pub(crate) fn reader() {
         finalize(py, |py| {
             let is_read = inside.0.get();
             assert!(!is_refused(lock.read_or_told(py, || ())));
-            let written = lock.write_patiently(py, Patience::Forever, || ());
+            let written = lock.write_with(py, Wait::new(), || ());
             assert_eq!(is_refused(written), is_read);
         });
     });

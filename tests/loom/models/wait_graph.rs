@@ -8,10 +8,10 @@ use stand_in::{
 };
 
 use crate::{
-    deadlock::{Cause, DeadlockError},
+    error::DeadlockError,
     mutex::Counter,
     once_lock, rwlock,
-    wait::{Patience, Refusal},
+    wait::{Cause, Failure, Wait},
 };
 
 /// How many threads were told, of a cycle of that length.
@@ -30,14 +30,14 @@ impl Told {
 
     fn tell(&self, error: &DeadlockError) {
         assert_eq!(error.cause, Cause::Cycle);
-        assert_eq!(error.links, self.links);
+        assert_eq!(error.edges, self.links);
         self.times.set(self.times.get() + 1);
     }
 
-    fn note<T>(&self, result: Result<T, Refusal>) {
+    fn note<T>(&self, result: Result<T, Failure>) {
         match result {
             Ok(_) => {}
-            Err(Refusal::Deadlock(error)) => self.tell(&error),
+            Err(Failure::Deadlock(deadlock)) => self.tell(&(&deadlock).into()),
             Err(_) => unreachable!("it has no limit"),
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn three_kinds() {
     attach(|py| {
         let mut owned = mutex.lock(py);
         detach(py, || ());
-        told.note(lock.write_patiently(py, Patience::Forever, || ()));
+        told.note(lock.write_with(py, Wait::new(), || ()));
         owned.increment();
     });
     reader.join();
@@ -103,7 +103,7 @@ pub(crate) fn readers_that_write() {
                 lock.read(py, || {
                     detach(py, || ());
                     // It waits for itself at least.
-                    let written = lock.write_patiently(py, Patience::Forever, || ());
+                    let written = lock.write_with(py, Wait::new(), || ());
                     assert!(written.is_err());
                     told.set(told.get() + 1);
                 });
@@ -137,7 +137,7 @@ pub(crate) fn mutex_and_rwlock() {
     attach(|py| {
         let mut owned = mutex.lock(py);
         detach(py, || ());
-        told.note(lock.write_patiently(py, Patience::Forever, || ()));
+        told.note(lock.write_with(py, Wait::new(), || ()));
         owned.increment();
     });
     other.join();

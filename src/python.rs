@@ -1,4 +1,8 @@
-//! Detaches from the interpreter for the length of a wait, and queries the interpreter.
+//! The interpreter: calls that several modules need, and what differs between builds.
+//!
+//! This module depends on no other one of the crate.
+
+mod build;
 
 use core::ffi::{c_int, c_void};
 use std::{
@@ -10,10 +14,7 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 
-use crate::build_config::{
-    CAN_LOOK_UP_SYMBOLS, IsMainThread, Py_IsFinalizing, PyEval_RestoreThread,
-    look_up_is_main_thread,
-};
+pub(crate) use self::build::*;
 
 /// Runs `sleep` while this thread is detached from the interpreter.
 ///
@@ -25,7 +26,7 @@ use crate::build_config::{
 /// blocks until the process ends, in CPython 3.13.8, 3.14 and later. Earlier versions end the
 /// thread. With glibc that unwinds the stack, and [`HangOnUnwind`] blocks it.
 /// Elsewhere no destructor runs.
-pub(super) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
+pub(crate) fn detached<R>(_py: Python<'_>, sleep: impl FnOnce() -> R) -> R {
     struct Attach(*mut ffi::PyThreadState);
     impl Drop for Attach {
         fn drop(&mut self) {
@@ -78,7 +79,7 @@ pub(crate) fn is_finalizing(py: Python<'_>) -> bool {
 ///
 /// Calls the C API: up to Python 3.12, `threading` considers the thread that first imports it the
 /// main thread. Returns `true` if the function is missing, because unneeded polling is cheap.
-pub(super) fn may_handle_signals(py: Python<'_>) -> bool {
+pub(crate) fn may_handle_signals(py: Python<'_>) -> bool {
     /// An [`IsMainThread`]; null before the first call.
     static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 

@@ -1,4 +1,4 @@
-//! The double of `src/build_config.rs`.
+//! The double of `src/python/build.rs`.
 
 #![allow(non_snake_case)]
 

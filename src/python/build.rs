@@ -1,7 +1,8 @@
-//! Differences between Python builds: the only file that reads `cfg`s about Python.
+//! Differences between Python builds.
 //!
 //! The rest of the crate branches on these constants and calls these aliases, so that every build
-//! compiles every branch.
+//! compiles every branch. Only two other places read `cfg`s about Python: `critical_section::lock`
+//! chooses a type, and `compat` implements a trait for GIL builds only.
 
 #![allow(non_snake_case)] // The aliases keep the names of the C API.
 
@@ -13,11 +14,6 @@ use pyo3::{Borrowed, ffi, prelude::*, types::PyType};
 /// Otherwise an attached thread owns the GIL, and everything that it does without detaching is
 /// atomic for other attached threads.
 pub(crate) const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
-
-#[cfg(not(Py_GIL_DISABLED))]
-impl<T: ?Sized> crate::compat::ProtectedByTheGil for T {}
-#[cfg(not(Py_GIL_DISABLED))]
-impl<T: ?Sized> crate::compat::sealed::Sealed for T {}
 
 #[cfg(Py_3_13)]
 pub(crate) use ffi::Py_IsFinalizing;
@@ -182,14 +178,6 @@ mod no_sections_on_mutexes {
 }
 #[cfg(not(PyCriticalSection_BeginMutex))]
 pub(crate) use no_sections_on_mutexes::*;
-
-#[cfg(all(Py_GIL_DISABLED, PyCriticalSection_BeginMutex))]
-pub(crate) use crate::critical_section::lock::MutexLock as SectionLock;
-/// The lock of the critical section of a `PyProtected`.
-#[cfg(not(Py_GIL_DISABLED))]
-pub(crate) use crate::critical_section::lock::NoLock as SectionLock;
-#[cfg(all(Py_GIL_DISABLED, not(PyCriticalSection_BeginMutex)))]
-pub(crate) use crate::critical_section::lock::ObjectLock as SectionLock;
 
 /// Returns the module that a class was created with, if any. The stable ABI has this since 3.10.
 #[cfg(PyType_GetModule)]
