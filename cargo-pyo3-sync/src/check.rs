@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use semver::Version;
 
 use crate::{
@@ -38,6 +38,9 @@ pub struct Outcome {
 pub fn run(path: &Path, options: &Options) -> Result<Outcome> {
     let mut project = workspace::load(path)?;
     for source in &mut project.crates {
+        for name in source.config.rule_names() {
+            rules::find(name).context("in the table `metadata.pyo3-sync` of Cargo.toml")?;
+        }
         source.pyo3 = source.pyo3.take().or_else(|| options.pyo3.clone());
     }
     let mut findings = Vec::new();
@@ -104,7 +107,8 @@ fn is_on(rule: &Rule, options: &Options, source: &Crate) -> bool {
         return false;
     }
     let off_in_config = named(&source.config.allow);
-    source.config.is_on(rule) || ((options.enable_all || named(&options.enable)) && !off_in_config)
+    source.config.is_on(rule.id, rule.on_by_default)
+        || ((options.enable_all || named(&options.enable)) && !off_in_config)
 }
 
 fn report(

@@ -3,10 +3,10 @@
 //! It is `[package.metadata.pyo3-sync]`, or `[workspace.metadata.pyo3-sync]` for packages without
 //! that table.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::{finding::Severity, rules};
+use crate::finding::Severity;
 
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -29,23 +29,20 @@ impl Config {
         let Some(table) = metadata.get("pyo3-sync") else {
             return Ok(None);
         };
-        let config: Config = serde_json::from_value(table.clone())
+        let config = serde_json::from_value(table.clone())
             .context("in the table `metadata.pyo3-sync` of Cargo.toml")?;
-        config.check_names()?;
         Ok(Some(config))
     }
 
-    pub fn check_names(&self) -> Result<()> {
-        for name in self.allow.iter().chain(&self.enable).chain(&self.deny) {
-            if rules::find(name).is_none() {
-                bail!("there is no rule `{name}`; `cargo pyo3-sync explain` lists them");
-            }
-        }
-        Ok(())
+    /// Returns the names of rules in the table. They may not exist.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        let lists = self.allow.iter().chain(&self.enable).chain(&self.deny);
+        lists.map(String::as_str)
     }
 
-    pub fn is_on(&self, rule: &rules::Rule) -> bool {
-        let named = |list: &[String]| list.iter().any(|name| name == rule.id);
-        !named(&self.allow) && (rule.on_by_default || named(&self.enable) || named(&self.deny))
+    /// Returns whether the rule `id` is applied, which is on or off by default.
+    pub fn is_on(&self, id: &str, on_by_default: bool) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == id);
+        !named(&self.allow) && (on_by_default || named(&self.enable) || named(&self.deny))
     }
 }

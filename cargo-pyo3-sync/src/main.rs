@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cargo_pyo3_sync::{
     check::{self, Options, Outcome},
     finding::Severity,
@@ -125,8 +125,8 @@ fn check(arguments: &Check) -> Result<ExitCode> {
         .chain(&arguments.enable)
         .chain(&arguments.only)
     {
-        if name != "all" && rules::find(name).is_none() {
-            bail!("there is no rule `{name}`; `cargo pyo3-sync explain` lists them");
+        if name != "all" {
+            rules::find(name)?;
         }
     }
     let options = Options {
@@ -206,10 +206,7 @@ fn asked() -> Result<bool> {
 
 fn explain(rule: Option<&str>) -> Result<ExitCode> {
     let text = match rule {
-        Some(name) => match rules::find(name) {
-            Some(rule) => rule.page.to_owned(),
-            None => bail!("there is no rule `{name}`; `cargo pyo3-sync explain` lists them"),
-        },
+        Some(name) => rules::find(name)?.page.to_owned(),
         None => rules::ALL
             .iter()
             .map(|rule| {

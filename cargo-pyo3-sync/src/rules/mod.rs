@@ -24,6 +24,8 @@ mod unguarded_iteration;
 mod unsafe_marker;
 mod untraversed_lock;
 
+use anyhow::{Context as _, Result};
+
 use crate::{
     context::Context,
     finding::{Finding, Severity},
@@ -84,6 +86,13 @@ pub const ALL: &[Rule] = &[
     pyclass_not_frozen::RULE,
 ];
 
-pub fn find(id: &str) -> Option<&'static Rule> {
-    ALL.iter().find(|rule| rule.id == id)
+/// Returns the rule `id`.
+///
+/// # Errors
+///
+/// Returns an error for users if there is no such rule.
+pub fn find(id: &str) -> Result<&'static Rule> {
+    ALL.iter()
+        .find(|rule| rule.id == id)
+        .with_context(|| format!("there is no rule `{id}`; `cargo pyo3-sync explain` lists them"))
 }
