@@ -164,8 +164,8 @@ impl PyCondvar {
     ///
     /// - [`WaitError::TimedOut`] if the timeout or deadline expires first.
     /// - [`WaitError::Interrupted`] with the exception of a signal handler.
-    /// - [`WaitError::Deadlock`]: see [Deadlocks](Self#deadlocks). With a timeout, only if the mutex
-    ///   cannot be locked again.
+    /// - [`WaitError::Deadlock`] where [`wait`](Self::wait) panics. With a timeout, only if the
+    ///   mutex cannot be locked again.
     #[track_caller]
     pub fn wait_with<T: ?Sized>(
         &self,
@@ -226,7 +226,8 @@ impl PyCondvar {
     /// # Python::attach(|py| {
     /// let (jobs, changed) = (PyMutex::new(1), PyCondvar::new());
     /// let mut guard = jobs.lock(py);
-    /// let waited = changed.wait_while_with(&mut guard, |jobs| *jobs > 0, Duration::from_millis(1));
+    /// let timeout = Duration::from_millis(1);
+    /// let waited = changed.wait_while_with(&mut guard, |jobs| *jobs > 0, timeout);
     /// assert!(matches!(waited, Err(WaitError::TimedOut)));
     /// # });
     /// ```

@@ -41,6 +41,7 @@
 //! | data often read and rarely written | [`PyRwLock`] |
 //! | waiting for a change by another thread | [`PyCondvar`], with a [`PyMutex`] |
 //! | threads that rendezvous | [`PyBarrier`] |
+//! | a timeout, or a wait that Ctrl-C interrupts | [`Wait`], in [`PyMutex::lock_with`] and others |
 //! | short accesses between calls into Python; `GILProtected` | [`PyProtected`] |
 //! | all global state of an extension | a [local GIL](critical_section#a-local-gil) |
 //! | several operations on one object | [`with_critical_section`] |

@@ -180,7 +180,7 @@ use crate::{
 ///
 /// | elsewhere | here |
 /// |---|---|
-/// | `lock`, `try_lock` of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
+/// | `lock`, `try_lock` of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) |
 /// | `try_lock_for`, `try_lock_until` of parking_lot | [`lock_with`](Self::lock_with) |
 /// | `get_mut`, `into_inner` of `std` report poisoning | they ignore it |
 /// | `lock_arc` of `lock_api` | associated function: `PyMutex::lock_arc(&mutex, py)` |

@@ -115,8 +115,9 @@ use crate::{
 ///
 /// | elsewhere | here |
 /// |---|---|
-/// | `read`, `write`, `try_..` of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) under the guard |
-/// | `try_read_for`, `try_write_until`, .. of parking_lot | [`read_with`](Self::read_with), [`write_with`](Self::write_with) |
+/// | `read`, `write`, .. of `std` report poisoning | [`is_poisoned`](Self::is_poisoned) |
+/// | `try_read_for`, `try_read_until` of parking_lot | [`read_with`](Self::read_with) |
+/// | `try_write_for`, `try_write_until` of parking_lot | [`write_with`](Self::write_with) |
 /// | `upgradable_read` | [`write`](Self::write): writes are expected to be rare |
 /// | `read_recursive` | not available: see [Helper threads](#helper-threads) |
 /// | `is_locked_exclusive` | [`is_write_locked`](Self::is_write_locked) |
@@ -252,7 +253,8 @@ impl<T: ?Sized> PyRwLock<T> {
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Locks for reading, waiting as `wait` says: with a timeout, interruptible by signals, or both.
+    /// Locks for reading, waiting as `wait` says: with a timeout, interruptible by signals, or
+    /// both.
     ///
     /// See [`PyMutex::lock_with`](crate::PyMutex::lock_with).
     ///
@@ -323,8 +325,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for reading a lock in an [`Arc`]. The guard owns a reference to the lock.
     ///
-    /// The guard still cannot outlive the token. [`PyRwLockReadGuard::into_arc`] converts the guards
-    /// of other methods.
+    /// The guard still cannot outlive the token. [`PyRwLockReadGuard::into_arc`] converts the
+    /// guards of other methods.
     ///
     /// # Panics
     ///
@@ -377,7 +379,8 @@ impl<T: ?Sized> PyRwLock<T> {
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
-    /// Locks for writing, waiting as `wait` says: with a timeout, interruptible by signals, or both.
+    /// Locks for writing, waiting as `wait` says: with a timeout, interruptible by signals, or
+    /// both.
     ///
     /// See [`PyMutex::lock_with`](crate::PyMutex::lock_with).
     ///
@@ -446,8 +449,8 @@ impl<T: ?Sized> PyRwLock<T> {
 
     /// Locks for writing a lock in an [`Arc`]. The guard owns a reference to the lock.
     ///
-    /// The guard still cannot outlive the token. [`PyRwLockWriteGuard::into_arc`] converts the guards
-    /// of other methods.
+    /// The guard still cannot outlive the token. [`PyRwLockWriteGuard::into_arc`] converts the
+    /// guards of other methods.
     ///
     /// # Panics
     ///

@@ -33,7 +33,7 @@ use std::{
 
 use super::{Pending, ThreadId, Word, readers, readers::LockId};
 
-/// The reason why a wait can never end, and who waits for whom.
+/// A wait that can never end: the reason, and the waits that form the cycle.
 pub(crate) struct Deadlock {
     pub(crate) cause: Cause,
     /// The calling thread first, then the threads that it would have waited for.
@@ -59,14 +59,14 @@ pub(crate) struct LockKind {
     pub(crate) role: Role,
 }
 
-/// What a thread that waits for a lock waits for.
+/// The event that ends a wait for a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The owner releases the lock.
     Exclusive,
     /// The writer or the readers release the lock.
     ReadWrite,
-    /// The owner returns from an initializer, which errors call by this name.
+    /// The owner returns from its initializer. Errors use this name for it.
     Initializer(&'static str),
     /// Any thread notifies this one.
     Notification,

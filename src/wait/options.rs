@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What ends a wait early: a timeout or deadline, Python signal handlers, or both.
+/// The conditions that end a wait early: a timeout or deadline, Python signal handlers, or both.
 ///
 /// Methods such as [`PyMutex::lock_with`](crate::PyMutex::lock_with) accept everything that
 /// converts to a `Wait`:
