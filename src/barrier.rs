@@ -53,7 +53,7 @@ const KIND: LockKind = LockKind {
 pub struct PyBarrier {
     threads: usize,
     state: PyMutex<State>,
-    complete: PyCondvar,
+    all_arrived: PyCondvar,
 }
 
 struct State {
@@ -102,7 +102,7 @@ impl PyBarrier {
                 generation: 0,
                 process: 0,
             }),
-            complete: PyCondvar::new(),
+            all_arrived: PyCondvar::new(),
         }
     }
 
@@ -177,12 +177,12 @@ impl PyBarrier {
         if state.waiting >= self.threads {
             state.waiting = 0;
             state.generation = state.generation.wrapping_add(1);
-            self.complete.notify_all();
+            self.all_arrived.notify_all();
             return Ok(PyBarrierWaitResult { is_leader: true });
         }
         let (generation, counted_in) = (state.generation, state.process);
         loop {
-            let waited = self.complete.wait_at(&mut state, wait, KIND, caller);
+            let waited = self.all_arrived.wait_at(&mut state, wait, KIND, caller);
             // A released guard does not give access to the state. No other thread can arrive then.
             let is_complete = Guard::is_held(&state) && state.generation != generation;
             match waited {

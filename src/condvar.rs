@@ -277,12 +277,12 @@ impl PyCondvar {
 
     #[cold]
     fn wake_one(&self) {
-        wait::unpark_one(self.sequence.address(), || self.sequence.advance());
+        wait::unpark_one(self.sequence.address(), || self.sequence.bump_sequence());
     }
 
     #[cold]
     fn wake_all(&self) {
-        wait::unpark_all(self.sequence.address(), || self.sequence.advance());
+        wait::unpark_all(self.sequence.address(), || self.sequence.bump_sequence());
     }
 
     #[inline(always)]
@@ -301,17 +301,17 @@ impl PyCondvar {
     ) -> Result<(), Failure> {
         Guard::assert_held(guard);
         // Both precede unlocking the mutex, so no notification is missed.
-        let counted = Counted::new(&self.waiting);
+        let counted = WaiterCount::new(&self.waiting);
         let before = self.sequence.load(Ordering::Relaxed);
         let (waited, locked_again) = Guard::wait_unlocked(guard, caller, |py| {
             let mut waiter = Waiter::new(&self.sequence, kind, wait, caller);
-            waiter.wait_for(Holders::Anybody);
+            waiter.set_holders(Holders::Unknown);
             // In a loop: a thread that polls for signals leaves the queue meanwhile. Relaxed: the
             // load is repeated under the lock of the queue. `PARKED` is not needed, because the
             // notifying thread always looks into the queue.
             let has_not_changed = || self.sequence.load(Ordering::Relaxed) == before;
             while has_not_changed() {
-                waiter.sleep(py, self.sequence.address(), None, has_not_changed)?;
+                waiter.park(py, self.sequence.address(), None, has_not_changed)?;
             }
             Ok(())
         });
@@ -329,16 +329,16 @@ impl PyCondvar {
 }
 
 /// Counts a thread as waiting until dropped.
-struct Counted<'a>(&'a AtomicU32);
+struct WaiterCount<'a>(&'a AtomicU32);
 
-impl<'a> Counted<'a> {
+impl<'a> WaiterCount<'a> {
     fn new(count: &'a AtomicU32) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Counted(count)
+        WaiterCount(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for WaiterCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -77,11 +77,11 @@ pub struct DeadlockError(Box<Report>);
 struct Report {
     cause: Cause,
     /// The requesting thread first, then the threads that it would have waited for.
-    steps: Vec<Step>,
+    lines: Vec<ReportLine>,
 }
 
 /// A [`WaitEdge`] with the name of its thread.
-struct Step {
+struct ReportLine {
     thread: ThreadLabel,
     resource: Resource,
 }
@@ -100,12 +100,12 @@ impl DeadlockError {
     }
 
     fn of(py: Python<'_>, Deadlock { cause, edges }: Deadlock) -> Self {
-        let step = |WaitEdge { thread, resource }| {
+        let line = |WaitEdge { thread, resource }| {
             let thread = ThreadLabel::of(py, thread);
-            Step { thread, resource }
+            ReportLine { thread, resource }
         };
-        let steps = exception_aside(py, || edges.into_iter().map(step).collect());
-        DeadlockError(Box::new(Report { cause, steps }))
+        let lines = exception_aside(py, || edges.into_iter().map(line).collect());
+        DeadlockError(Box::new(Report { cause, lines }))
     }
 
     #[cold]
@@ -269,26 +269,26 @@ impl From<DeadlockError> for TryAttachedError {
 
 impl fmt::Display for DeadlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { cause, steps } = &*self.0;
-        match (cause, &steps[..]) {
-            (Cause::Cycle, [step]) => write!(
+        let Report { cause, lines } = &*self.0;
+        match (cause, &lines[..]) {
+            (Cause::Cycle, [line]) => write!(
                 f,
                 "deadlock: {}; {}",
-                step.resource.reentry(&step.thread),
-                step.resource.advice_on_reentry()
+                line.resource.reentry(&line.thread),
+                line.resource.advice_on_reentry()
             ),
-            (Cause::Cycle, steps) => fmt_cycle(f, steps),
-            (Cause::Finalizing, [step, ..]) => write!(
+            (Cause::Cycle, lines) => fmt_cycle(f, lines),
+            (Cause::Finalizing, [line, ..]) => write!(
                 f,
-                "deadlock: {step}, {}, and the interpreter is shutting down; stop all threads \
+                "deadlock: {line}, {}, and the interpreter is shutting down; stop all threads \
                  that use it before the process exits, or use a `try_` form in finalizers",
-                step.resource.lost()
+                line.resource.lost()
             ),
-            (Cause::Abandoned, [step, ..]) => write!(
+            (Cause::Abandoned, [line, ..]) => write!(
                 f,
-                "deadlock: {step}, {}; release it before forking, or call `reset_abandoned` in \
+                "deadlock: {line}, {}; release it before forking, or call `reset_abandoned` in \
                  the child",
-                step.resource
+                line.resource
                     .held_by("a thread that does not exist in this forked child")
             ),
             (_, []) => f.write_str("deadlock"),
@@ -297,20 +297,20 @@ impl fmt::Display for DeadlockError {
 }
 
 /// Writes one line for each thread of the cycle.
-fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
-    writeln!(f, "deadlock: {} threads wait for each other", steps.len())?;
-    for (number, step) in steps.iter().enumerate() {
-        let next = &steps[(number + 1) % steps.len()].thread.to_string();
-        writeln!(f, "  {step}, {}", step.resource.held_by(next))?;
+fn fmt_cycle(f: &mut fmt::Formatter<'_>, lines: &[ReportLine]) -> fmt::Result {
+    writeln!(f, "deadlock: {} threads wait for each other", lines.len())?;
+    for (number, line) in lines.iter().enumerate() {
+        let next = &lines[(number + 1) % lines.len()].thread.to_string();
+        writeln!(f, "  {line}, {}", line.resource.held_by(next))?;
     }
-    f.write_str(advice_on_cycle(steps))
+    f.write_str(advice_on_cycle(lines))
 }
 
 /// Returns how to avoid a cycle, depending on what its threads wait for.
-fn advice_on_cycle(steps: &[Step]) -> &'static str {
+fn advice_on_cycle(lines: &[ReportLine]) -> &'static str {
     let (mut has_cell, mut has_import, mut has_lock) = (false, false, false);
-    for step in steps {
-        match step.resource {
+    for line in lines {
+        match line.resource {
             Resource::Import { .. } => has_import = true,
             Resource::Lock { kind, .. } => match kind.role {
                 Role::Initializer(_) => has_cell = true,
@@ -346,7 +346,7 @@ fn advice_on_cycle(steps: &[Step]) -> &'static str {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ReportLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let thread = &self.thread;
         match &self.resource {

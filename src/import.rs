@@ -128,7 +128,7 @@ impl<T: PyTypeCheck> PyImport<T> {
                 std::any::type_name::<T>()
             ))
         })?;
-        Ok(self.cell.insert_first(py, object.unbind()).bind(py))
+        Ok(self.cell.get_or_insert(py, object.unbind()).bind(py))
     }
 }
 

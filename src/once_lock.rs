@@ -12,7 +12,7 @@ use std::{
 use pyo3::{PyTypeCheck, prelude::*, pyclass::PyVisit, types::PyAnyMethods};
 
 use self::{
-    raw::{Begin, KIND, RawOnce, Running},
+    raw::{Begin, InitGuard, KIND, RawOnce},
     storage::Storage,
 };
 use crate::{
@@ -250,10 +250,10 @@ impl<T> PyOnceLock<T> {
     ///
     /// Does not wait for a running initializer, whose value is then dropped.
     #[track_caller]
-    pub(crate) fn insert_first(&self, py: Python<'_>, value: T) -> &T {
-        match self.raw().seize(py) {
+    pub(crate) fn get_or_insert(&self, py: Python<'_>, value: T) -> &T {
+        match self.raw().try_take_over(py) {
             Some(running) => self.complete_or_drop(py, running, value, Location::caller()),
-            // SAFETY: `seize` returns `None` only if the cell is complete.
+            // SAFETY: `try_take_over` returns `None` only if the cell is complete.
             None => unsafe { self.assume_filled() },
         }
     }
@@ -468,7 +468,7 @@ impl<T> PyOnceLock<T> {
     ///
     /// The initializer may
     ///
-    /// - fail or panic: `Running` is dropped, and the cell is empty again (I9);
+    /// - fail or panic: `InitGuard` is dropped, and the cell is empty again (I9);
     /// - access this cell: `begin` finds that this thread owns the cell and reports a deadlock;
     /// - succeed after `import` has completed the cell: its value is dropped, and the caller gets
     ///   the value in the cell.
@@ -496,11 +496,12 @@ impl<T> PyOnceLock<T> {
     ///
     /// Returns `value` as an error if another thread has taken over the cell.
     #[inline]
-    fn complete(&self, running: Running<'_>, value: T) -> Result<&T, T> {
+    fn complete(&self, running: InitGuard<'_>, value: T) -> Result<&T, T> {
         let mut value = Some(value);
         let write = || {
             if let Some(value) = value.take() {
-                // SAFETY: `Running::complete` calls this while no other thread accesses the value.
+                // SAFETY: `InitGuard::complete` calls this while no other thread accesses the
+                // value.
                 unsafe { self.storage.value().write(value) };
             }
         };
@@ -523,7 +524,7 @@ impl<T> PyOnceLock<T> {
     fn complete_or_drop(
         &self,
         py: Python<'_>,
-        running: Running<'_>,
+        running: InitGuard<'_>,
         value: T,
         caller: &'static Location<'static>,
     ) -> &T {
@@ -639,7 +640,7 @@ impl<T: PyTypeCheck> PyOnceLock<Py<T>> {
     ) -> PyResult<&Bound<'py, T>> {
         let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
         let object = attribute.cast_into::<T>()?.unbind();
-        Ok(self.insert_first(py, object).bind(py))
+        Ok(self.get_or_insert(py, object).bind(py))
     }
 }
 

@@ -7,8 +7,8 @@ use pyo3::Python;
 use crate::{
     python::is_finalizing,
     wait::{
-        self, FLAG, Failure, LockKind, PARKED, RESERVATION, Role, ThreadId, UNOWNED, Wait, Waiter,
-        Word,
+        self, FLAG, Failure, LockKind, PARKED, RESERVATION_TIMEOUT, Role, ThreadId, UNOWNED, Wait,
+        Waiter, Word,
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct RawMutex {
     /// An owner reserves the mutex if the first waiter has waited for 1 ms (`wait::park`). A
     /// reservation is ignored
     ///
-    /// - by a thread that has seen it for [`RESERVATION`];
+    /// - by a thread that has seen it for [`RESERVATION_TIMEOUT`];
     /// - if its thread was lost to a fork;
     /// - at exit, by `try_lock`, because its thread can no longer attach.
     ///
@@ -62,7 +62,7 @@ impl Drop for WakeDuty<'_> {
     #[cold]
     fn drop(&mut self) {
         let word = &self.raw.word;
-        if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {
+        if !word.set_parked_if(self.py, |bits| Word::owner(bits).is_some()) {
             wait::unpark_one(word.address(), || {});
         }
     }
@@ -103,7 +103,10 @@ impl RawMutex {
     /// One read-modify-write; a load and a store with a GIL.
     #[inline(always)]
     fn try_lock_fast(&self, py: Python<'_>, caller: &'static Location<'static>) -> bool {
-        let locked = self.word.acquire(py, 0, ThreadId::current().bits()).is_ok();
+        let locked = self
+            .word
+            .compare_exchange_acquire(py, 0, ThreadId::current().bits())
+            .is_ok();
         if locked {
             self.word.record_acquired(caller);
         }
@@ -138,14 +141,14 @@ impl RawMutex {
                 continue;
             }
             let reserved = matches!(look, Look::Reserved);
-            let pause = reserved.then_some(RESERVATION);
-            if waiter.may_run_other_code() {
+            let recheck_after = reserved.then_some(RESERVATION_TIMEOUT);
+            if waiter.may_run_foreign_code() {
                 // Foreign code may run for long, or need a lock that a parked thread holds.
                 drop(woken.take());
             }
-            let pause_is_over = waiter.sleep(py, self.word.address(), pause, || {
+            let recheck_is_due = waiter.park(py, self.word.address(), recheck_after, || {
                 // A reservation that was made or dropped meanwhile changes how long to park.
-                self.word.mark(py, |now| {
+                self.word.set_parked_if(py, |now| {
                     !matches!(self::look(now, me, expired), Look::Available)
                         && (now & UNOWNED != 0) == reserved
                 })
@@ -153,7 +156,7 @@ impl RawMutex {
             // Entering the queue set `PARKED`, which fulfilled the old duty. If this thread did not
             // enter, the new duty replaces the old one; a duty without need is harmless.
             mem::forget(woken.replace(WakeDuty { raw: self, py }));
-            expired = pause_is_over.then(|| ThreadId::from_bits(bits)).flatten();
+            expired = recheck_is_due.then(|| ThreadId::from_bits(bits)).flatten();
         }
     }
 
@@ -209,7 +212,7 @@ impl RawMutex {
         caller: &'static Location<'static>,
     ) -> bool {
         let owned = me.bits() | bits & (PARKED | POISONED) | flags;
-        let taken = self.word.acquire(py, bits, owned).is_ok();
+        let taken = self.word.compare_exchange_acquire(py, bits, owned).is_ok();
         if taken {
             self.word.record_acquired(caller);
         }
@@ -227,7 +230,7 @@ impl RawMutex {
         // Not loaded from the word: that would wait for the operation that locked it. If locking
         // was inlined into the same function, the thread-local is already at hand.
         let mine = ThreadId::current().bits();
-        if self.word.release(py, mine, 0).is_err() {
+        if self.word.compare_exchange_release(py, mine, 0).is_err() {
             self.unlock_slow(py);
         }
     }
@@ -236,7 +239,12 @@ impl RawMutex {
     #[cold]
     fn unlock_slow(&self, py: Python<'_>) {
         let mine = self.word.load(Ordering::Relaxed);
-        if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
+        if mine & PARKED == 0
+            && self
+                .word
+                .compare_exchange_release(py, mine, mine & POISONED)
+                .is_ok()
+        {
             return;
         }
         wait::unpark_one_fairly(self.word.address(), |first| {
@@ -245,7 +253,7 @@ impl RawMutex {
             // or no thread is parked.
             let due = first.filter(|first| first.is_due);
             let next = due.map_or(0, |first| first.thread.bits() | UNOWNED);
-            self.word.update(py, |bits| next | bits & POISONED);
+            self.word.fetch_update(py, |bits| next | bits & POISONED);
         });
     }
 
@@ -265,11 +273,11 @@ impl RawMutex {
 
     #[cold]
     fn poison(&self, py: Python<'_>) {
-        self.word.update(py, |bits| bits | POISONED);
+        self.word.fetch_update(py, |bits| bits | POISONED);
     }
 
     pub(super) fn clear_poison(&self, py: Python<'_>) {
-        self.word.update(py, |bits| bits & !POISONED);
+        self.word.fetch_update(py, |bits| bits & !POISONED);
     }
 
     pub(super) fn is_poisoned(&self) -> bool {

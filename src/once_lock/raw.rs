@@ -51,11 +51,11 @@ pub(super) enum Begin<'a> {
     /// The cell is complete.
     Complete,
     /// The calling thread is the initializer.
-    Run(Running<'a>),
+    Run(InitGuard<'a>),
 }
 
 /// An RAII guard of the thread that initializes the cell. Dropping it leaves the cell empty.
-pub(super) struct Running<'a> {
+pub(super) struct InitGuard<'a> {
     raw: &'a RawOnce,
     py: Python<'a>,
 }
@@ -90,9 +90,13 @@ impl RawOnce {
         wait: Wait,
         caller: &'static Location<'static>,
     ) -> Result<Begin<'a>, Failure> {
-        if self.word.acquire(py, 0, ThreadId::current().bits()).is_ok() {
+        if self
+            .word
+            .compare_exchange_acquire(py, 0, ThreadId::current().bits())
+            .is_ok()
+        {
             self.word.record_acquired(caller);
-            return Ok(Begin::Run(Running { raw: self, py }));
+            return Ok(Begin::Run(InitGuard { raw: self, py }));
         }
         self.begin_slow(py, kind, wait, caller)
     }
@@ -114,17 +118,17 @@ impl RawOnce {
             if !is_running(bits) {
                 if self
                     .word
-                    .acquire(py, bits, me.bits() | bits & PARKED)
+                    .compare_exchange_acquire(py, bits, me.bits() | bits & PARKED)
                     .is_ok()
                 {
                     self.word.record_acquired(caller);
-                    return Ok(Begin::Run(Running { raw: self, py }));
+                    return Ok(Begin::Run(InitGuard { raw: self, py }));
                 }
                 continue;
             }
-            waiter.sleep(py, self.turn_address(), None, || {
+            waiter.park(py, self.turn_address(), None, || {
                 self.word
-                    .mark(py, |now| now & WRITING == 0 && is_running(now))
+                    .set_parked_if(py, |now| now & WRITING == 0 && is_running(now))
             })?;
         }
     }
@@ -138,8 +142,8 @@ impl RawOnce {
     ) -> Result<(), Failure> {
         let mut waiter = Waiter::new(&self.word, KIND, wait, caller);
         while self.load_settled().is_some() {
-            waiter.sleep(py, self.completion_address(), None, || {
-                self.word.mark(py, |now| {
+            waiter.park(py, self.completion_address(), None, || {
+                self.word.set_parked_if(py, |now| {
                     let is_written = now & WRITING != 0 && is_running(now);
                     now & COMPLETE == 0 && !is_written
                 })
@@ -151,12 +155,12 @@ impl RawOnce {
     /// Takes over the cell for a value that exists already, even from a running initializer.
     ///
     /// Returns `None` if the cell is complete.
-    pub(super) fn seize<'a>(&'a self, py: Python<'a>) -> Option<Running<'a>> {
+    pub(super) fn try_take_over<'a>(&'a self, py: Python<'a>) -> Option<InitGuard<'a>> {
         loop {
             let bits = self.load_settled()?;
             let mine = ThreadId::current().bits() | bits & PARKED;
-            if self.word.acquire(py, bits, mine).is_ok() {
-                return Some(Running { raw: self, py });
+            if self.word.compare_exchange_acquire(py, bits, mine).is_ok() {
+                return Some(InitGuard { raw: self, py });
             }
         }
     }
@@ -199,7 +203,7 @@ fn is_running(bits: u64) -> bool {
     Word::owner(bits).is_some_and(|owner| !owner.is_gone())
 }
 
-impl Running<'_> {
+impl InitGuard<'_> {
     /// Calls `write`, which moves the value into the cell, and completes the cell.
     ///
     /// Returns `false` without calling `write` if another thread has seized the cell. The cell is
@@ -216,14 +220,14 @@ impl Running<'_> {
         std::mem::forget(self);
         let me = ThreadId::current().bits();
         let mut bits = me;
-        while let Err(now) = raw.word.acquire(py, bits, bits | WRITING) {
+        while let Err(now) = raw.word.compare_exchange_acquire(py, bits, bits | WRITING) {
             if Word::owner(now) != ThreadId::from_bits(me) {
                 return false;
             }
             bits = now;
         }
         write();
-        raw.word.publish(py, COMPLETE);
+        raw.word.store_release(py, COMPLETE);
         if bits & PARKED != 0 {
             wait::unpark_all(raw.turn_address(), || {});
             wait::unpark_all(raw.completion_address(), || {});
@@ -233,7 +237,7 @@ impl Running<'_> {
 }
 
 /// Empties the cell after a failure or panic, and unparks one initializer, which takes over (I9).
-impl Drop for Running<'_> {
+impl Drop for InitGuard<'_> {
     #[cold]
     fn drop(&mut self) {
         let word = &self.raw.word;
@@ -241,7 +245,7 @@ impl Drop for Running<'_> {
         // A seized cell belongs to another thread. Storing even the same bits would break the
         // release sequence from the completing store to its readers.
         while Word::owner(bits) == Some(ThreadId::current()) {
-            match word.release(self.py, bits, bits & PARKED) {
+            match word.compare_exchange_release(self.py, bits, bits & PARKED) {
                 Ok(_) if bits & PARKED != 0 => {
                     return wait::unpark_one(self.raw.turn_address(), || {});
                 }

@@ -34,8 +34,8 @@ use pyo3::Python;
 use crate::{
     python::{FREE_THREADED, is_finalizing},
     wait::{
-        self, Crowd, FLAG, Failure, Front, Holders, LockKind, PARKED, Pending, RESERVATION, Role,
-        SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, Word, fork,
+        self, FLAG, Failure, FirstWaiter, Holders, LockKind, PARKED, Pending, RESERVATION_TIMEOUT,
+        Role, SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, WaiterGroup, Word, fork,
         readers::{self, Entry, LockId},
     },
 };
@@ -56,7 +56,7 @@ const RESERVATION_MASK: u64 = !(POISONED | PARKED);
 
 /// Length of a writer's first sleep behind readers. Any time suffices in which a processor makes
 /// its stores visible: see [`readers`].
-const FIRST_SLEEP: Duration = Duration::from_millis(1);
+const READER_STORE_DELAY: Duration = Duration::from_millis(1);
 
 /// Waiters of three kinds, at three addresses that share one queue.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ pub(crate) struct RawRwLock {
     /// | 0 | 1 | *reserved for readers*: no owner, writers wait | the unlocking owner |
     ///
     /// An owner reserves the lock for a waiter that has waited for 1 ms. A reservation for readers
-    /// keeps writers out until `awaited_readers` have entered.
+    /// keeps writers out until `reserved_readers` have entered.
     ///
     /// With `TRYING`, the thread looks for readers after it has claimed the word, and then becomes
     /// the owner or restores the word. That takes a few instructions, in which it neither detaches
@@ -87,7 +87,8 @@ pub(crate) struct RawRwLock {
     /// Not used with a GIL, where no other attached thread would see it.
     ///
     /// Readers enter whenever there is no owner. A reservation expires for a thread that has seen
-    /// it for [`RESERVATION`]. One for threads lost to a fork is ignored, and so is any at exit.
+    /// it for [`RESERVATION_TIMEOUT`]. One for threads lost to a fork is ignored, and so is any at
+    /// exit.
     ///
     /// - `PARKED`: the unlocking owner has to unpark readers and writers. Set by a thread that
     ///   enters the queue, under the lock of the queue. Cleared by the thread that empties the
@@ -100,18 +101,18 @@ pub(crate) struct RawRwLock {
     /// The [`LockId`], or 0 before the first access.
     id: AtomicU64,
     /// Number of readers of a reservation that have not entered yet.
-    awaited_readers: AtomicU32,
+    reserved_readers: AtomicU32,
     /// The [process](fork::process) of that reservation, which other processes ignore.
     reserved_in: AtomicU32,
 }
 
 /// An owner that waits until the readers have left. Unlocks when dropped.
-struct WaitsToWrite<'a> {
+struct DrainGuard<'a> {
     raw: &'a RawRwLock,
     py: Python<'a>,
 }
 
-impl Drop for WaitsToWrite<'_> {
+impl Drop for DrainGuard<'_> {
     fn drop(&mut self) {
         self.raw.pending.end(self.py);
         self.raw.give_up_writing(self.py);
@@ -132,7 +133,7 @@ impl RawRwLock {
             word: Word::new(0),
             pending: Pending::nobody(),
             id: AtomicU64::new(0),
-            awaited_readers: AtomicU32::new(0),
+            reserved_readers: AtomicU32::new(0),
             reserved_in: AtomicU32::new(0),
         }
     }
@@ -228,7 +229,9 @@ impl RawRwLock {
         }
         // The threads parked behind that owner do not exist either. If this fails, another thread
         // was quicker.
-        let _ = self.word.release(py, bits, bits & (POISONED | PARKED));
+        let _ = self
+            .word
+            .compare_exchange_release(py, bits, bits & (POISONED | PARKED));
         true
     }
 
@@ -274,9 +277,9 @@ impl RawRwLock {
             if bits & PARKED == 0 && waiter.spin(py) {
                 continue;
             }
-            let slept = waiter.sleep(py, self.address(WaitQueue::Readers), None, || {
+            let slept = waiter.park(py, self.address(WaitQueue::Readers), None, || {
                 let is_owned = |now| now & TRYING == 0 && self.owner(now).is_some();
-                self.word.mark(py, is_owned)
+                self.word.set_parked_if(py, is_owned)
             });
             if let Err(failure) = slept {
                 // It may have been unparked at the same time, as a reader of the reservation.
@@ -329,7 +332,7 @@ impl RawRwLock {
             return;
         }
         let left =
-            self.awaited_readers
+            self.reserved_readers
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |awaited| {
                     awaited.checked_sub(1)
                 });
@@ -343,7 +346,7 @@ impl RawRwLock {
     fn end_reservation(&self, py: Python<'_>) {
         wait::unpark_one_fairly(self.address(WaitQueue::Writers), |first| {
             let next = word_for_writer(first);
-            self.word.update(py, |bits| {
+            self.word.fetch_update(py, |bits| {
                 if bits & RESERVATION_MASK == UNOWNED {
                     // Readers may be parked from before the reservation, so `PARKED` stays.
                     next | bits & (POISONED | PARKED)
@@ -393,7 +396,7 @@ impl RawRwLock {
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         let me = ThreadId::current();
-        if self.word.claim(py, 0, me.bits()).is_ok() {
+        if self.word.compare_exchange_seq_cst(py, 0, me.bits()).is_ok() {
             self.word.record_acquired(caller);
             if !readers::is_read(self.id()) {
                 return Ok(());
@@ -431,16 +434,16 @@ impl RawRwLock {
                 continue;
             }
             let reserved = matches!(look, Look::Reserved);
-            let pause = reserved.then_some(RESERVATION);
-            let pause_is_over =
-                waiter.sleep(py, self.address(WaitQueue::Writers), pause, || {
-                    self.word.mark(py, |now| {
+            let recheck_after = reserved.then_some(RESERVATION_TIMEOUT);
+            let recheck_is_due =
+                waiter.park(py, self.address(WaitQueue::Writers), recheck_after, || {
+                    self.word.set_parked_if(py, |now| {
                         now & TRYING == 0
                             && !matches!(self.look(now, me, expired), Look::Available)
                             && (now & UNOWNED != 0) == reserved
                     })
                 })?;
-            expired = pause_is_over.then_some(bits & RESERVATION_MASK);
+            expired = recheck_is_due.then_some(bits & RESERVATION_MASK);
         }
         self.drain_readers(py, &mut waiter)
     }
@@ -448,22 +451,23 @@ impl RawRwLock {
     /// Waits, as the owner, until all readers have left. Unlocks if the wait ends with an error.
     fn drain_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Failure> {
         self.pending.begin(py);
-        let not_yet = WaitsToWrite { raw: self, py };
+        let not_yet = DrainGuard { raw: self, py };
         let id = self.id();
-        waiter.wait_for(Holders::Readers(id));
-        let mut pause = Some(FIRST_SLEEP);
+        waiter.set_holders(Holders::Readers(id));
+        let mut recheck_after = Some(READER_STORE_DELAY);
         while readers::is_read(id) {
             if waiter.spin(py) {
                 continue;
             }
             // `PARKED` is not needed: a leaving reader checks for an owner.
-            let pause_is_over = waiter.sleep(py, self.address(WaitQueue::Owner), pause, || {
-                readers::is_read(id)
-            })?;
+            let recheck_is_due =
+                waiter.park(py, self.address(WaitQueue::Owner), recheck_after, || {
+                    readers::is_read(id)
+                })?;
             // Only after a full first sleep: stores of readers become visible meanwhile
             // ([`readers`]).
-            if pause_is_over {
-                pause = None;
+            if recheck_is_due {
+                recheck_after = None;
             }
         }
         mem::forget(not_yet);
@@ -511,12 +515,17 @@ impl RawRwLock {
                 return self.take(py, bits, me, caller);
             }
             let owned = me.bits() | bits & (PARKED | POISONED);
-            if self.word.claim(py, bits, owned | TRYING).is_err() {
+            if self
+                .word
+                .compare_exchange_seq_cst(py, bits, owned | TRYING)
+                .is_err()
+            {
                 continue;
             }
             let succeeded = !readers::is_read(id);
             // No other thread writes a word that is `TRYING`.
-            self.word.publish(py, if succeeded { owned } else { bits });
+            self.word
+                .store_release(py, if succeeded { owned } else { bits });
             if succeeded {
                 self.word.record_acquired(caller);
             }
@@ -533,7 +542,7 @@ impl RawRwLock {
         caller: &'static Location<'static>,
     ) -> bool {
         let owned = me.bits() | bits & (PARKED | POISONED);
-        let taken = self.word.claim(py, bits, owned).is_ok();
+        let taken = self.word.compare_exchange_seq_cst(py, bits, owned).is_ok();
         if taken {
             self.word.record_acquired(caller);
         }
@@ -549,7 +558,7 @@ impl RawRwLock {
     #[inline]
     pub(super) unsafe fn unlock_write(&self, py: Python<'_>) {
         let mine = ThreadId::current().bits();
-        if self.word.release(py, mine, 0).is_err() {
+        if self.word.compare_exchange_release(py, mine, 0).is_err() {
             self.unlock_write_slow(py);
         }
     }
@@ -559,7 +568,9 @@ impl RawRwLock {
     #[cold]
     fn give_up_writing(&self, py: Python<'_>) {
         // `PARKED` stays set, because more than one writer may be parked.
-        let bits = self.word.update(py, |bits| bits & (POISONED | PARKED));
+        let bits = self
+            .word
+            .fetch_update(py, |bits| bits & (POISONED | PARKED));
         if bits & PARKED != 0 {
             wait::unpark_all(self.address(WaitQueue::Readers), || {});
             wait::unpark_one(self.address(WaitQueue::Writers), || {});
@@ -570,7 +581,12 @@ impl RawRwLock {
     #[cold]
     fn unlock_write_slow(&self, py: Python<'_>) {
         let mine = self.word.load(Ordering::Relaxed);
-        if mine & PARKED == 0 && self.word.release(py, mine, mine & POISONED).is_ok() {
+        if mine & PARKED == 0
+            && self
+                .word
+                .compare_exchange_release(py, mine, mine & POISONED)
+                .is_ok()
+        {
             return;
         }
         let (readers, writers) = (
@@ -578,17 +594,17 @@ impl RawRwLock {
             self.address(WaitQueue::Writers),
         );
         // All readers, which do not exclude each other, and one writer, which follows them.
-        wait::unpark_all_and_one(readers, writers, |crowd, first| {
-            let next = self.word_after_write(crowd, first);
-            self.word.update(py, |bits| next | bits & POISONED);
+        wait::unpark_all_and_one(readers, writers, |group, first| {
+            let next = self.word_after_write(group, first);
+            self.word.fetch_update(py, |bits| next | bits & POISONED);
         });
     }
 
     /// Returns the word after the owner unlocks, without `POISONED`.
-    fn word_after_write(&self, readers: Crowd, writer: Option<Front>) -> u64 {
+    fn word_after_write(&self, readers: WaiterGroup, writer: Option<FirstWaiter>) -> u64 {
         if readers.is_due {
             // Relaxed: they guard no data, and the word is stored after them.
-            self.awaited_readers.store(readers.size, Ordering::Relaxed);
+            self.reserved_readers.store(readers.size, Ordering::Relaxed);
             self.reserved_in.store(fork::process(), Ordering::Relaxed);
             // The writer stays parked during the reservation and must not be forgotten.
             return UNOWNED | PARKED;
@@ -671,12 +687,15 @@ impl RawRwLock {
 
     #[cold]
     fn poison(&self, py: Python<'_>) {
-        self.word.update(py, |bits| bits | POISONED);
+        self.word.fetch_update(py, |bits| bits | POISONED);
     }
 
     pub(super) fn clear_poison(&self, py: Python<'_>) {
         // Not while a thread tries to write: it would restore the flag.
-        let clear = |bits| self.word.release(py, bits, bits & !POISONED);
+        let clear = |bits| {
+            self.word
+                .compare_exchange_release(py, bits, bits & !POISONED)
+        };
         while clear(self.settled()).is_err() {}
     }
 
@@ -698,7 +717,7 @@ impl RawRwLock {
 }
 
 /// Returns the word of a lock without an owner, reserved for `first` if it is due.
-fn word_for_writer(first: Option<Front>) -> u64 {
+fn word_for_writer(first: Option<FirstWaiter>) -> u64 {
     first.map_or(0, |first| {
         let more = if first.others { PARKED } else { 0 };
         if first.is_due {

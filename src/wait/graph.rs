@@ -102,7 +102,7 @@ pub(crate) enum Holders {
     /// All readers of the lock with this id.
     Readers(LockId),
     /// Unknown threads, such as the notifiers of a condition variable.
-    Anybody,
+    Unknown,
 }
 
 /// A thread in a chain of waits.
@@ -160,7 +160,7 @@ impl WaitTarget<'_> {
                 created_at: self.word.created_at(),
                 acquired_at: match self.holders {
                     Holders::Owner => self.word.acquired_at(),
-                    Holders::Readers(_) | Holders::Anybody => None,
+                    Holders::Readers(_) | Holders::Unknown => None,
                 },
                 is_pending: self.holders == Holders::Owner && self.owner_is_pending(),
             },
@@ -195,7 +195,7 @@ impl WaitTarget<'_> {
                 }
             }
             Holders::Readers(lock) => readers::for_each_reader(lock, visit),
-            Holders::Anybody => {}
+            Holders::Unknown => {}
         }
     }
 
@@ -236,12 +236,12 @@ pub(super) fn lock_graph() -> MutexGuard<'static, Graph> {
 }
 
 /// Removes an edge from the graph when dropped.
-pub(super) struct Published<'word> {
+pub(super) struct EdgeGuard<'word> {
     thread: ThreadId,
     _wanted: WaitTarget<'word>,
 }
 
-impl Drop for Published<'_> {
+impl Drop for EdgeGuard<'_> {
     fn drop(&mut self) {
         if let Some(edges) = &mut lock_graph().edges {
             edges.remove(&self.thread);
@@ -256,10 +256,10 @@ impl Drop for Published<'_> {
 /// # Errors
 ///
 /// Returns the edges of the cycle, starting with the calling thread.
-pub(super) fn publish(
+pub(super) fn insert(
     thread: ThreadId,
     target: WaitTarget<'_>,
-) -> Result<Published<'_>, Vec<WaitEdge>> {
+) -> Result<EdgeGuard<'_>, Vec<WaitEdge>> {
     let mut graph = lock_graph();
     let mut edges = vec![target.edge_from(thread)];
     if graph.find_path(thread, target, &mut edges) {
@@ -274,7 +274,7 @@ pub(super) fn publish(
     };
     let before = graph.edges.get_or_insert_default().insert(thread, edge);
     debug_assert!(before.is_none(), "a thread sleeps in one place at a time");
-    Ok(Published {
+    Ok(EdgeGuard {
         thread,
         _wanted: target,
     })
@@ -292,13 +292,13 @@ impl Graph {
         let edge = self.edges.as_ref()?.get(&thread)?;
         Some(WaitTarget {
             // SAFETY:
-            // - The `Published` of this edge borrows the word, and is not forgotten.
+            // - The `EdgeGuard` of this edge borrows the word, and is not forgotten.
             // - Its drop removes the edge under the lock of the graph, which the caller holds.
             word: unsafe { edge.word.as_ref() },
             holders: edge.holders,
             kind: edge.kind,
             caller: edge.caller,
-            // SAFETY: as for the word; the `Published` borrows `pending` too.
+            // SAFETY: as for the word; the `EdgeGuard` borrows `pending` too.
             pending: edge.pending.map(|pending| unsafe { pending.as_ref() }),
         })
     }

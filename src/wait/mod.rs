@@ -47,7 +47,7 @@
 //!
 //! # Obligations of a lock
 //!
-//! - It changes its word only while attached, except with [`Word::advance`].
+//! - It changes its word only while attached, except with [`Word::bump_sequence`].
 //! - It unparks waiters after it has released the word.
 //! - A waiter that was unparked checks the word again before it returns an error. No other thread
 //!   may have been woken.
@@ -59,7 +59,7 @@
 //!
 //! A parked thread does not poll, with four exceptions:
 //!
-//! - A waiter behind a reservation tries again after [`RESERVATION`].
+//! - A waiter behind a reservation tries again after [`RESERVATION_TIMEOUT`].
 //! - A writer that waits for [`readers`] to drain scans them once more after a millisecond.
 //! - In an interruptible wait, the thread that handles signals polls for them.
 //! - A thread that waits during an import polls for cycles through [import locks](import_lock).
@@ -89,14 +89,16 @@ use pyo3::{PyErr, Python};
 pub use self::options::Wait;
 pub(crate) use self::{
     graph::{Cause, Deadlock, Holders, LockKind, Resource, Role, ThreadRef, WaitEdge},
-    park::{Crowd, Front, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly},
+    park::{
+        FirstWaiter, WaiterGroup, unpark_all, unpark_all_and_one, unpark_one, unpark_one_fairly,
+    },
     thread_id::ThreadId,
     threads::{thread_info, with_ident},
     word::{FLAG, PARKED, Pending, SECOND_FLAG, UNOWNED, Word},
 };
 use self::{
-    graph::{Published, WaitTarget},
-    park::{Parked, Parker},
+    graph::{EdgeGuard, WaitTarget},
+    park::{ParkResult, Parker},
 };
 use crate::python::{self, FREE_THREADED, exception_aside, is_finalizing};
 
@@ -104,21 +106,21 @@ use crate::python::{self, FREE_THREADED, exception_aside, is_finalizing};
 ///
 /// Long enough to wake up and attach on a busy machine. Short compared to 5 ms, for which CPython
 /// lets a thread keep the GIL by default, times the threads that wait for the GIL.
-pub(crate) const RESERVATION: Duration = Duration::from_millis(10);
+pub(crate) const RESERVATION_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Maximum number of spins in total, even if the thread parks in between. CPython's
 /// `MAX_SPIN_COUNT` is 40.
 ///
 /// Bounded, because a lock cannot be reserved for a thread that is in no queue. A parked thread
 /// costs the owner a system call to wake it.
-const SPINS: u32 = 60;
+const MAX_SPINS: u32 = 60;
 
 /// Number of spin-loop hints between two attempts, which would otherwise take the cache line of the
 /// word from the owner too often.
 const SPIN_LOOP_HINTS: u32 = 50;
 
 /// Maximum time to spin. A parked thread waits as long before a lock is reserved for it.
-const SPIN_TIME: Duration = Duration::from_millis(1);
+const MAX_SPIN_TIME: Duration = Duration::from_millis(1);
 
 /// Interval of polling for signals, in an interruptible wait of the thread that handles them.
 const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -190,7 +192,7 @@ impl<'word> Waiter<'word> {
     }
 
     /// Replaces the threads that this thread waits for, and allows it to spin again.
-    pub(crate) fn wait_for(&mut self, holders: Holders) {
+    pub(crate) fn set_holders(&mut self, holders: Holders) {
         self.target.holders = holders;
         (self.spins, self.spins_since) = (0, None);
     }
@@ -200,7 +202,7 @@ impl<'word> Waiter<'word> {
     /// Does nothing with a GIL, where the owner would have to attach before it could unlock. Does
     /// not detach if the wait would be reported at once (I2).
     pub(crate) fn spin(&mut self, py: Python<'_>) -> bool {
-        if !FREE_THREADED || self.spins >= SPINS {
+        if !FREE_THREADED || self.spins >= MAX_SPINS {
             return false;
         }
         if self.spins == 0 && self.why_endless(py).is_some() {
@@ -209,7 +211,7 @@ impl<'word> Waiter<'word> {
         let now = Instant::now();
         let since = *self.spins_since.get_or_insert(now);
         let is_over = self.wait.end().is_some_and(|end| end <= now);
-        if is_over || now.saturating_duration_since(since) >= SPIN_TIME {
+        if is_over || now.saturating_duration_since(since) >= MAX_SPIN_TIME {
             return false;
         }
         self.spins += 1;
@@ -221,40 +223,42 @@ impl<'word> Waiter<'word> {
         true
     }
 
-    /// Parks at `address` until the thread is unparked, the wait fails, or `pause` has elapsed.
+    /// Parks at `address` until the thread is unparked or the wait fails.
     ///
-    /// These are steps 2 to 7 of the protocol. Returns whether `pause` has elapsed.
+    /// These are steps 2 to 7 of the protocol. With `recheck_after`, parks for that time at most,
+    /// and returns whether it has elapsed.
     ///
     /// `validate` runs under the lock of the queue. It returns `false` if there is nothing to wait
-    /// for any more. Otherwise it [sets `PARKED`](Word::mark), if the owner relies on the flag.
-    pub(crate) fn sleep(
+    /// for any more. Otherwise it [sets `PARKED`](Word::set_parked_if), if the owner relies on the
+    /// flag.
+    pub(crate) fn park(
         &mut self,
         py: Python<'_>,
         address: usize,
-        pause: Option<Duration>,
+        recheck_after: Option<Duration>,
         validate: impl FnOnce() -> bool,
     ) -> Result<bool, Failure> {
         let period = self.poll_interpreter(py)?;
         let now = Instant::now();
-        let pause_over = pause.map(|pause| now + pause);
+        let recheck_at = recheck_after.map(|recheck_after| now + recheck_after);
         let end = self.wait.end();
         if end.is_some_and(|end| end <= now) {
             return Err(Failure::TimedOut);
         }
-        if end.is_none() && pause.is_none() {
+        if end.is_none() && recheck_after.is_none() {
             self.check_holders(py)?;
         }
         let parker = Parker::new();
         let edge = match end {
             Some(_) => None,
-            None => Some(self.publish()?),
+            None => Some(self.insert_edge()?),
         };
-        let deadline = [end, pause_over, period.map(|period| now + period)]
+        let deadline = [end, recheck_at, period.map(|period| now + period)]
             .into_iter()
             .flatten()
             .min();
         let since = *self.queued_since.get_or_insert(now);
-        if !park::enter(&parker, address, self.thread, since, validate) {
+        if !park::enqueue(&parker, address, self.thread, since, validate) {
             // The lock was released in between. The caller tries again, attached.
             return Ok(false);
         }
@@ -263,8 +267,8 @@ impl<'word> Waiter<'word> {
             drop(edge);
             parked
         });
-        let pause_is_over = pause_over.is_some_and(|pause_over| Instant::now() >= pause_over);
-        Ok(parked == Parked::TimedOut && pause_is_over)
+        let recheck_is_due = recheck_at.is_some_and(|recheck_at| Instant::now() >= recheck_at);
+        Ok(parked == ParkResult::TimedOut && recheck_is_due)
     }
 
     fn elapsed(&self) -> Duration {
@@ -272,9 +276,9 @@ impl<'word> Waiter<'word> {
             .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns whether [`poll_interpreter`](Self::poll_interpreter), which [`sleep`](Self::sleep)
+    /// Returns whether [`poll_interpreter`](Self::poll_interpreter), which [`park`](Self::park)
     /// calls first, may run foreign code.
-    pub(crate) fn may_run_other_code(&self) -> bool {
+    pub(crate) fn may_run_foreign_code(&self) -> bool {
         self.wait.is_interruptible()
             || self.wait.end().is_none() && self.elapsed() >= IMPORT_POLL_INTERVAL
     }
@@ -335,9 +339,9 @@ impl<'word> Waiter<'word> {
     }
 
     /// Inserts the edge of this wait into the graph, unless it would complete a cycle.
-    fn publish(&self) -> Result<Published<'word>, Failure> {
+    fn insert_edge(&self) -> Result<EdgeGuard<'word>, Failure> {
         let cause = Cause::Cycle;
-        graph::publish(self.thread, self.target)
+        graph::insert(self.thread, self.target)
             .map_err(|edges| Failure::Deadlock(Deadlock { cause, edges }))
     }
 

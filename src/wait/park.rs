@@ -35,7 +35,7 @@ use super::ThreadId;
 
 /// The outcome of [`park`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Parked {
+pub(crate) enum ParkResult {
     /// Another thread unparked this one.
     Unparked,
     /// The deadline passed first. The thread is no longer in the queue.
@@ -43,7 +43,7 @@ pub(crate) enum Parked {
 }
 
 /// The thread at the front of a queue, as [`unpark_one_fairly`] shows it.
-pub(crate) struct Front {
+pub(crate) struct FirstWaiter {
     pub(crate) thread: ThreadId,
     /// Set if the lock is to be reserved for it.
     pub(crate) is_due: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Front {
 }
 
 /// The threads that wait at an address, as [`unpark_all_and_one`] shows them.
-pub(crate) struct Crowd {
+pub(crate) struct WaiterGroup {
     pub(crate) size: u32,
     /// Set if the lock is to be reserved for them.
     pub(crate) is_due: bool,
@@ -96,7 +96,7 @@ impl Parker {
     }
 }
 
-struct Entry {
+struct QueueEntry {
     address: usize,
     thread: ThreadId,
     since: Instant,
@@ -114,7 +114,7 @@ const TIME_TO_BE_FAIR: Duration = Duration::from_millis(1);
 
 /// The threads that wait at the addresses of one shard, ordered by when they began to wait.
 pub(super) struct Queue {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueueEntry>,
     /// The [locks](lock_at) that were unlocked fairly within the last [`TIME_TO_BE_FAIR`], each
     /// with the time. A lock that is created at the address of another inherits at most that much.
     fair_unlocks: Vec<(usize, Instant)>,
@@ -133,15 +133,15 @@ impl Queue {
         *self = Queue::new();
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: QueueEntry) {
         // A thread that was unparked and parks again keeps its start time, and so its place.
-        let behind = |other: &Entry| other.since <= entry.since;
+        let behind = |other: &QueueEntry| other.since <= entry.since;
         let last = self.entries.iter().rposition(behind);
         self.entries.insert(last.map_or(0, |last| last + 1), entry);
     }
 
-    fn take_first(&mut self, address: usize) -> Option<Entry> {
-        let is_first = |entry: &Entry| entry.address == address;
+    fn take_first(&mut self, address: usize) -> Option<QueueEntry> {
+        let is_first = |entry: &QueueEntry| entry.address == address;
         let place = self.entries.iter().position(is_first)?;
         self.entries.remove(place)
     }
@@ -181,7 +181,7 @@ impl Queue {
 
     /// Takes `parker` off the queue. Returns `false` if another thread has already.
     fn remove(&mut self, parker: &Arc<Parker>) -> bool {
-        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.parker, parker);
+        let is_it = |entry: &QueueEntry| Arc::ptr_eq(&entry.parker, parker);
         let place = self.entries.iter().position(is_it);
         place.and_then(|place| self.entries.remove(place)).is_some()
     }
@@ -224,7 +224,7 @@ pub(super) fn lock_all_queues() -> Vec<MutexGuard<'static, Queue>> {
 /// `parker` is used for this wait only. `since` is when the thread began to wait, which decides
 /// about its place in the queue.
 #[must_use]
-pub(super) fn enter(
+pub(super) fn enqueue(
     parker: &Arc<Parker>,
     address: usize,
     thread: ThreadId,
@@ -234,7 +234,7 @@ pub(super) fn enter(
     let mut queue = lock_queue(address);
     let enters = validate();
     if enters {
-        queue.insert(Entry {
+        queue.insert(QueueEntry {
             address,
             thread,
             since,
@@ -246,15 +246,15 @@ pub(super) fn enter(
 
 /// Parks the calling thread, which is detached and has [entered](enter) the queue of `address`,
 /// until it is unparked or the `deadline` has passed.
-pub(super) fn park(parker: &Arc<Parker>, address: usize, deadline: Option<Instant>) -> Parked {
+pub(super) fn park(parker: &Arc<Parker>, address: usize, deadline: Option<Instant>) -> ParkResult {
     if parker.park(deadline) {
-        return Parked::Unparked;
+        return ParkResult::Unparked;
     }
     if lock_queue(address).remove(parker) {
-        return Parked::TimedOut;
+        return ParkResult::TimedOut;
     }
     // Another thread has just taken this one off the queue. That counts, or the wake-up is lost.
-    Parked::Unparked
+    ParkResult::Unparked
 }
 
 /// Unparks the thread that has waited longest at `address`.
@@ -272,10 +272,10 @@ pub(crate) fn unpark_one(address: usize, release: impl FnOnce()) {
 }
 
 /// [`unpark_one`] for a lock that can be reserved: `release` is passed the thread that is unparked.
-pub(crate) fn unpark_one_fairly(address: usize, release: impl FnOnce(Option<Front>)) {
+pub(crate) fn unpark_one_fairly(address: usize, release: impl FnOnce(Option<FirstWaiter>)) {
     let mut queue = lock_queue(address);
     let first = queue.take_first(address);
-    let front = first.as_ref().map(|entry| Front {
+    let front = first.as_ref().map(|entry| FirstWaiter {
         thread: entry.thread,
         is_due: queue.unlocks_fairly(address, entry.since),
         others: queue.contains(address),
@@ -305,7 +305,7 @@ pub(crate) fn unpark_all(address: usize, release: impl FnOnce()) {
 pub(crate) fn unpark_all_and_one(
     all: usize,
     one: usize,
-    release: impl FnOnce(Crowd, Option<Front>),
+    release: impl FnOnce(WaiterGroup, Option<FirstWaiter>),
 ) {
     debug_assert_eq!(lock_at(all), lock_at(one), "the two have one queue");
     let mut queue = lock_queue(one);
@@ -314,17 +314,17 @@ pub(crate) fn unpark_all_and_one(
     let since = eldest.map(|entry| entry.since);
     let is_due = since.is_some_and(|since| queue.unlocks_fairly(all, since));
     let everybody = queue.take_all(all);
-    let crowd = Crowd {
+    let group = WaiterGroup {
         size: u32::try_from(everybody.len()).expect("fewer than 2^32 threads"),
         is_due,
     };
     let first = queue.take_first(one);
-    let front = first.as_ref().map(|entry| Front {
+    let front = first.as_ref().map(|entry| FirstWaiter {
         thread: entry.thread,
         is_due: !is_due && queue.unlocks_fairly(one, entry.since),
         others: queue.contains(one),
     });
-    release(crowd, front);
+    release(group, front);
     drop(queue);
     for parker in everybody {
         parker.unpark();

@@ -157,7 +157,12 @@ impl Word {
 
     /// Changes `current` to `new`, with acquire ordering.
     #[inline]
-    pub(crate) fn acquire(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+    pub(crate) fn compare_exchange_acquire(
+        &self,
+        py: Python<'_>,
+        current: u64,
+        new: u64,
+    ) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::Acquire)
     }
 
@@ -165,20 +170,30 @@ impl Word {
     ///
     /// For a writer that scans the [`readers`](super::readers) next.
     #[inline]
-    pub(crate) fn claim(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+    pub(crate) fn compare_exchange_seq_cst(
+        &self,
+        py: Python<'_>,
+        current: u64,
+        new: u64,
+    ) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::SeqCst)
     }
 
     /// Changes `current` to `new`, with release ordering.
     #[inline]
-    pub(crate) fn release(&self, py: Python<'_>, current: u64, new: u64) -> Result<u64, u64> {
+    pub(crate) fn compare_exchange_release(
+        &self,
+        py: Python<'_>,
+        current: u64,
+        new: u64,
+    ) -> Result<u64, u64> {
         self.compare_exchange(py, current, new, Ordering::Release)
     }
 
     /// Sets `PARKED` while the word is `blocked`. Returns whether the flag is set.
     ///
     /// The caller holds the lock of the queue that it enters, or knows that the queue is not empty.
-    pub(crate) fn mark(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
+    pub(crate) fn set_parked_if(&self, py: Python<'_>, blocked: impl Fn(u64) -> bool) -> bool {
         // Relaxed: the flag guards no data. The lock of the queue orders it before an unlocking
         // thread's check of the queue.
         let mut bits = self.load(Ordering::Relaxed);
@@ -195,10 +210,10 @@ impl Word {
     }
 
     /// Applies `change` to the bits, with release ordering. Returns the old bits.
-    pub(crate) fn update(&self, py: Python<'_>, mut change: impl FnMut(u64) -> u64) -> u64 {
+    pub(crate) fn fetch_update(&self, py: Python<'_>, mut change: impl FnMut(u64) -> u64) -> u64 {
         let mut bits = self.load(Ordering::Relaxed);
         loop {
-            match self.release(py, bits, change(bits)) {
+            match self.compare_exchange_release(py, bits, change(bits)) {
                 Ok(old) => return old,
                 Err(now) => bits = now,
             }
@@ -209,7 +224,7 @@ impl Word {
     ///
     /// For words that are not locks. Detached threads write them too, so this is atomic on every
     /// build, and no other method may write such a word.
-    pub(crate) fn advance(&self) {
+    pub(crate) fn bump_sequence(&self) {
         // Relaxed: read and written under the lock of the queue.
         self.bits.fetch_add(ThreadId::STEP, Ordering::Relaxed);
     }
@@ -219,7 +234,7 @@ impl Word {
     /// A release on GIL builds too: detached threads read once-cells, and no GIL orders the value
     /// before the word for them.
     #[inline]
-    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {
+    pub(crate) fn store_release(&self, _py: Python<'_>, bits: u64) {
         self.bits.store(bits, Ordering::Release);
     }
 

@@ -42,8 +42,8 @@ const CRATES: [&str; 4] = ["std", "pyo3", "libc", "crossbeam_utils"];
 const REDUCTIONS: [(&str, &str, &str); 4] = [
     (
         "wait/mod.rs",
-        "const SPINS: u32 = 60;",
-        "const SPINS: u32 = 0;",
+        "const MAX_SPINS: u32 = 60;",
+        "const MAX_SPINS: u32 = 0;",
     ),
     (
         "wait/readers.rs",
@@ -100,8 +100,8 @@ const CHECKS: [(&str, &str, &str); 5] = [
     ),
     (
         "wait/word.rs",
-        "    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {\n",
-        "    pub(crate) fn publish(&self, _py: Python<'_>, bits: u64) {\n        stand_in::interpreter::assert_attached();\n",
+        "    pub(crate) fn store_release(&self, _py: Python<'_>, bits: u64) {\n",
+        "    pub(crate) fn store_release(&self, _py: Python<'_>, bits: u64) {\n        stand_in::interpreter::assert_attached();\n",
     ),
 ];
 

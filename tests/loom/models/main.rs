@@ -202,7 +202,7 @@ fn models() -> Vec<Model> {
         Model::new("once_lock::exactly_once", once_lock::exactly_once, world).preemptions(2),
         Model::new("once_lock::failure", once_lock::failure, world).preemptions(2),
         Model::new("once_lock::waiting", once_lock::waiting, world).preemptions(2),
-        Model::new("once_lock::seize", once_lock::seize, world).preemptions(2),
+        Model::new("once_lock::try_take_over", once_lock::try_take_over, world).preemptions(2),
         Model::new(
             "once_lock::wakes_initializers",
             once_lock::completion_wakes_initializers,

@@ -14,7 +14,7 @@ use crate::wait::{Failure, Wait};
 
 include!(concat!(env!("OUT_DIR"), "/once_lock.rs"));
 
-use raw::{Begin, RawOnce, Running};
+use raw::{Begin, InitGuard, RawOnce};
 
 pub(crate) struct Lock {
     raw: RawOnce,
@@ -64,8 +64,8 @@ impl Lock {
     }
 
     /// Fills the cell, unless it has a value, whoever is about to.
-    pub(crate) fn seize(&self, py: Python<'_>, value: u32) {
-        if let Some(turn) = self.raw.seize(py) {
+    pub(crate) fn try_take_over(&self, py: Python<'_>, value: u32) {
+        if let Some(turn) = self.raw.try_take_over(py) {
             self.complete(turn, value);
         }
         assert!(self.get().is_some());
@@ -92,7 +92,7 @@ impl Lock {
         })
     }
 
-    fn complete(&self, running: Running<'_>, value: u32) -> bool {
+    fn complete(&self, running: InitGuard<'_>, value: u32) -> bool {
         // SAFETY: it writes the value, and loom sees who else uses it.
         unsafe {
             running.complete(|| {
@@ -222,13 +222,13 @@ pub(crate) fn completion_wakes_waiters() {
 }
 
 /// An imported value comes while an initialiser runs: one of the two is stored, and nothing is written twice.
-pub(crate) fn seize() {
+pub(crate) fn try_take_over() {
     let lock = Lock::new();
     let other = {
         let lock = Rc::clone(&lock);
         spawn(move || {
             attach(|py| {
-                lock.seize(py, 1);
+                lock.try_take_over(py, 1);
             });
         })
     };

@@ -55,8 +55,8 @@ fn waiters(locks: &Rc<Locks>, names: &[fn(&Locks) -> &Word]) -> Vec<JoinHandle<(
                 let caller = Location::caller();
                 let word = name(&locks);
                 let mut waiter = Waiter::new(word, KIND, Wait::new(), caller);
-                waiter.wait_for(Holders::Anybody);
-                let slept = waiter.sleep(py, word.address(), None, || true);
+                waiter.set_holders(Holders::Unknown);
+                let slept = waiter.park(py, word.address(), None, || true);
                 assert!(slept.is_ok());
             });
         })

@@ -172,7 +172,7 @@ pub(crate) fn initialiser() {
             // Nobody else will fill it.
             assert_eq!(is_refused(waited), cell.get().is_none());
             assert_eq!(is_refused(cell.init_or_told(py, || Some(2))), is_running);
-            cell.seize(py, 3);
+            cell.try_take_over(py, 3);
         });
     });
     other.join_or_hung();
