@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, thread};
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyDict};
-use pyo3_sync::{PyCondvar, PyMutex};
+use pyo3_sync::{PyCondvar, PyMutex, Wait};
 
 const ROOM: usize = 8;
 
@@ -31,9 +31,10 @@ struct Queue {
 impl Queue {
     /// Waits until there is room.
     fn put(&self, py: Python<'_>, job: Py<PyAny>) -> PyResult<()> {
-        let mut jobs = self.jobs.lock_interruptible(py)?;
+        let mut jobs = self.jobs.lock_with(py, Wait::new().interruptible())?;
         let is_full = |jobs: &mut Jobs| jobs.waiting.len() == ROOM;
-        self.removed.wait_while_interruptible(&mut jobs, is_full)?;
+        self.removed
+            .wait_while_with(&mut jobs, is_full, Wait::new().interruptible())?;
         jobs.waiting.push_back(job);
         self.added.notify_one();
         Ok(())

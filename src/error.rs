@@ -368,15 +368,20 @@ fn acquired(acquired_at: Option<&Location<'_>>) -> String {
 }
 
 impl Resource {
-    /// Names a lock by its type and the place where it was created, or by its address.
+    /// Names a lock by its type and address, and by the place where it was created, if recorded.
+    ///
+    /// The locks of all instances of a class are created at the same place.
     fn name(&self) -> String {
         match self {
             Resource::Lock {
-                kind: LockKind { name, .. },
-                created_at: Some(place),
+                kind,
+                address,
+                created_at,
                 ..
-            } => format!("{name} created at {place}"),
-            Resource::Lock { kind, address, .. } => format!("{} at {address:#x}", kind.name),
+            } => {
+                let created = created_at.map_or_else(String::new, |at| format!(" created at {at}"));
+                format!("{} at {address:#x}{created}", kind.name)
+            }
             Resource::Import { module } => format!("import lock of {module:?}"),
         }
     }

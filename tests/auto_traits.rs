@@ -26,7 +26,7 @@ use pyo3_sync::{
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
     ProtectedBorrowError, PyBarrier, PyBarrierWaitResult, PyCondvar, PyImport, PyLazy, PyMutex,
     PyMutexGuard, PyOnce, PyOnceLock, PyOnceState, PyProtected, PyRwLock, PyRwLockReadGuard,
-    PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError, WaitTimeoutResult,
+    PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError,
     compat::{GILOnceCell, GILProtected},
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
     guard::{ArcGuard, Exclusive, Guard, Locked, Part, Reading, Shared, Whole, Writing},
@@ -210,7 +210,7 @@ table! {
 
     // Without data.
     PyCondvar:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
-    WaitTimeoutResult:    Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
+    ext::WaitTimeoutResult:  Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
     PyBarrier:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
     PyBarrierWaitResult:  Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
-use pyo3_sync::{PyCondvar, PyMutex};
+use pyo3_sync::{PyCondvar, PyMutex, Wait};
 
 #[pyclass(frozen)]
 struct Queue {
@@ -29,11 +29,13 @@ impl Queue {
 
     /// The item that was put in first; if there is none, waits for one.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut items = self.items.lock_interruptible(py)?;
+        let mut items = self.items.lock_with(py, Wait::new().interruptible())?;
         loop {
             match items.pop_front() {
                 Some(item) => return Ok(item),
-                None => self.has_items.wait_interruptible(&mut items)?,
+                None => self
+                    .has_items
+                    .wait_with(&mut items, Wait::new().interruptible())?,
             }
         }
     }

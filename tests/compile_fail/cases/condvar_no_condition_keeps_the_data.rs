@@ -4,20 +4,24 @@
 
 use std::time::{Duration, Instant};
 
-use pyo3_sync::{PyCondvar, PyMutexGuard};
+use pyo3_sync::{PyCondvar, PyMutexGuard, Wait};
 
 pub fn case(condvar: &PyCondvar, guard: &mut PyMutexGuard<'_, [i32; 2]>) -> bool {
     let mut kept = [const { None }; 5];
     let [one, two, three, four, five] = &mut kept;
     condvar.wait_while(guard, |data| one.insert(of(data)).is_empty());
     let _ = condvar.wait_while_checked(guard, |data| two.insert(of(data)).is_empty());
-    let _ = condvar.wait_while_interruptible(guard, |data| three.insert(of(data)).is_empty());
-    condvar.wait_while_for(
+    let _ = condvar.wait_while_with(
+        guard,
+        |data| three.insert(of(data)).is_empty(),
+        Wait::new().interruptible(),
+    );
+    condvar.wait_while_with(
         guard,
         |data| four.insert(of(data)).is_empty(),
         Duration::ZERO,
     );
-    condvar.wait_while_until(
+    condvar.wait_while_with(
         guard,
         |data| five.insert(of(data)).is_empty(),
         Instant::now(),

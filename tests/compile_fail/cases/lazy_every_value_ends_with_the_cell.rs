@@ -3,7 +3,7 @@
 //@ places: 7
 
 use pyo3::{Py, PyAny, Python};
-use pyo3_sync::{PyImport, PyLazy, PyTryLazy};
+use pyo3_sync::{PyImport, PyLazy, PyTryLazy, Wait};
 
 macro_rules! ways {
     ($($name:ident: $cell:ty => $value:ty = |$this:ident, $py:ident| $way:expr;)*) => {
@@ -25,7 +25,7 @@ macro_rules! ways {
 ways! {
     get: PyLazy<i32> => i32 = |cell, py| Some(cell.get(py));
     get_checked: PyLazy<i32> => i32 = |cell, py| cell.get_checked(py).ok();
-    get_interruptible: PyLazy<i32> => i32 = |cell, py| cell.get_interruptible(py).ok();
+    get_interruptible: PyLazy<i32> => i32 = |cell, py| cell.get_with(py, Wait::new().interruptible()).ok();
     peek: PyLazy<i32> => i32 = |cell, py| cell.peek();
     try_get: PyTryLazy<i32> => i32 = |cell, py| cell.get(py).ok();
     try_peek: PyTryLazy<i32> => i32 = |cell, py| cell.peek();

@@ -29,13 +29,13 @@ macro_rules! ways {
 ways! {
     PyMutex<i32>;
     lock: PyMutexGuard = |lock, py| Some(lock.lock(py));
-    lock_py_attached: PyMutexGuard = |lock, py| Some(lock.lock_py_attached(py));
+    lock_py_attached: PyMutexGuard = |lock, py| Some(lock.lock(py));
     lock_checked: PyMutexGuard = |lock, py| lock.lock_checked(py).ok();
-    lock_interruptible: PyMutexGuard = |lock, py| lock.lock_interruptible(py).ok();
+    lock_interruptible: PyMutexGuard = |lock, py| lock.lock_with(py, Wait::new().interruptible()).ok();
     lock_poisonable: PyMutexGuard = |lock, py| lock.lock_poisonable(py).ok();
     try_lock: PyMutexGuard = |lock, py| lock.try_lock(py);
-    try_lock_for: PyMutexGuard = |lock, py| lock.try_lock_for(py, Duration::ZERO);
-    try_lock_until: PyMutexGuard = |lock, py| lock.try_lock_until(py, Instant::now());
+    try_lock_for: PyMutexGuard = |lock, py| lock.lock_with(py, Duration::ZERO);
+    try_lock_until: PyMutexGuard = |lock, py| lock.lock_with(py, Instant::now());
     recover_abandoned: PyMutexGuard = |lock, py| {
         // SAFETY: an integer is whole, and nobody lends it.
         unsafe { lock.recover_abandoned(py) }

@@ -3,7 +3,7 @@
 //@ places: 4
 
 use pyo3::Python;
-use pyo3_sync::{PyOnce, PyOnceState};
+use pyo3_sync::{PyOnce, PyOnceState, Wait};
 
 pub fn case(py: Python<'_>, once: &PyOnce) -> bool {
     #[cfg(feature = "fail")]
@@ -13,8 +13,10 @@ pub fn case(py: Python<'_>, once: &PyOnce) -> bool {
     let mut kept: [Option<Kept>; 4] = [const { None }; 4];
     let [one, two, three, four] = &mut kept;
     once.call_once_force(py, |state| *one = Some(of(state)));
-    let _ = once.call_once_force_checked(py, |state| *two = Some(of(state)));
-    let _ = once.call_once_force_interruptible(py, |state| *three = Some(of(state)));
+    let _ = once.call_once_force_with(py, Wait::new(), |state| *two = Some(of(state)));
+    let _ = once.call_once_force_with(py, Wait::new().interruptible(), |state| {
+        *three = Some(of(state))
+    });
     once.call_once_force_py_attached(py, |state| *four = Some(of(state)));
     kept.iter().any(Option::is_some)
 }

@@ -29,21 +29,21 @@ macro_rules! ways {
 ways! {
     PyRwLock<i32>;
     read: PyRwLockReadGuard = |lock, py| Some(lock.read(py));
-    read_py_attached: PyRwLockReadGuard = |lock, py| Some(lock.read_py_attached(py));
+    read_py_attached: PyRwLockReadGuard = |lock, py| Some(lock.read(py));
     read_checked: PyRwLockReadGuard = |lock, py| lock.read_checked(py).ok();
-    read_interruptible: PyRwLockReadGuard = |lock, py| lock.read_interruptible(py).ok();
+    read_interruptible: PyRwLockReadGuard = |lock, py| lock.read_with(py, Wait::new().interruptible()).ok();
     read_poisonable: PyRwLockReadGuard = |lock, py| lock.read_poisonable(py).ok();
     try_read: PyRwLockReadGuard = |lock, py| lock.try_read(py);
-    try_read_for: PyRwLockReadGuard = |lock, py| lock.try_read_for(py, Duration::ZERO);
-    try_read_until: PyRwLockReadGuard = |lock, py| lock.try_read_until(py, Instant::now());
+    try_read_for: PyRwLockReadGuard = |lock, py| lock.read_with(py, Duration::ZERO);
+    try_read_until: PyRwLockReadGuard = |lock, py| lock.read_with(py, Instant::now());
     write: PyRwLockWriteGuard = |lock, py| Some(lock.write(py));
-    write_py_attached: PyRwLockWriteGuard = |lock, py| Some(lock.write_py_attached(py));
+    write_py_attached: PyRwLockWriteGuard = |lock, py| Some(lock.write(py));
     write_checked: PyRwLockWriteGuard = |lock, py| lock.write_checked(py).ok();
-    write_interruptible: PyRwLockWriteGuard = |lock, py| lock.write_interruptible(py).ok();
+    write_interruptible: PyRwLockWriteGuard = |lock, py| lock.write_with(py, Wait::new().interruptible()).ok();
     write_poisonable: PyRwLockWriteGuard = |lock, py| lock.write_poisonable(py).ok();
     try_write: PyRwLockWriteGuard = |lock, py| lock.try_write(py);
-    try_write_for: PyRwLockWriteGuard = |lock, py| lock.try_write_for(py, Duration::ZERO);
-    try_write_until: PyRwLockWriteGuard = |lock, py| lock.try_write_until(py, Instant::now());
+    try_write_for: PyRwLockWriteGuard = |lock, py| lock.write_with(py, Duration::ZERO);
+    try_write_until: PyRwLockWriteGuard = |lock, py| lock.write_with(py, Instant::now());
     recover_abandoned: PyRwLockWriteGuard = |lock, py| {
         // SAFETY: an integer is whole, and nobody lends it.
         unsafe { lock.recover_abandoned(py) }
