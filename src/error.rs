@@ -301,8 +301,8 @@ impl fmt::Display for DeadlockError {
 fn fmt_cycle(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
     writeln!(f, "deadlock: {} threads wait for each other", steps.len())?;
     for (number, step) in steps.iter().enumerate() {
-        let next = &steps[(number + 1) % steps.len()].thread.to_string();
-        writeln!(f, "  {step}, {}", step.resource.held_by(next))?;
+        let next = format!("thread {}", steps[(number + 1) % steps.len()].thread);
+        writeln!(f, "  {step}, {}", step.resource.held_by(&next))?;
     }
     f.write_str(advice_on_cycle(steps))
 }

@@ -65,7 +65,7 @@ fn all_are_notified_by_a_detached_thread(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-fn time_limits(py: Python<'_>) -> PyResult<()> {
+fn waits_time_out(py: Python<'_>) -> PyResult<()> {
     let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
     let mut guard = mutex.lock(py);
     let (start, limit) = (Instant::now(), Duration::from_millis(30));
@@ -111,7 +111,7 @@ fn started_timeout_covers_several_waits(py: Python<'_>) -> PyResult<()> {
             let mut guard = mutex.lock_with(py, wait).expect("it becomes free");
             let locked = Instant::now();
             assert_timed_out(changed.wait_while_with(&mut guard, |_| true, wait));
-            // The rest of the timeout. A timeout that began anew would not have expired yet.
+            // A restarted timeout would not have expired yet.
             assert!(start.elapsed() >= TIMEOUT && locked.elapsed() < TIMEOUT);
             assert!(mutex.is_locked());
         },
@@ -119,8 +119,8 @@ fn started_timeout_covers_several_waits(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A notification ends a wait that has a timeout, by whichever form, long before it expires.
-fn notifications_end_waits_with_a_limit(py: Python<'_>) -> PyResult<()> {
+/// A notification ends a wait with a timeout, long before the timeout expires.
+fn notifications_end_waits_with_a_timeout(py: Python<'_>) -> PyResult<()> {
     const LIMIT: Duration = Duration::from_secs(8);
     type Form = fn(&PyCondvar, &mut PyMutexGuard<'_, i32>) -> Result<(), WaitError>;
     let waits: [(&str, Form); 4] = [
@@ -400,9 +400,9 @@ pub(crate) const MODULE: Module = Module {
         test!(each_notification_counts).limit(30),
         test!(all_are_notified_by_a_detached_thread),
         test!(two_mutexes_can_be_used_at_once),
-        test!(time_limits),
+        test!(waits_time_out),
         test!(started_timeout_covers_several_waits),
-        test!(notifications_end_waits_with_a_limit),
+        test!(notifications_end_waits_with_a_timeout),
         test!(both_can_be_shown),
         test!(a_waiter_holds_nobody_up),
         test!(a_signal_ends_the_wait).unless(without_signals),

@@ -240,7 +240,7 @@ impl Link {
         }
     }
 
-    /// Asks for the link, in one of the forms in which threads can. Those without a result panic when they are told.
+    /// Requests the link by one of several methods. Those without a result panic on a deadlock.
     fn ask(&self, py: Python<'_>, form: usize) -> Result<(), String> {
         fn text(error: impl ToString) -> String {
             error.to_string()

@@ -639,8 +639,8 @@ fn meets_nobody_at_exit(py: Python<'_>) -> PyResult<()> {
     .at_finalisation(py)
 }
 
-/// A thread whose time is up does not count as having come.
-fn a_barrier_with_a_limit(py: Python<'_>) -> PyResult<()> {
+/// A thread whose wait at a barrier times out is not counted.
+fn barrier_does_not_count_waits_that_timed_out(py: Python<'_>) -> PyResult<()> {
     let (barrier, limit) = (PyBarrier::new(2), Duration::from_millis(20));
     for _ in 0..3 {
         let start = Instant::now();
@@ -652,7 +652,7 @@ fn a_barrier_with_a_limit(py: Python<'_>) -> PyResult<()> {
     let results = on_threads(py, 2, |py, _| barrier.wait_with(py, long).ok());
     let leaders = results.iter().flatten().filter(|met| met.is_leader());
     assert_eq!((leaders.count(), results.iter().flatten().count()), (1, 2));
-    // Many threads, of which some give up all the time: those that wait meet in pairs, and nobody alone.
+    // Threads whose waits do not time out rendezvous in pairs.
     let met = AtomicUsize::new(0);
     on_threads(py, 4, |py, number| {
         for _ in 0..200 {
@@ -702,7 +702,7 @@ fn into_arc_keeps_the_lock_held(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The guard is dropped by the panic, as any guard is.
+/// The panic drops the guard, which poisons its own lock unless it is for reading.
 fn into_arc_panics_with_the_guard_of_another_lock(py: Python<'_>) -> PyResult<()> {
     const MESSAGE: &str = "the guard belongs to another lock than the `Arc`";
     let mutexes = [0, 0].map(|value| Arc::new(PyMutex::new(value)));
@@ -763,7 +763,7 @@ pub(crate) const MODULE: Module = Module {
             .limit(30)
             .unless(threads_are_unwound),
         test!(messages_name_the_type_and_its_place).limit(20),
-        test!(a_barrier_with_a_limit),
+        test!(barrier_does_not_count_waits_that_timed_out),
         test!(into_arc_keeps_the_lock_held),
         test!(into_arc_panics_with_the_guard_of_another_lock),
     ],

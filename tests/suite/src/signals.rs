@@ -234,8 +234,9 @@ fn is_interrupted_while_nobody_comes(py: Python<'_>) -> PyResult<()> {
 /// A call of one of the methods that take a [`Wait`].
 type Waits<'w> = &'w dyn Fn(Wait) -> Result<(), WaitError>;
 
-/// Passes `check` the name and a call of every method that takes a [`Wait`], while another thread
-/// holds what it waits for.
+/// Passes `check` the name and a call of every method that takes a [`Wait`].
+///
+/// Another thread holds the locks and runs the initializers meanwhile.
 fn with_each_wait(py: Python<'_>, mut check: impl FnMut(&str, Waits<'_>)) {
     let (held, leave) = (AtomicBool::new(false), AtomicBool::new(false));
     let (mutex, written, read) = (PyMutex::new(0), PyRwLock::new(0), PyRwLock::new(0));
@@ -297,7 +298,9 @@ fn with_each_wait(py: Python<'_>, mut check: impl FnMut(&str, Waits<'_>)) {
             Python::attach(|py| {
                 let _guards = (mutex.lock(py), written.write(py), read.read(py));
                 cell.get_or_init(py, || {
-                    once.call_once(py, || once_force.call_once(py, || drop(lazy.get(py))))
+                    once.call_once(py, || {
+                        once_force.call_once(py, || assert_eq!(lazy.get(py), &0))
+                    })
                 });
             });
         });
@@ -308,7 +311,7 @@ fn with_each_wait(py: Python<'_>, mut check: impl FnMut(&str, Waits<'_>)) {
         }
         assert!(!unlocked.is_locked() && !unlocked.is_poisoned());
         leave.store(true, SeqCst);
-        // Nothing is left of the waits that were ended.
+        // The waits that ended have left no trace.
         for (name, wait) in waits {
             let succeeds = !name.starts_with("PyCondvar") && !name.starts_with("PyBarrier");
             if succeeds {
@@ -333,8 +336,7 @@ fn is_interrupted_before_the_timeout(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// An interruptible wait without a signal, on the main thread, ends as one that is not
-/// interruptible.
+/// Without a signal, an interruptible wait on the main thread times out like any other wait.
 fn waits_time_out_unless_interrupted(py: Python<'_>) -> PyResult<()> {
     const TIMEOUT: Duration = Duration::from_millis(10);
     with_each_wait(py, |name, method| {
