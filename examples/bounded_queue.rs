@@ -29,12 +29,12 @@ struct Queue {
 
 #[pymethods]
 impl Queue {
-    /// Waits until there is room.
+    /// Blocks until there is room. Ctrl-C interrupts the wait.
     fn put(&self, py: Python<'_>, job: Py<PyAny>) -> PyResult<()> {
-        let mut jobs = self.jobs.lock_with(py, Wait::new().interruptible())?;
+        let wait = Wait::new().interruptible();
+        let mut jobs = self.jobs.lock_with(py, wait)?;
         let is_full = |jobs: &mut Jobs| jobs.waiting.len() == ROOM;
-        self.removed
-            .wait_while_with(&mut jobs, is_full, Wait::new().interruptible())?;
+        self.removed.wait_while_with(&mut jobs, is_full, wait)?;
         jobs.waiting.push_back(job);
         self.added.notify_one();
         Ok(())

@@ -58,7 +58,7 @@ use crate::{
 /// |---|---|
 /// | [`get_or_init_checked`](Self::get_or_init_checked) | a [`DeadlockError`] |
 /// | [`get_or_try_init_py`](Self::get_or_try_init_py) | a Python exception |
-/// | [`wait_interruptible`](Self::wait_interruptible) | a Python exception |
+/// | [`wait_with`](Self::wait_with) | a [`WaitError`] |
 /// | all other methods that wait | a panic |
 ///
 /// # Forks

@@ -77,9 +77,10 @@ struct Lock {
 #[pymethods]
 impl Lock {
     fn acquire(&self, py: Python<'_>) -> PyResult<()> {
-        let mut taken = self.taken.lock_with(py, Wait::new().interruptible())?;
+        let wait = Wait::new().interruptible();
+        let mut taken = self.taken.lock_with(py, wait)?;
         self.freed
-            .wait_while_with(&mut taken, |taken| *taken, Wait::new().interruptible())?;
+            .wait_while_with(&mut taken, |taken| *taken, wait)?;
         *taken = true;
         Ok(())
     }

@@ -27,15 +27,14 @@ impl Queue {
         Ok(())
     }
 
-    /// The item that was put in first; if there is none, waits for one.
+    /// Removes the first item, blocking until there is one.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut items = self.items.lock_with(py, Wait::new().interruptible())?;
+        let wait = Wait::new().interruptible();
+        let mut items = self.items.lock_with(py, wait)?;
         loop {
             match items.pop_front() {
                 Some(item) => return Ok(item),
-                None => self
-                    .has_items
-                    .wait_with(&mut items, Wait::new().interruptible())?,
+                None => self.has_items.wait_with(&mut items, wait)?,
             }
         }
     }

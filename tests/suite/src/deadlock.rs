@@ -247,8 +247,8 @@ impl Link {
         }
         match self {
             Link::Mutex(mutex) => match form % 6 {
-                0 => drop(mutex.lock(py)),
-                1..=3 => drop(mutex.lock_checked(py).map_err(text)?),
+                0 | 1 => drop(mutex.lock(py)),
+                2 | 3 => drop(mutex.lock_checked(py).map_err(text)?),
                 4 => drop(
                     mutex
                         .lock_with(py, Wait::new().interruptible())
