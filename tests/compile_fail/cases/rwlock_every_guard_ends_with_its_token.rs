@@ -42,7 +42,11 @@ ways! {
 ways! {
     Arc<PyRwLock<i32>>;
     read_arc: ArcPyRwLockReadGuard = |lock, py| Some(PyRwLock::read_arc(lock, py));
-    read_into_arc: ArcPyRwLockReadGuard = |lock, py| Some(PyRwLockReadGuard::into_arc(lock.read(py), lock, py));
+    read_into_arc: ArcPyRwLockReadGuard = |lock, py| {
+        Some(PyRwLockReadGuard::into_arc(lock.read(py), lock, py))
+    };
     write_arc: ArcPyRwLockWriteGuard = |lock, py| Some(PyRwLock::write_arc(lock, py));
-    write_into_arc: ArcPyRwLockWriteGuard = |lock, py| Some(PyRwLockWriteGuard::into_arc(lock.write(py), lock, py));
+    write_into_arc: ArcPyRwLockWriteGuard = |lock, py| {
+        Some(PyRwLockWriteGuard::into_arc(lock.write(py), lock, py))
+    };
 }
