@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, thread};
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyDict};
-use pyo3_sync::{PyCondvar, PyMutex};
+use pyo3_sync::{PyCondvar, PyMutex, Wait};
 
 const ROOM: usize = 8;
 
@@ -29,11 +29,12 @@ struct Queue {
 
 #[pymethods]
 impl Queue {
-    /// Waits until there is room.
+    /// Blocks until there is room. Ctrl-C interrupts the wait.
     fn put(&self, py: Python<'_>, job: Py<PyAny>) -> PyResult<()> {
-        let mut jobs = self.jobs.lock_interruptible(py)?;
+        let wait = Wait::new().interruptible();
+        let mut jobs = self.jobs.lock_with(py, wait)?;
         let is_full = |jobs: &mut Jobs| jobs.waiting.len() == ROOM;
-        self.removed.wait_while_interruptible(&mut jobs, is_full)?;
+        self.removed.wait_while_with(&mut jobs, is_full, wait)?;
         jobs.waiting.push_back(job);
         self.added.notify_one();
         Ok(())

@@ -300,8 +300,8 @@ impl fmt::Display for DeadlockError {
 fn fmt_cycle(f: &mut fmt::Formatter<'_>, lines: &[ReportLine]) -> fmt::Result {
     writeln!(f, "deadlock: {} threads wait for each other", lines.len())?;
     for (number, line) in lines.iter().enumerate() {
-        let next = &lines[(number + 1) % lines.len()].thread.to_string();
-        writeln!(f, "  {line}, {}", line.resource.held_by(next))?;
+        let next = format!("thread {}", lines[(number + 1) % lines.len()].thread);
+        writeln!(f, "  {line}, {}", line.resource.held_by(&next))?;
     }
     f.write_str(advice_on_cycle(lines))
 }
@@ -367,15 +367,20 @@ fn acquired(acquired_at: Option<&Location<'_>>) -> String {
 }
 
 impl Resource {
-    /// Names a lock by its type and the place where it was created, or by its address.
+    /// Names a lock by its type and address, and by the place where it was created, if recorded.
+    ///
+    /// The locks of all instances of a class are created at the same place.
     fn name(&self) -> String {
         match self {
             Resource::Lock {
-                kind: LockKind { name, .. },
-                created_at: Some(place),
+                kind,
+                address,
+                created_at,
                 ..
-            } => format!("{name} created at {place}"),
-            Resource::Lock { kind, address, .. } => format!("{} at {address:#x}", kind.name),
+            } => {
+                let created = created_at.map_or_else(String::new, |at| format!(" created at {at}"));
+                format!("{} at {address:#x}{created}", kind.name)
+            }
             Resource::Import { module } => format!("import lock of {module:?}"),
         }
     }

@@ -26,9 +26,10 @@ use pyo3_sync::{
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
     ProtectedBorrowError, PyBarrier, PyBarrierWaitResult, PyCondvar, PyImport, PyLazy, PyMutex,
     PyMutexGuard, PyOnce, PyOnceLock, PyOnceState, PyProtected, PyRwLock, PyRwLockReadGuard,
-    PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError, WaitTimeoutResult,
+    PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError, Wait, WaitError,
     compat::{GILOnceCell, GILProtected},
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
+    ext,
     guard::{ArcGuard, Exclusive, Guard, Locked, Part, Reading, Shared, Whole, Writing},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -209,10 +210,11 @@ table! {
     ArcPyRwLockWriteGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
 
     // Without data.
-    PyCondvar:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
-    WaitTimeoutResult:    Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
-    PyBarrier:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
-    PyBarrierWaitResult:  Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
+    Wait:                    Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
+    PyCondvar:               Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    ext::WaitTimeoutResult:  Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
+    PyBarrier:               Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    PyBarrierWaitResult:     Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
 
     // Passes its data from thread to thread, and shares them only in methods that ask for `Sync`.
     PyProtected<i32>:            Send Sync Unpin UnwindSafe -             -     -;
@@ -241,6 +243,7 @@ table! {
     StateRef<'static, State>:  -    -    Unpin -          -             -     -;
     StateHandle<State>:        Send Sync Unpin -          -             Clone Copy;
 
+    WaitError:             Send Sync Unpin -          -             -     -;
     DeadlockError:         Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
     TryAttachedError:      Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
     ProtectedBorrowError:  Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
@@ -254,5 +257,6 @@ table! {
 
 // Errors.
 assert_impl_all!(DeadlockError: std::error::Error);
+assert_impl_all!(WaitError: std::error::Error);
 assert_impl_all!(TryAttachedError: std::error::Error);
 assert_impl_all!(ProtectedBorrowError: std::error::Error);

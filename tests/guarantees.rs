@@ -17,8 +17,8 @@ type Neither = Rc<i32>;
 
 const POINTER: usize = size_of::<usize>();
 
-/// A word is 8 bytes, and in builds with debug assertions also remembers where its owner took it.
-const WORD: usize = if cfg!(debug_assertions) { 16 } else { 8 };
+/// A word is 8 bytes. With debug assertions it also records where it was created and acquired.
+const WORD: usize = if cfg!(debug_assertions) { 24 } else { 8 };
 const_assert!(size_of::<PyMutex<()>>() == WORD);
 const_assert!(size_of::<PyMutex<u64>>() == WORD + 8);
 const_assert!(size_of::<PyOnceLock<()>>() == WORD);

@@ -3,7 +3,7 @@
 use std::{ffi::CStr, sync::Mutex};
 
 use pyo3::{PyClass, prelude::*, sync::MutexExt};
-use pyo3_sync::{PyCondvar, PyMutex};
+use pyo3_sync::{PyCondvar, PyMutex, Wait};
 
 use crate::{
     harness::{EMPTY_LOOP, Group, OURS, Outcome, compare},
@@ -77,15 +77,16 @@ struct Lock {
 #[pymethods]
 impl Lock {
     fn acquire(&self, py: Python<'_>) -> PyResult<()> {
-        let mut taken = self.taken.lock_interruptible(py)?;
+        let wait = Wait::new().interruptible();
+        let mut taken = self.taken.lock_with(py, wait)?;
         self.freed
-            .wait_while_interruptible(&mut taken, |taken| *taken)?;
+            .wait_while_with(&mut taken, |taken| *taken, wait)?;
         *taken = true;
         Ok(())
     }
 
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        *self.taken.lock_interruptible(py)? = false;
+        *self.taken.lock_with(py, Wait::new().interruptible())? = false;
         self.freed.notify_one();
         Ok(())
     }

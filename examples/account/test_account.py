@@ -93,7 +93,7 @@ def test_after_takes_both_in_one_order(after):
 
 def test_after_tells_that_one_account_is_both(after):
     ann = after.Account(0)
-    with pytest.raises(RuntimeError, match="which it already holds"):
+    with pytest.raises(RuntimeError, match="already holds the PyMutex"):
         ann.transfer(ann, 1)
     assert ann.statement() == (0, 0)
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
-use pyo3_sync::{PyCondvar, PyMutex};
+use pyo3_sync::{PyCondvar, PyMutex, Wait};
 
 #[pyclass(frozen)]
 struct Queue {
@@ -27,13 +27,14 @@ impl Queue {
         Ok(())
     }
 
-    /// The item that was put in first; if there is none, waits for one.
+    /// Removes the first item, blocking until there is one.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut items = self.items.lock_interruptible(py)?;
+        let wait = Wait::new().interruptible();
+        let mut items = self.items.lock_with(py, wait)?;
         loop {
             match items.pop_front() {
                 Some(item) => return Ok(item),
-                None => self.has_items.wait_interruptible(&mut items)?,
+                None => self.has_items.wait_with(&mut items, wait)?,
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pyo3::Python;
-use pyo3_sync::WaitTimeoutResult;
+use pyo3_sync::ext::WaitTimeoutResult;
 #[cfg(feature = "fail")]
 use pyo3_sync::ext::*;
 

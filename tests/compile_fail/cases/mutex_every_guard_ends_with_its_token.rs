@@ -1,11 +1,8 @@
 //! A guard lives no longer than its token, however it was come by.
 //@ error: lifetime may not live long enough
-//@ places: 15
+//@ places: 7
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use pyo3::Python;
 use pyo3_sync::*;
@@ -29,13 +26,9 @@ macro_rules! ways {
 ways! {
     PyMutex<i32>;
     lock: PyMutexGuard = |lock, py| Some(lock.lock(py));
-    lock_py_attached: PyMutexGuard = |lock, py| Some(lock.lock_py_attached(py));
     lock_checked: PyMutexGuard = |lock, py| lock.lock_checked(py).ok();
-    lock_interruptible: PyMutexGuard = |lock, py| lock.lock_interruptible(py).ok();
-    lock_poisonable: PyMutexGuard = |lock, py| lock.lock_poisonable(py).ok();
+    lock_with: PyMutexGuard = |lock, py| lock.lock_with(py, Wait::new()).ok();
     try_lock: PyMutexGuard = |lock, py| lock.try_lock(py);
-    try_lock_for: PyMutexGuard = |lock, py| lock.try_lock_for(py, Duration::ZERO);
-    try_lock_until: PyMutexGuard = |lock, py| lock.try_lock_until(py, Instant::now());
     recover_abandoned: PyMutexGuard = |lock, py| {
         // SAFETY: an integer is whole, and nobody lends it.
         unsafe { lock.recover_abandoned(py) }
@@ -45,9 +38,5 @@ ways! {
 ways! {
     Arc<PyMutex<i32>>;
     lock_arc: ArcPyMutexGuard = |lock, py| Some(PyMutex::lock_arc(lock, py));
-    lock_arc_checked: ArcPyMutexGuard = |lock, py| PyMutex::lock_arc_checked(lock, py).ok();
-    lock_arc_interruptible: ArcPyMutexGuard = |lock, py| PyMutex::lock_arc_interruptible(lock, py).ok();
-    try_lock_arc: ArcPyMutexGuard = |lock, py| PyMutex::try_lock_arc(lock, py);
-    try_lock_arc_for: ArcPyMutexGuard = |lock, py| PyMutex::try_lock_arc_for(lock, py, Duration::ZERO);
-    try_lock_arc_until: ArcPyMutexGuard = |lock, py| PyMutex::try_lock_arc_until(lock, py, Instant::now());
+    into_arc: ArcPyMutexGuard = |lock, py| Some(PyMutexGuard::into_arc(lock.lock(py), lock, py));
 }

@@ -3,7 +3,7 @@
 //@ places: 11
 
 use pyo3::Python;
-use pyo3_sync::PyOnceLock;
+use pyo3_sync::{PyOnceLock, Wait};
 
 macro_rules! ways {
     ($($name:ident: $cell:ty => $value:ty = |$this:ident, $py:ident| $way:expr;)*) => {
@@ -33,5 +33,5 @@ ways! {
     try_insert: PyOnceLock<i32> => i32 = |cell, py| cell.try_insert(py, 0).ok();
     there_already: PyOnceLock<i32> => i32 = |cell, py| cell.try_insert(py, 0).err().map(|(there, _)| there);
     wait: PyOnceLock<i32> => i32 = |cell, py| Some(cell.wait(py));
-    wait_interruptible: PyOnceLock<i32> => i32 = |cell, py| cell.wait_interruptible(py).ok();
+    wait_with: PyOnceLock<i32> => i32 = |cell, py| cell.wait_with(py, Wait::new()).ok();
 }

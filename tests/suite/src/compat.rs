@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 use pyo3_sync::compat::GILOnceCell;
-use pyo3_sync::{PyMutex, PyOnceLock, PyRwLock};
+use pyo3_sync::{PyOnce, PyOnceLock};
 
 use crate::callback::Callback;
 use crate::fork::without_fork;
@@ -293,15 +293,12 @@ fn what_the_gil_protects(_py: Python<'_>) -> PyResult<()> {
     Ok(()) // That it does not compile is a case in `tests/compile_fail`.
 }
 
-/// The names that PyO3's extension traits have for taking locks of `std`, on our own locks.
+/// The methods of PyO3's extension traits for `std`, on the types of this crate.
 fn the_names_of_extension_traits(py: Python<'_>) -> PyResult<()> {
-    static MUTEX: PyMutex<i32> = PyMutex::new(0);
-    static SETTINGS: PyRwLock<i32> = PyRwLock::new(0);
     static CELL: PyOnceLock<i32> = PyOnceLock::new();
-    *MUTEX.lock_py_attached(py) += 1;
-    *SETTINGS.write_py_attached(py) += 2;
-    assert_eq!(*MUTEX.lock_py_attached(py), 1);
-    assert_eq!(*SETTINGS.read_py_attached(py), 2);
+    static ONCE: PyOnce = PyOnce::new();
+    ONCE.call_once_py_attached(py, || ());
+    ONCE.call_once_force_py_attached(py, |_| unreachable!("it has run"));
     assert_eq!(CELL.get_or_init_py_attached(py, || 3), &3);
     Ok(())
 }

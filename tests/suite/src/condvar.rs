@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyMutexGuard, WaitTimeoutResult};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyMutexGuard, Wait, WaitError};
 
 use crate::callback::Callback;
 use crate::harness::{
@@ -65,41 +65,76 @@ fn all_are_notified_by_a_detached_thread(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-fn time_limits(py: Python<'_>) -> PyResult<()> {
+fn waits_time_out(py: Python<'_>) -> PyResult<()> {
     let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
     let mut guard = mutex.lock(py);
     let (start, limit) = (Instant::now(), Duration::from_millis(30));
-    assert!(changed.wait_for(&mut guard, limit).timed_out());
+    assert_timed_out(changed.wait_with(&mut guard, limit));
     assert!(start.elapsed() >= limit);
-    assert!(changed.wait_until(&mut guard, Instant::now()).timed_out());
+    assert_timed_out(changed.wait_with(&mut guard, Instant::now()));
+    let start = Instant::now();
+    assert_timed_out(changed.wait_while_with(&mut guard, |_| true, limit));
+    assert!(start.elapsed() >= limit);
     assert!(
         changed
-            .wait_while_for(&mut guard, |_| true, limit)
-            .timed_out()
-    );
-    assert!(
-        !changed
-            .wait_while_for(&mut guard, |_| false, limit)
-            .timed_out()
+            .wait_while_with(&mut guard, |_| false, limit)
+            .is_ok()
     );
     assert!(mutex.try_lock(py).is_none());
     Ok(())
 }
 
-/// A notification ends a wait that has a limit, by whichever form, long before the time is up.
-fn notifications_end_waits_with_a_limit(py: Python<'_>) -> PyResult<()> {
+fn assert_timed_out(waited: Result<(), WaitError>) {
+    assert!(matches!(waited, Err(WaitError::TimedOut)), "{waited:?}");
+}
+
+/// A started timeout covers the wait for the mutex and the wait for the condition.
+fn started_timeout_covers_several_waits(py: Python<'_>) -> PyResult<()> {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
+    let (waiter, is_held) = (Sleeper::default(), AtomicBool::new(false));
+    on_two_threads(
+        py,
+        |py| {
+            let _guard = mutex.lock(py);
+            is_held.store(true, SeqCst);
+            let start = Instant::now();
+            wait_until(py, "most of the timeout is over", || {
+                waiter.is_asleep() && start.elapsed() > TIMEOUT * 7 / 10
+            });
+        },
+        |py| {
+            wait_until(py, "the mutex is held", || is_held.load(SeqCst));
+            let start = Instant::now();
+            let wait = Wait::from(TIMEOUT).interruptible().started();
+            waiter.announce();
+            let mut guard = mutex.lock_with(py, wait).expect("it becomes free");
+            let locked = Instant::now();
+            assert_timed_out(changed.wait_while_with(&mut guard, |_| true, wait));
+            // A restarted timeout would not have expired yet.
+            assert!(start.elapsed() >= TIMEOUT && locked.elapsed() < TIMEOUT);
+            assert!(mutex.is_locked());
+        },
+    );
+    Ok(())
+}
+
+/// A notification ends a wait with a timeout, long before the timeout expires.
+fn notifications_end_waits_with_a_timeout(py: Python<'_>) -> PyResult<()> {
     const LIMIT: Duration = Duration::from_secs(8);
-    type Wait = fn(&PyCondvar, &mut PyMutexGuard<'_, i32>) -> WaitTimeoutResult;
-    let waits: [(&str, Wait); 4] = [
-        ("wait_for", |changed, guard| changed.wait_for(guard, LIMIT)),
-        ("wait_until", |changed, guard| {
-            changed.wait_until(guard, Instant::now() + LIMIT)
+    type Form = fn(&PyCondvar, &mut PyMutexGuard<'_, i32>) -> Result<(), WaitError>;
+    let waits: [(&str, Form); 4] = [
+        ("wait_with a timeout", |changed, guard| {
+            changed.wait_with(guard, LIMIT)
         }),
-        ("wait_while_for", |changed, guard| {
-            changed.wait_while_for(guard, |value| *value == 0, LIMIT)
+        ("wait_with a deadline", |changed, guard| {
+            changed.wait_with(guard, Instant::now() + LIMIT)
         }),
-        ("wait_for without an end", |changed, guard| {
-            changed.wait_for(guard, Duration::MAX)
+        ("wait_while_with", |changed, guard| {
+            changed.wait_while_with(guard, |value| *value == 0, LIMIT)
+        }),
+        ("a timeout that never expires", |changed, guard| {
+            changed.wait_with(guard, Duration::MAX)
         }),
     ];
     for (name, wait) in waits {
@@ -110,7 +145,7 @@ fn notifications_end_waits_with_a_limit(py: Python<'_>) -> PyResult<()> {
                 let mut guard = mutex.lock(py);
                 waiter.announce();
                 while *guard == 0 {
-                    assert!(!wait(&changed, &mut guard).timed_out(), "{name}");
+                    assert!(wait(&changed, &mut guard).is_ok(), "{name}");
                 }
                 assert!(mutex.is_locked());
                 Instant::now()
@@ -209,9 +244,9 @@ fn a_signal_ends_the_wait(py: Python<'_>) -> PyResult<()> {
         let mut guard = mutex.lock(py);
         waiting.store(true, SeqCst);
         let error = changed
-            .wait_while_interruptible(&mut guard, |_| true)
+            .wait_while_with(&mut guard, |_| true, Wait::new().interruptible())
             .unwrap_err();
-        assert!(error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py));
+        assert!(PyErr::from(error).is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py));
         *guard += 1;
         assert!(mutex.is_locked());
     });
@@ -327,7 +362,11 @@ fn barriers_let_all_go_on_together(py: Python<'_>) -> PyResult<()> {
     });
     assert_eq!(leaders.into_inner(), 200);
     assert!(PyBarrier::new(0).wait(py).is_leader());
-    assert!(PyBarrier::new(1).wait_interruptible(py)?.is_leader());
+    assert!(
+        PyBarrier::new(1)
+            .wait_with(py, Wait::new().interruptible())?
+            .is_leader()
+    );
     Ok(())
 }
 
@@ -338,7 +377,7 @@ fn waiting_at_exit_is_reported(py: Python<'_>) -> PyResult<()> {
     finished.expect_success();
     let output = &finished.output;
     assert!(
-        output.contains("which no other thread can notify of a change any more"),
+        output.contains("which no other thread can notify any more"),
         "{output}"
     );
     assert!(output.contains("shutting down"), "{output}");
@@ -361,8 +400,9 @@ pub(crate) const MODULE: Module = Module {
         test!(each_notification_counts).limit(30),
         test!(all_are_notified_by_a_detached_thread),
         test!(two_mutexes_can_be_used_at_once),
-        test!(time_limits),
-        test!(notifications_end_waits_with_a_limit),
+        test!(waits_time_out),
+        test!(started_timeout_covers_several_waits),
+        test!(notifications_end_waits_with_a_timeout),
         test!(both_can_be_shown),
         test!(a_waiter_holds_nobody_up),
         test!(a_signal_ends_the_wait).unless(without_signals),

@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 use pyo3_sync::exceptions::DeadlockError;
 use pyo3_sync::{
     PyImport, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyRwLock, PyRwLockReadGuard,
-    PyRwLockWriteGuard, TryAttachedError,
+    PyRwLockWriteGuard, TryAttachedError, Wait,
 };
 
 use crate::callback::Callback;
@@ -49,7 +49,7 @@ fn two_threads_that_want_each_others_lock(py: Python<'_>) -> PyResult<()> {
     );
     assert_eq!(
         message
-            .matches("asked at tests/suite/src/deadlock.rs:")
+            .matches("waits at tests/suite/src/deadlock.rs:")
             .count(),
         2,
         "{message}"
@@ -63,7 +63,7 @@ fn two_threads_that_want_each_others_lock(py: Python<'_>) -> PyResult<()> {
     if cfg!(debug_assertions) {
         assert_eq!(
             message
-                .matches("held (since tests/suite/src/deadlock.rs:")
+                .matches("(acquired at tests/suite/src/deadlock.rs:")
                 .count(),
             2
         );
@@ -240,17 +240,20 @@ impl Link {
         }
     }
 
-    /// Asks for the link, in one of the forms in which threads can. Those without a result panic when they are told.
+    /// Requests the link by one of several methods. Those without a result panic on a deadlock.
     fn ask(&self, py: Python<'_>, form: usize) -> Result<(), String> {
         fn text(error: impl ToString) -> String {
             error.to_string()
         }
         match self {
             Link::Mutex(mutex) => match form % 6 {
-                0 => drop(mutex.lock(py)),
-                1 => drop(mutex.lock_py_attached(py)),
+                0 | 1 => drop(mutex.lock(py)),
                 2 | 3 => drop(mutex.lock_checked(py).map_err(text)?),
-                4 => drop(mutex.lock_interruptible(py).map_err(text)?),
+                4 => drop(
+                    mutex
+                        .lock_with(py, Wait::new().interruptible())
+                        .map_err(text)?,
+                ),
                 _ => mutex.try_with_attached(|_, _| ()).map_err(text)?,
             },
             Link::Cell(cell, _) => match form % 4 {
@@ -261,12 +264,18 @@ impl Link {
             Link::Written(lock) if form % 2 == 0 => match form / 2 % 4 {
                 0 => drop(lock.read(py)),
                 1 | 2 => drop(lock.read_checked(py).map_err(text)?),
-                _ => drop(lock.read_interruptible(py).map_err(text)?),
+                _ => drop(
+                    lock.read_with(py, Wait::new().interruptible())
+                        .map_err(text)?,
+                ),
             },
             Link::Written(lock) | Link::Read(lock) => match form / 2 % 4 {
                 0 => drop(lock.write(py)),
                 1 | 2 => drop(lock.write_checked(py).map_err(text)?),
-                _ => drop(lock.write_interruptible(py).map_err(text)?),
+                _ => drop(
+                    lock.write_with(py, Wait::new().interruptible())
+                        .map_err(text)?,
+                ),
             },
         }
         Ok(())
@@ -459,8 +468,15 @@ fn nobody_is_told_without_reason(py: Python<'_>) -> PyResult<()> {
             let mutex = &mutexes[lock];
             let guard = match random.below(8) {
                 0 => mutex.try_lock(py),
-                1 => mutex.try_lock_for(py, Duration::from_micros(random.below(300) as u64)),
-                2 => Some(mutex.lock_interruptible(py).expect("there is no cycle")),
+                1 => {
+                    let timeout = Duration::from_micros(random.below(300) as u64);
+                    mutex.lock_with(py, timeout).ok()
+                }
+                2 => Some(
+                    mutex
+                        .lock_with(py, Wait::new().interruptible())
+                        .expect("there is no cycle"),
+                ),
                 3 => Some(mutex.lock_checked(py).expect("there is no cycle")),
                 _ => Some(mutex.lock(py)),
             };
@@ -610,11 +626,17 @@ impl Shared {
         interruptible: bool,
     ) -> PyResult<SharedGuard<'a>> {
         Ok(match (self, writes, interruptible) {
-            (Shared::Mutex(mutex), _, true) => SharedGuard::Mutex(mutex.lock_interruptible(py)?),
+            (Shared::Mutex(mutex), _, true) => {
+                SharedGuard::Mutex(mutex.lock_with(py, Wait::new().interruptible())?)
+            }
             (Shared::Mutex(mutex), _, false) => SharedGuard::Mutex(mutex.lock_checked(py)?),
-            (Shared::RwLock(lock), true, true) => SharedGuard::Write(lock.write_interruptible(py)?),
+            (Shared::RwLock(lock), true, true) => {
+                SharedGuard::Write(lock.write_with(py, Wait::new().interruptible())?)
+            }
             (Shared::RwLock(lock), true, false) => SharedGuard::Write(lock.write_checked(py)?),
-            (Shared::RwLock(lock), false, true) => SharedGuard::Read(lock.read_interruptible(py)?),
+            (Shared::RwLock(lock), false, true) => {
+                SharedGuard::Read(lock.read_with(py, Wait::new().interruptible())?)
+            }
             (Shared::RwLock(lock), false, false) => SharedGuard::Read(lock.read_checked(py)?),
         })
     }
@@ -629,15 +651,15 @@ impl Shared {
         Some(match (self, writes, limit) {
             (Shared::Mutex(mutex), _, None) => SharedGuard::Mutex(mutex.try_lock(py)?),
             (Shared::Mutex(mutex), _, Some(limit)) => {
-                SharedGuard::Mutex(mutex.try_lock_for(py, limit)?)
+                SharedGuard::Mutex(mutex.lock_with(py, limit).ok()?)
             }
             (Shared::RwLock(lock), true, None) => SharedGuard::Write(lock.try_write(py)?),
             (Shared::RwLock(lock), true, Some(limit)) => {
-                SharedGuard::Write(lock.try_write_for(py, limit)?)
+                SharedGuard::Write(lock.write_with(py, limit).ok()?)
             }
             (Shared::RwLock(lock), false, None) => SharedGuard::Read(lock.try_read(py)?),
             (Shared::RwLock(lock), false, Some(limit)) => {
-                SharedGuard::Read(lock.try_read_for(py, limit)?)
+                SharedGuard::Read(lock.read_with(py, limit).ok()?)
             }
         })
     }
@@ -816,7 +838,7 @@ account.update(lambda balance: balance + 1)
     assert!(
         get("message")?
             .extract::<String>()?
-            .contains("which it already holds")
+            .contains("already holds the PyMutex")
     );
     assert_eq!(
         get("frames")?.extract::<Vec<String>>()?,
@@ -897,7 +919,8 @@ const IMPORT_CYCLES: &[ImportCycle] = &[
         Ok(())
     }),
     ("a_cell_waiting", hold_cell, |locks, py| {
-        locks.cell.wait_interruptible(py).copied()
+        locks.cell.wait_with(py, Wait::new().interruptible())?;
+        Ok(())
     }),
     ("a_once", hold_once, |locks, py| {
         Ok(locks.once.call_once_checked(py, || ())?)
@@ -907,7 +930,8 @@ const IMPORT_CYCLES: &[ImportCycle] = &[
         Ok(())
     }),
     ("a_mutex", hold_mutex, |locks, py| {
-        locks.mutex.lock_interruptible(py).map(drop)
+        drop(locks.mutex.lock_with(py, Wait::new().interruptible())?);
+        Ok(())
     }),
     ("a_mutex_panicking", hold_mutex, |locks, py| {
         drop(locks.mutex.lock(py));
@@ -922,7 +946,8 @@ const IMPORT_CYCLES: &[ImportCycle] = &[
         Ok(())
     }),
     ("a_written_lock", hold_writing, |locks, py| {
-        locks.lock.read_interruptible(py).map(drop)
+        drop(locks.lock.read_with(py, Wait::new().interruptible())?);
+        Ok(())
     }),
     ("a_written_lock_panicking", hold_writing, |locks, py| {
         drop(locks.lock.read(py));

@@ -13,7 +13,7 @@ use pyo3_sync::critical_section::{
 };
 use pyo3_sync::{
     PyBarrier, PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock,
-    PyTryLazy,
+    PyTryLazy, Wait,
 };
 
 use crate::callback::Callback;
@@ -131,7 +131,7 @@ fn everything_works(py: Python<'_>) {
                 *value += 1;
             });
             drop(guard);
-            assert!(mutex.try_lock_for(py, Duration::from_secs(5)).is_some());
+            assert!(mutex.lock_with(py, Duration::from_secs(5)).is_ok());
         }
         let _ = cell.get_or_try_init(py, || Err(()));
         cell.get_or_init(py, || {
@@ -196,16 +196,20 @@ fn a_child_is_not_held_up_by_threads_it_does_not_have(py: Python<'_>) -> PyResul
                             py.detach(|| thread::sleep(Duration::from_millis(5)));
                             assert_eq!(cell.get_or_init(py, || 5), &5);
                         }
-                        _ => assert_eq!(cell.wait_interruptible(py).expect("it is filled"), &5),
+                        _ => assert_eq!(
+                            cell.wait_with(py, Wait::new().interruptible())
+                                .expect("it is filled"),
+                            &5
+                        ),
                     });
 
                     // A mutex whose owner is not here is reported to whoever would wait for it ..
                     assert!(held.is_locked());
                     assert!(held.try_lock(py).is_none());
-                    assert!(held.try_lock_for(py, Duration::from_millis(1)).is_none());
+                    assert!(held.lock_with(py, Duration::from_millis(1)).is_err());
                     let error = held.lock_checked(py).unwrap_err().to_string();
                     assert!(
-                        error.contains("not taken along when this process was forked"),
+                        error.contains("held by a thread that does not exist in this forked child"),
                         "{error}"
                     );
                     panic_of(|| drop(held.lock(py)));
@@ -501,7 +505,7 @@ fn a_thousand_forks_with_busy_threads(py: Python<'_>) -> PyResult<()> {
                 thread::sleep(Duration::from_micros(20));
             });
             drop(guard);
-            drop(mutex.try_lock_for(py, Duration::from_micros(50)));
+            drop(mutex.lock_with(py, Duration::from_micros(50)));
             PyOnceLock::new().get_or_init(py, || number);
         }
         Ok(())
@@ -520,7 +524,10 @@ fn read_write_locks_of_threads_that_are_gone(py: Python<'_>) -> PyResult<()> {
     };
     let gone = |error: pyo3_sync::DeadlockError| {
         let text = error.to_string();
-        assert!(text.contains("not taken along"), "{text}");
+        assert!(
+            text.contains("a thread that does not exist in this forked child"),
+            "{text}"
+        );
     };
     let results = on_threads(py, 3, |py, number| match number {
         0 => {
@@ -539,7 +546,7 @@ fn read_write_locks_of_threads_that_are_gone(py: Python<'_>) -> PyResult<()> {
             let child = Forked::running(py, |py| {
                 assert_eq!(*read.read(py), 1);
                 gone(read.write_checked(py).map(drop).unwrap_err());
-                assert!(read.try_write_for(py, Duration::from_millis(5)).is_none());
+                assert!(read.write_with(py, Duration::from_millis(5)).is_err());
                 assert_eq!(*read.read(py), 1);
                 gone(written.read_checked(py).map(drop).unwrap_err());
                 gone(written.write_checked(py).map(drop).unwrap_err());

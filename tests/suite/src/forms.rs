@@ -12,7 +12,7 @@ use pyo3_sync::critical_section::with_critical_section_mutex;
 use pyo3_sync::ext::{CondvarExt, MutexArcExt, RwLockExt};
 use pyo3_sync::{
     PyCondvar, PyImport, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyRwLockWriteGuard,
-    TryAttachedError, compat,
+    TryAttachedError, Wait, WaitError, compat,
 };
 
 use crate::harness::{Sleeper, on_two_threads, wait_until};
@@ -24,7 +24,7 @@ fn a_deadlock_of_an_owning_guard_panics(py: Python<'_>) -> PyResult<()> {
     let mutex = Arc::new(PyMutex::new(0));
     let guard = PyMutex::lock_arc(&mutex, py);
     let message = panic_of(|| PyMutex::lock_arc(&mutex, py));
-    assert!(message.contains("which it already holds"), "{message}");
+    assert!(message.contains("already holds the PyMutex"), "{message}");
     drop(guard);
 
     let lock = Arc::new(PyRwLock::new(0));
@@ -35,13 +35,13 @@ fn a_deadlock_of_an_owning_guard_panics(py: Python<'_>) -> PyResult<()> {
     ] {
         assert!(message.starts_with("deadlock"), "{message}");
     }
-    // A limit that cannot be reached is none.
+    // A timeout that `Instant` cannot represent is none.
     let forever = Duration::MAX;
-    let message = panic_of(|| PyRwLock::try_read_arc_for(&lock, py, forever));
-    assert!(message.starts_with("deadlock"), "{message}");
+    let error = lock.read_with(py, forever).unwrap_err();
+    assert!(matches!(error, WaitError::Deadlock(_)), "{error}");
     drop(writing);
     assert!(!mutex.is_locked() && !lock.is_locked());
-    assert!(PyRwLock::try_read_arc_for(&lock, py, forever).is_some());
+    assert!(lock.read_with(py, forever).is_ok());
     Ok(())
 }
 
@@ -150,7 +150,11 @@ fn an_interruptible_wait_that_is_not_interrupted(py: Python<'_>) -> PyResult<()>
         py,
         |py| {
             let mut guard = mutex.lock(py);
-            changed.wait_while_interruptible(&mut guard, |value| *value == 0)?;
+            changed.wait_while_with(
+                &mut guard,
+                |value| *value == 0,
+                Wait::new().interruptible(),
+            )?;
             assert_eq!(*guard, 1);
             PyResult::Ok(())
         },

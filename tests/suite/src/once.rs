@@ -107,7 +107,9 @@ fn coming_back_is_reported(py: Python<'_>) -> PyResult<()> {
     once.call_once(py, || {
         let error = once.call_once_checked(py, || ()).unwrap_err();
         assert!(
-            error.to_string().contains("whose closure it is running"),
+            error
+                .to_string()
+                .contains("is running the closure of the PyOnce"),
             "{error}"
         );
     });

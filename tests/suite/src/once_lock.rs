@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
-use pyo3_sync::PyOnceLock;
+use pyo3_sync::{PyOnceLock, Wait};
 
 use crate::callback::Callback;
 use crate::harness::{
@@ -73,7 +73,7 @@ fn goes_beyond_the_cell_it_replaces(py: Python<'_>) -> PyResult<()> {
         assert!(
             error
                 .to_string()
-                .contains("whose initialiser it is running"),
+                .contains("is running the initializer of the PyOnceLock"),
             "{error}"
         );
         2
@@ -367,7 +367,7 @@ fn an_uncontended_initialisation_does_not_detach(py: Python<'_>) -> PyResult<()>
             assert_eq!(cell.set(py, 1), Err(1));
             assert_eq!(cell.try_insert(py, 1), Err((&number, 1)));
             assert_eq!(cell.wait(py), &number);
-            let waited = cell.wait_interruptible(py);
+            let waited = cell.wait_with(py, Wait::new().interruptible());
             assert_eq!(waited.expect("it is filled"), &number);
 
             let cell = PyOnceLock::new();
@@ -398,7 +398,7 @@ fn an_initialiser_that_asks_for_its_own_cell_is_told(py: Python<'_>) -> PyResult
             panic_of(|| cell.wait(py)),
         ] {
             assert!(
-                message.contains("whose initialiser it is running"),
+                message.contains("is running the initializer of the PyOnceLock"),
                 "{message}"
             );
             assert!(message.contains("\"MainThread\" (0x"), "{message}");
@@ -687,7 +687,7 @@ fn at_exit_a_cell_that_nobody_will_fill_is_reported(py: Python<'_>) -> PyResult<
     assert!(
         finished
             .output
-            .contains("which no other thread can fill any more"),
+            .contains("which no other thread can initialize any more"),
         "{}",
         finished.output
     );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyMutex, PyRwLock};
+use pyo3_sync::{PyMutex, PyRwLock, Wait};
 
 use crate::callback::Callback;
 use crate::fork::{Forked, allow_forks, without_fork};
@@ -71,7 +71,7 @@ fn a_fork_leaves_no_writer_behind_that_only_waited(py: Python<'_>) -> PyResult<(
         |py, lock| assert!(lock.try_write(py).is_some()),
         |py, lock| {
             let limit = Duration::from_secs(1);
-            assert!(lock.try_write_for(py, limit).is_some());
+            assert!(lock.write_with(py, limit).is_ok());
         },
         |py, lock| {
             // SAFETY: a number, of which nobody has a reference.
@@ -89,7 +89,10 @@ fn a_fork_leaves_no_writer_behind_that_only_waited(py: Python<'_>) -> PyResult<(
                 assert!(!lock.is_write_locked());
                 drop(lock.read(py));
                 let message = lock.write_checked(py).map(drop).unwrap_err().to_string();
-                assert!(message.contains("while it reads it itself"), "{message}");
+                assert!(
+                    message.contains("for reading, and requested it for writing"),
+                    "{message}"
+                );
                 drop(lock.read(py));
             })?
             .expect_success(py)?;
@@ -122,7 +125,7 @@ fn a_fork_leaves_readers_behind_that_a_writer_waited_for(py: Python<'_>) -> PyRe
             let forked = Forked::running(py, |py| {
                 assert_eq!(*lock.read_checked(py).expect("nobody writes"), 0);
                 let error = lock.write_checked(py).map(drop).unwrap_err().to_string();
-                assert!(error.contains("locked for reading by a thread"), "{error}");
+                assert!(error.contains("held for reading by a thread"), "{error}");
                 // SAFETY: a number, of which this thread has no reference.
                 let recovered = unsafe { lock.recover_abandoned(py) };
                 assert!(recovered.is_some());
@@ -170,9 +173,9 @@ signal.setitimer(signal.ITIMER_REAL, 0.15)
                     });
                     py.run(code, Some(&names), None)?;
                     let waited = if reads {
-                        lock.read_interruptible(py).map(drop)
+                        lock.read_with(py, Wait::new().interruptible()).map(drop)
                     } else {
-                        lock.write_interruptible(py).map(drop)
+                        lock.write_with(py, Wait::new().interruptible()).map(drop)
                     };
                     if CHILD.load(SeqCst) == 0 {
                         // Those who read are gone, which keeps writers out.
@@ -185,7 +188,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.15)
                         py.import("os")?
                             .call_method1("_exit", (i32::from(!as_expected),))?;
                     }
-                    waited
+                    waited.map_err(PyErr::from)
                 })
             })
         })?;
@@ -237,7 +240,7 @@ fn waits_at_exit(py: Python<'_>) -> PyResult<()> {
         drop(AT_EXIT.read_checked(py)?);
         // The reader does not come back either.
         let error = AT_EXIT.write_checked(py).map(drop).unwrap_err();
-        assert!(error.to_string().contains("locked for reading"), "{error}");
+        assert!(error.to_string().contains("held for reading by"), "{error}");
         assert!(AT_EXIT.try_write(py).is_none() && !AT_EXIT.is_write_locked());
         Ok(())
     })
@@ -259,7 +262,10 @@ signal.signal(signal.SIGALRM, lambda number, frame: ask())
 signal.setitimer(signal.ITIMER_REAL, pause)
 ";
         py.run(code, Some(&names), None)?;
-        let error = LOCK.write_interruptible(py).map(drop).unwrap_err();
+        let error = LOCK
+            .write_with(py, Wait::new().interruptible())
+            .map(drop)
+            .unwrap_err();
         Ok::<_, PyErr>(error.to_string())
     };
     while_another_reads(py, &LOCK, |leave| {
@@ -269,7 +275,10 @@ signal.setitimer(signal.ITIMER_REAL, pause)
         ];
         for first in uses {
             let message = ask(0.1, Callback::new(first))?;
-            assert!(message.contains("which it waits to write to"), "{message}");
+            assert!(
+                message.contains("is already waiting to write to the PyRwLock"),
+                "{message}"
+            );
             assert!(message.contains("signal handlers"), "{message}");
         }
         let message = thread::scope(|scope| {
@@ -293,7 +302,7 @@ signal.setitimer(signal.ITIMER_REAL, pause)
             message
         })?;
         assert!(
-            message.contains("2 threads") && message.contains(" waits to write to"),
+            message.contains("2 threads") && message.contains("for which the writer thread"),
             "{message}"
         );
         leave.store(true, SeqCst);

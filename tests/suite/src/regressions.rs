@@ -9,15 +9,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_sync::ext::{CondvarExt, MutexExt};
 use pyo3_sync::{
-    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, PyBarrier, PyLazy, PyMutex, PyOnce, PyOnceLock,
-    PyRwLock, PyTryLazy,
+    ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, PyBarrier, PyCondvar, PyLazy, PyMutex,
+    PyMutexGuard, PyOnce, PyOnceLock, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, Wait,
 };
 
 use crate::callback::Callback;
 use crate::fork::without_fork;
 use crate::harness::{
     PythonThread, Sleeper, child, finish, is_free_threaded, on_threads, on_two_threads, slowdown,
-    wait_until, wait_until_detached, without_signals,
+    wait_until, wait_until_detached,
 };
 use crate::panics::{OnDrop, panic_of};
 use crate::registry::Module;
@@ -306,7 +306,8 @@ fn a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen(py: Python<'_>
         }
         wait_until(py, "all read", || READERS.load(SeqCst) == 3);
         wait_until_imports_block(py, 1)?;
-        LOCK.write_interruptible(py).map(drop)
+        drop(LOCK.write_with(py, Wait::new().interruptible())?);
+        Ok(())
     });
     py.import("sys")?.setattr("write", write)?;
     let results = on_threads(py, 4, |py, number| {
@@ -558,29 +559,53 @@ fn threads_are_unwound(py: Python<'_>) -> Option<String> {
     })
 }
 
-/// Messages name the type that the author used, and the place in the author's code.
-fn messages_name_the_type_that_was_used(py: Python<'_>) -> PyResult<()> {
-    static LAZY: PyLazy<i32> = PyLazy::new(|py| *LAZY.get(py));
-    static TRY_LAZY: PyTryLazy<i32> = PyTryLazy::new(|py| TRY_LAZY.get(py).copied());
-    let once = PyOnce::new();
-    let cell = PyOnceLock::new();
-    let check = |message: String, name: &str, what: &str| {
+/// Checks that a message names the primitive by its type, and by the line that created it if
+/// that is recorded.
+fn assert_names(message: &str, name: &str, line: u32) {
+    let named = message.split(&format!("the {name} at 0x")).nth(1);
+    let after_address = named.map(|text| text.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    let expected = match cfg!(debug_assertions) {
+        true => format!(" created at {}:{line}:", file!()),
+        false => String::new(),
+    };
+    assert!(
+        after_address.is_some_and(|text| text.starts_with(&expected)),
+        "{expected:?} not in {message}"
+    );
+}
+
+fn messages_name_the_type_and_its_place(py: Python<'_>) -> PyResult<()> {
+    static MUTEX: (PyMutex<i32>, u32) = (PyMutex::new(0), line!());
+    static RWLOCK: (PyRwLock<i32>, u32) = (PyRwLock::new(0), line!());
+    static LAZY: (PyLazy<i32>, u32) = (PyLazy::new(|py| *LAZY.0.get(py)), line!());
+    let (mutex, line_of_mutex) = (PyMutex::<i32>::default(), line!());
+    let (rwlock, line_of_rwlock) = (PyRwLock::<i32>::from(1), line!());
+    let (once, line_of_once) = (PyOnce::new(), line!());
+    let (cell, line_of_cell) = (PyOnceLock::new(), line!());
+
+    for (mutex, line) in [(&MUTEX.0, MUTEX.1), (&mutex, line_of_mutex)] {
+        let _guard = mutex.lock(py);
+        assert_names(&panic_of(|| *mutex.lock(py)), "PyMutex", line);
+    }
+    for (rwlock, line) in [(&RWLOCK.0, RWLOCK.1), (&rwlock, line_of_rwlock)] {
+        let _guard = rwlock.write(py);
+        assert_names(&panic_of(|| *rwlock.read(py)), "PyRwLock", line);
+    }
+    let of_initializer = |message: String, name: &str, what: &str, line| {
+        assert_names(&message, name, line);
         for part in [
-            format!("for the {name} at "),
-            format!("whose {what} it is running"),
-            "asked at tests/suite/src/regressions.rs:".to_owned(),
+            format!("is running the {what} of the {name} "),
+            format!("accessed the {name} again at {}:", file!()),
         ] {
-            assert!(message.contains(&part), "{message}");
+            assert!(message.contains(&part), "{part:?} not in {message}");
         }
     };
     let message = panic_of(|| once.call_once(py, || once.call_once(py, || ())));
-    check(message, "PyOnce", "closure");
-    let message = panic_of(|| *LAZY.get(py));
-    check(message, "PyLazy", "function");
-    let error = TRY_LAZY.get(py).unwrap_err();
-    check(error.value(py).to_string(), "PyLazy", "function");
+    of_initializer(message, "PyOnce", "closure", line_of_once);
+    let message = panic_of(|| *LAZY.0.get(py));
+    of_initializer(message, "PyLazy", "initializer", LAZY.1);
     let message = panic_of(|| *cell.get_or_init(py, || *cell.get_or_init(py, || 1)));
-    check(message, "PyOnceLock", "initialiser");
+    of_initializer(message, "PyOnceLock", "initializer", line_of_cell);
 
     let finished = finish(
         py,
@@ -588,40 +613,51 @@ fn messages_name_the_type_that_was_used(py: Python<'_>) -> PyResult<()> {
         CHILD_LIMIT,
     )?;
     finished.expect_success();
+    assert_names(&finished.output, "PyBarrier", LINE_OF_BARRIER);
+    assert_names(&finished.output, "PyCondvar", LINE_OF_CONDVAR);
     for part in [
-        "for the PyBarrier at ",
-        "to which no other thread can come any more",
-        "asked at tests/suite/src/regressions.rs:",
+        "at which no other thread can arrive any more",
+        "which no other thread can notify any more",
     ] {
         assert!(finished.output.contains(part), "{}", finished.output);
     }
     Ok(())
 }
 
+const LINE_OF_BARRIER: u32 = line!() + 1;
+static BARRIER: PyBarrier = PyBarrier::new(2);
+const LINE_OF_CONDVAR: u32 = line!() + 1;
+static CONDVAR: PyCondvar = PyCondvar::new();
+
 fn meets_nobody_at_exit(py: Python<'_>) -> PyResult<()> {
-    static BARRIER: PyBarrier = PyBarrier::new(2);
-    Callback::new(|py| BARRIER.wait_checked(py).map(drop).map_err(PyErr::from)).at_finalisation(py)
+    Callback::new(|py| {
+        let mutex = PyMutex::new(());
+        let error = CONDVAR.wait_checked(&mut mutex.lock(py)).unwrap_err();
+        eprintln!("{error}");
+        BARRIER.wait_checked(py).map(drop).map_err(PyErr::from)
+    })
+    .at_finalisation(py)
 }
 
-/// A thread whose time is up does not count as having come.
-fn a_barrier_with_a_limit(py: Python<'_>) -> PyResult<()> {
+/// A thread whose wait at a barrier times out is not counted.
+fn barrier_does_not_count_waits_that_timed_out(py: Python<'_>) -> PyResult<()> {
     let (barrier, limit) = (PyBarrier::new(2), Duration::from_millis(20));
     for _ in 0..3 {
         let start = Instant::now();
-        assert!(barrier.wait_for(py, limit).is_none());
+        assert!(barrier.wait_with(py, limit).is_err());
         assert!(start.elapsed() >= limit);
-        assert!(barrier.wait_until(py, start).is_none());
+        assert!(barrier.wait_with(py, start).is_err());
     }
     let long = Duration::from_secs(8);
-    let results = on_threads(py, 2, |py, _| barrier.wait_for(py, long));
+    let results = on_threads(py, 2, |py, _| barrier.wait_with(py, long).ok());
     let leaders = results.iter().flatten().filter(|met| met.is_leader());
     assert_eq!((leaders.count(), results.iter().flatten().count()), (1, 2));
-    // Many threads, of which some give up all the time: those that wait meet in pairs, and nobody alone.
+    // Threads whose waits do not time out rendezvous in pairs.
     let met = AtomicUsize::new(0);
     on_threads(py, 4, |py, number| {
         for _ in 0..200 {
             let limit = Duration::from_micros(50 * number as u64);
-            if barrier.wait_for(py, limit).is_some() {
+            if barrier.wait_with(py, limit).is_ok() {
                 met.fetch_add(1, SeqCst);
             }
         }
@@ -630,96 +666,71 @@ fn a_barrier_with_a_limit(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The forms that own their lock do as those that borrow it.
-fn guards_that_own_their_lock(py: Python<'_>) -> PyResult<()> {
-    let (mutex, lock) = (Arc::new(PyMutex::new(1)), Arc::new(PyRwLock::new(1)));
-    let (now, limit) = (Instant::now(), Duration::from_millis(1));
-    {
-        let mut guard = PyMutex::try_lock_arc(&mutex, py).expect("it is free");
-        *guard += 1;
-        assert!(PyMutex::try_lock_arc(&mutex, py).is_none());
-        assert!(PyMutex::try_lock_arc_for(&mutex, py, limit).is_none());
-        assert!(PyMutex::try_lock_arc_until(&mutex, py, now).is_none());
-        assert!(PyMutex::lock_arc_checked(&mutex, py).is_err());
-        assert!(PyMutex::lock_arc_interruptible(&mutex, py).is_err());
-    }
-    assert_eq!(*PyMutex::lock_arc_checked(&mutex, py)?, 2);
-    assert_eq!(*PyMutex::lock_arc_interruptible(&mutex, py)?, 2);
-    assert!(PyMutex::try_lock_arc_for(&mutex, py, limit).is_some());
-    {
-        let reading = PyRwLock::try_read_arc(&lock, py).expect("it is free");
-        assert!(PyRwLock::try_read_arc_for(&lock, py, limit).is_some());
-        assert!(PyRwLock::try_write_arc(&lock, py).is_none());
-        assert!(PyRwLock::try_write_arc_for(&lock, py, limit).is_none());
-        assert!(PyRwLock::try_write_arc_until(&lock, py, now).is_none());
-        assert!(PyRwLock::write_arc_checked(&lock, py).is_err());
-        assert!(PyRwLock::write_arc_interruptible(&lock, py).is_err());
-        let lock = ArcPyRwLockReadGuard::unlock(reading);
-        assert!(!lock.is_locked());
-    }
-    {
-        let mut writing = PyRwLock::try_write_arc(&lock, py).expect("it is free");
-        *writing += 1;
-        assert!(PyRwLock::try_read_arc(&lock, py).is_none());
-        assert!(PyRwLock::try_read_arc_until(&lock, py, now).is_none());
-        assert!(PyRwLock::read_arc_checked(&lock, py).is_err());
-        assert!(PyRwLock::read_arc_interruptible(&lock, py).is_err());
-        let lock = ArcPyRwLockWriteGuard::unlock(writing);
-        assert!(!lock.is_locked());
-    }
-    assert_eq!(*PyRwLock::read_arc_checked(&lock, py)?, 2);
-    assert_eq!(*PyRwLock::write_arc_interruptible(&lock, py)?, 2);
+/// Converting a guard keeps the lock held: it is neither released nor acquired again.
+fn into_arc_keeps_the_lock_held(py: Python<'_>) -> PyResult<()> {
+    let acquired_at = |line: u32| match cfg!(debug_assertions) {
+        true => format!("(acquired at {}:{line}:", file!()),
+        false => String::new(),
+    };
+    let mutex = Arc::new(PyMutex::new(1));
+    let (guard, line) = (mutex.lock(py), line!());
+    let mut guard = PyMutexGuard::into_arc(guard, &mutex, py);
+    *guard += 1;
+    assert_eq!(Arc::strong_count(&mutex), 2);
+    assert!(on_threads(py, 1, |py, _| mutex.try_lock(py).is_none())[0]);
+    let message = panic_of(|| *mutex.lock(py));
+    assert!(message.contains(&acquired_at(line)), "{message}");
+    drop(guard);
+    assert_eq!((*mutex.lock(py), Arc::strong_count(&mutex)), (2, 1));
+
+    let lock = Arc::new(PyRwLock::new(1));
+    let reading = PyRwLockReadGuard::into_arc(lock.read(py), &lock, py);
+    assert!(
+        on_threads(py, 1, |py, _| lock.try_read(py).is_some()
+            && lock.try_write(py).is_none())[0]
+    );
+    assert!(!ArcPyRwLockReadGuard::unlock(reading).is_locked());
+
+    let (writing, line) = (lock.write(py), line!());
+    let mut writing = PyRwLockWriteGuard::into_arc(writing, &lock, py);
+    *writing += 1;
+    assert!(on_threads(py, 1, |py, _| lock.try_read(py).is_none())[0]);
+    let message = panic_of(|| *lock.write(py));
+    assert!(message.contains(&acquired_at(line)), "{message}");
+    assert!(!ArcPyRwLockWriteGuard::unlock(writing).is_locked());
+    assert_eq!(*lock.read(py), 2);
     Ok(())
 }
 
-/// Each on the main thread, with a handler that raises.
-fn ctrl_c_ends_the_waits_of_once_and_lazy(py: Python<'_>) -> PyResult<()> {
-    static LAZY: PyLazy<()> = PyLazy::new(stay);
-    static INSIDE: AtomicUsize = AtomicUsize::new(0);
-    static LEAVE: AtomicBool = AtomicBool::new(false);
-    fn stay(py: Python<'_>) {
-        INSIDE.fetch_add(1, SeqCst);
-        py.detach(|| wait_until_detached("told to leave", || LEAVE.load(SeqCst)));
-    }
-    let once = PyOnce::new();
-    let attempt = |py: Python<'_>| -> PyResult<()> {
-        let _leave = OnDrop(|| LEAVE.store(true, SeqCst));
-        let signal = py.import("signal")?;
-        let code = c"
-import signal
-class Interrupt(Exception): pass
-def handler(*_): raise Interrupt
-signal.signal(signal.SIGALRM, handler)
-";
-        let module = PyModule::from_code(py, code, c"interrupt.py", c"interrupt")?;
-        let interrupt = module.getattr("Interrupt")?;
-        wait_until(py, "both are inside", || INSIDE.load(SeqCst) == 2);
-        let waits: [&dyn Fn() -> PyResult<()>; 3] = [
-            &|| once.call_once_interruptible(py, || unreachable!()),
-            &|| once.call_once_force_interruptible(py, |_| unreachable!()),
-            &|| LAZY.get_interruptible(py).copied(),
-        ];
-        for wait in waits {
-            signal.call_method1("setitimer", (signal.getattr("ITIMER_REAL")?, 0.1))?;
-            let error = wait().expect_err("the handler raised");
-            assert!(error.matches(py, &interrupt)?, "{error}");
-        }
-        LEAVE.store(true, SeqCst);
-        wait_until(py, "both are done", || {
-            once.is_completed() && LAZY.peek().is_some()
-        });
-        once.call_once_interruptible(py, || unreachable!())?;
-        once.call_once_force_interruptible(py, |_| unreachable!())?;
-        once.call_once_force_checked(py, |_| unreachable!())?;
-        LAZY.get_interruptible(py).copied()
-    };
-    py.detach(|| {
-        thread::scope(|scope| {
-            scope.spawn(|| Python::attach(|py| once.call_once(py, || stay(py))));
-            scope.spawn(|| Python::attach(|py| *LAZY.get(py)));
-            Python::attach(attempt)
-        })
-    })
+/// The panic drops the guard, which poisons its own lock unless it is for reading.
+fn into_arc_panics_with_the_guard_of_another_lock(py: Python<'_>) -> PyResult<()> {
+    const MESSAGE: &str = "the guard belongs to another lock than the `Arc`";
+    let mutexes = [0, 0].map(|value| Arc::new(PyMutex::new(value)));
+    let message = panic_of(|| PyMutexGuard::into_arc(mutexes[0].lock(py), &mutexes[1], py));
+    assert_eq!(message, MESSAGE);
+    assert_eq!(
+        mutexes.each_ref().map(|mutex| mutex.is_locked()),
+        [false; 2]
+    );
+    assert_eq!(
+        mutexes.each_ref().map(|mutex| mutex.is_poisoned()),
+        [true, false]
+    );
+
+    let locks = [0, 0].map(|value| Arc::new(PyRwLock::new(value)));
+    let read = || PyRwLockReadGuard::into_arc(locks[0].read(py), &locks[1], py);
+    assert_eq!(panic_of(read), MESSAGE);
+    assert!(!locks[0].is_poisoned());
+    let write = || PyRwLockWriteGuard::into_arc(locks[0].write(py), &locks[1], py);
+    assert_eq!(panic_of(write), MESSAGE);
+    assert_eq!(locks.each_ref().map(|lock| lock.is_locked()), [false; 2]);
+    assert_eq!(
+        locks.each_ref().map(|lock| lock.is_poisoned()),
+        [true, false]
+    );
+    assert_eq!(mutexes.map(|mutex| Arc::strong_count(&mutex)), [1; 2]);
+    assert_eq!(locks.map(|lock| Arc::strong_count(&lock)), [1; 2]);
+    Ok(())
 }
 
 fn without_fork_or_gil(py: Python<'_>) -> Option<String> {
@@ -751,10 +762,10 @@ pub(crate) const MODULE: Module = Module {
         test!(waiters_of_pyo3_keep_the_lock_at_exit)
             .limit(30)
             .unless(threads_are_unwound),
-        test!(messages_name_the_type_that_was_used).limit(20),
-        test!(a_barrier_with_a_limit),
-        test!(guards_that_own_their_lock),
-        test!(ctrl_c_ends_the_waits_of_once_and_lazy).unless(without_signals),
+        test!(messages_name_the_type_and_its_place).limit(20),
+        test!(barrier_does_not_count_waits_that_timed_out),
+        test!(into_arc_keeps_the_lock_held),
+        test!(into_arc_panics_with_the_guard_of_another_lock),
     ],
     scenarios: &[
         scenario!(reserved_at_exit),

@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use pyo3_sync::exceptions::DeadlockError;
 use pyo3_sync::{
     ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard,
-    PyMutex, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+    PyMutex, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard, Wait, WaitError,
 };
 
 use crate::callback::Callback;
@@ -244,7 +244,8 @@ fn writing_while_reading_is_reported(py: Python<'_>) -> PyResult<()> {
         "{error}"
     );
     assert!(
-        error.contains("while it reads it itself") && error.contains("copy what is needed"),
+        error.contains("for reading, and requested it for writing")
+            && error.contains("copy what you need"),
         "{error}"
     );
     assert!(!sequence.0.is_locked());
@@ -253,9 +254,9 @@ fn writing_while_reading_is_reported(py: Python<'_>) -> PyResult<()> {
 
     let lock = sequence.0;
     let reading = lock.read(py);
-    assert!(panic_of(|| drop(lock.write(py))).contains("while it reads it itself"));
+    assert!(panic_of(|| drop(lock.write(py))).contains("requested it for writing"));
     assert!(lock.try_write(py).is_none());
-    assert!(lock.try_write_for(py, Duration::from_millis(1)).is_none());
+    assert!(lock.write_with(py, Duration::from_millis(1)).is_err());
     assert_eq!(*reading, [2]);
     drop(reading);
     let writing = lock.write(py);
@@ -264,7 +265,10 @@ fn writing_while_reading_is_reported(py: Python<'_>) -> PyResult<()> {
         lock.write_checked(py).map(drop),
     ] {
         let text = error.unwrap_err().to_string();
-        assert!(text.contains("which it has locked for writing"), "{text}");
+        assert!(
+            text.contains("for writing") && text.contains("requested it again"),
+            "{text}"
+        );
     }
     assert!(lock.try_read(py).is_none());
     drop(writing);
@@ -386,7 +390,7 @@ fn two_writers_that_want_to_read(py: Python<'_>) -> PyResult<()> {
             "{message}"
         );
         assert_eq!(
-            message.matches("locked for writing").count(),
+            message.matches("held for writing by").count(),
             2,
             "{message}"
         );
@@ -424,8 +428,8 @@ fn a_cycle_through_a_writer_that_waits_is_reported(py: Python<'_>) -> PyResult<(
         };
         for part in [
             "3 threads wait for each other",
-            "locked for reading by",
-            "waits to write to",
+            "held for reading by",
+            "for which the writer thread",
             "for the PyMutex",
         ] {
             assert!(message.contains(part), "{message}");
@@ -453,10 +457,11 @@ fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
                 wait_until_an_import_blocks(py)?;
             }
             if writes {
-                LOCK.write_interruptible(py).map(drop)
+                drop(LOCK.write_with(py, Wait::new().interruptible())?);
             } else {
-                LOCK.read_interruptible(py).map(drop)
+                drop(LOCK.read_with(py, Wait::new().interruptible())?);
             }
+            Ok(())
         });
         sys.setattr("ask", ask)?;
         let ((), imported) = on_two_threads(
@@ -478,9 +483,9 @@ fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
         assert!(error.is_instance_of::<DeadlockError>(py), "{error}");
         let message = error.value(py).to_string();
         let locked = if writes {
-            "locked for reading by"
+            "held for reading by"
         } else {
-            "locked for writing"
+            "held for writing by"
         };
         assert!(
             message.contains("2 threads wait for each other")
@@ -531,9 +536,9 @@ fn time_limits_leave_nothing_behind(py: Python<'_>) -> PyResult<()> {
             wait_until(py, "it is read", || reading.load(SeqCst));
             let start = Instant::now();
             let limit = Duration::from_millis(200);
-            assert!(lock.try_write_for(py, limit).is_none());
+            assert!(lock.write_with(py, limit).is_err());
             assert!(start.elapsed() >= limit);
-            assert!(lock.try_write_until(py, Instant::now()).is_none());
+            assert!(lock.write_with(py, Instant::now()).is_err());
             gave_up.store(true, SeqCst);
         }
         _ => {
@@ -549,27 +554,27 @@ fn time_limits_leave_nothing_behind(py: Python<'_>) -> PyResult<()> {
     });
     let writing = lock.write(py);
     on_threads(py, 1, |py, _| {
-        assert!(lock.try_read_for(py, Duration::from_millis(20)).is_none());
-        assert!(lock.try_read_until(py, Instant::now()).is_none());
+        assert!(lock.read_with(py, Duration::from_millis(20)).is_err());
+        assert!(lock.read_with(py, Instant::now()).is_err());
     });
     drop(writing);
     assert!(lock.try_write(py).is_some());
     Ok(())
 }
 
-/// Who waits with a limit, by whichever form, is let in when the lock becomes free, and not when the time is up.
-fn time_limits_that_are_long_enough(py: Python<'_>) -> PyResult<()> {
+/// A wait with a timeout ends when the lock is released, long before the timeout expires.
+fn waits_with_a_timeout_end_at_the_release(py: Python<'_>) -> PyResult<()> {
     const LIMIT: Duration = Duration::from_secs(8);
-    type Ask = fn(Python<'_>, &PyRwLock<i32>) -> Option<i32>;
-    let read_for: Ask = |py, lock| lock.try_read_for(py, LIMIT).map(|value| *value);
+    type Ask = fn(Python<'_>, &PyRwLock<i32>) -> Result<i32, WaitError>;
+    let read_for: Ask = |py, lock| lock.read_with(py, LIMIT).map(|value| *value);
     let read_until: Ask = |py, lock| {
         let limit = Instant::now() + LIMIT;
-        lock.try_read_until(py, limit).map(|value| *value)
+        lock.read_with(py, limit).map(|value| *value)
     };
-    let write_for: Ask = |py, lock| lock.try_write_for(py, LIMIT).map(|value| *value);
+    let write_for: Ask = |py, lock| lock.write_with(py, LIMIT).map(|value| *value);
     let write_until: Ask = |py, lock| {
         let limit = Instant::now() + LIMIT;
-        lock.try_write_until(py, limit).map(|value| *value)
+        lock.write_with(py, limit).map(|value| *value)
     };
     let cases = [
         ("read_for behind a writer", read_for, true),
@@ -605,7 +610,7 @@ fn time_limits_that_are_long_enough(py: Python<'_>) -> PyResult<()> {
                 (value, Instant::now())
             },
         );
-        assert_eq!(value, Some(i32::from(behind_a_writer)), "{name}");
+        assert_eq!(value.ok(), Some(i32::from(behind_a_writer)), "{name}");
         let late = came.saturating_duration_since(released);
         assert!(late < LIMIT / 2, "{name} came {late:?} after the release");
         assert!(!lock.is_locked(), "{name}");
@@ -808,8 +813,8 @@ fn what_every_lock_has(py: Python<'_>) -> PyResult<()> {
     let mut lock = PyRwLock::from(String::from("a"));
     assert!(PyRwLock::<String>::default().into_inner().is_empty());
     lock.get_mut().push('b');
-    assert_eq!(*lock.read_py_attached(py), "ab");
-    lock.write_py_attached(py).push('c');
+    assert_eq!(*lock.read(py), "ab");
+    lock.write(py).push('c');
     let shown = |read: bool, write: bool| {
         format!("PyRwLock {{ locked: {read}, write_locked: {write}, poisoned: false, .. }}")
     };
@@ -840,7 +845,7 @@ fn poison_is_told_by_writers_only(py: Python<'_>) -> PyResult<()> {
         let _reading = lock.read(py);
         panic!("reading")
     });
-    assert!(!lock.is_poisoned() && lock.read_poisonable(py).is_ok());
+    assert!(!lock.is_poisoned());
     panic_of(|| -> () {
         let _writing = lock.write(py);
         panic!("writing")
@@ -850,10 +855,12 @@ fn poison_is_told_by_writers_only(py: Python<'_>) -> PyResult<()> {
         panic!("once more")
     });
     assert!(lock.is_poisoned() && !lock.is_locked());
-    assert!(lock.read_poisonable(py).is_err() && lock.write_poisonable(py).is_err());
-    drop((lock.read(py), 0));
+    drop(lock.read(py));
+    let writing = lock.write(py);
+    assert!(lock.is_poisoned());
     lock.clear_poison(py);
-    assert!(lock.write_poisonable(py).is_ok());
+    drop(writing);
+    assert!(!lock.is_poisoned());
     Ok(())
 }
 
@@ -885,26 +892,29 @@ fn free_locks_leave_the_interpreter_alone(py: Python<'_>) -> PyResult<()> {
             drop((lock.read(py), lock.read(py)));
             assert!(lock.try_read(py).is_some() && lock.try_write(py).is_some());
             *lock.write_checked(py).expect("it is free") += 1;
-            *lock.write_interruptible(py).expect("it is free") += 1;
-            *lock.write_poisonable(py).expect("nobody panicked") += 1;
-            *lock.try_write_for(py, long).expect("it is free") += 1;
-            *lock.try_write_until(py, far).expect("it is free") += 1;
+            *lock
+                .write_with(py, Wait::new().interruptible())
+                .expect("it is free") += 1;
+            *lock.write_with(py, long).expect("it is free") += 1;
+            *lock.write_with(py, far).expect("it is free") += 1;
             *PyRwLock::write_arc(&lock, py) += 1;
             lock.with_mut(py, |value| *value += 1);
             lock.try_write_attached(|_, value| *value += 1)
                 .expect("it is free");
             drop(lock.read_checked(py).expect("it is free"));
-            drop(lock.read_interruptible(py).expect("it is free"));
-            drop(lock.read_poisonable(py).expect("nobody panicked"));
-            drop(lock.try_read_for(py, long).expect("it is free"));
-            drop(lock.try_read_until(py, far).expect("it is free"));
+            drop(
+                lock.read_with(py, Wait::new().interruptible())
+                    .expect("it is free"),
+            );
+            drop(lock.read_with(py, long).expect("it is free"));
+            drop(lock.read_with(py, far).expect("it is free"));
             drop(PyRwLock::read_arc(&lock, py));
             lock.with(py, |value| assert_ne!(*value, 0));
             lock.try_read_attached(|_, _| ()).expect("it is free");
             drop(PyRwLockWriteGuard::downgrade(lock.write(py)));
         }
     })?;
-    assert_eq!(*lock.read(py), 9 * 2000);
+    assert_eq!(*lock.read(py), 8 * 2000);
     Ok(())
 }
 
@@ -1024,7 +1034,7 @@ fn waiting_at_exit_is_reported(py: Python<'_>) -> PyResult<()> {
     finished.expect_success();
     let output = &finished.output;
     assert!(
-        output.contains("locked for writing")
+        output.contains("held for writing")
             && output.contains("by a thread that cannot run any more")
             && output.contains("shutting down"),
         "{output}"
@@ -1051,7 +1061,7 @@ fn reads_at_exit(py: Python<'_>) -> PyResult<()> {
     Callback::new(|py| {
         assert!(LOCK.try_read(py).is_none());
         let limit = Duration::from_millis(1);
-        assert!(LOCK.try_read_for(py, limit).is_none());
+        assert!(LOCK.read_with(py, limit).is_err());
         assert!(LOCK.write_checked(py).is_err());
         assert!(LOCK.try_read_attached(|_, _| ()).is_err());
         LOCK.read_checked(py).map(drop)?;
@@ -1078,7 +1088,7 @@ pub(crate) const MODULE: Module = Module {
         test!(a_cycle_through_an_import_lock_is_seen).limit(20),
         test!(nothing_is_reported_without_reason).limit(30),
         test!(time_limits_leave_nothing_behind),
-        test!(time_limits_that_are_long_enough),
+        test!(waits_with_a_timeout_end_at_the_release),
         test!(nobody_starves).limit(30),
         test!(downgrading),
         test!(nobody_writes_during_a_downgrade).limit(20),

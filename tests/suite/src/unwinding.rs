@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock, Wait};
 
 use crate::callback::Callback;
 use crate::harness::{child, finish, on_threads, wait_until, without_signals};
@@ -63,10 +63,12 @@ fn a_mutex_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult<()> {
         stay(py, 1);
     };
     beside(py, hold, |stage| {
-        expect_panic_of_handler(py, || mutex.lock_interruptible(py).map(drop))?;
+        expect_panic_of_handler(py, || {
+            mutex.lock_with(py, Wait::new().interruptible()).map(drop)
+        })?;
         assert!(mutex.is_locked() && !mutex.is_poisoned());
         stage.store(1, SeqCst);
-        *mutex.lock_interruptible(py)? += 1;
+        *mutex.lock_with(py, Wait::new().interruptible())? += 1;
         Ok(())
     })?;
     assert_eq!(mutex.into_inner(), 1);
@@ -83,9 +85,9 @@ fn a_cell_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult<()> {
     };
     beside(py, fill, |stage| {
         expect_panic_of_handler(py, || cell.get_or_try_init_py(py, || Ok(2)))?;
-        expect_panic_of_handler(py, || cell.wait_interruptible(py))?;
+        expect_panic_of_handler(py, || cell.wait_with(py, Wait::new().interruptible()))?;
         stage.store(1, SeqCst);
-        assert_eq!(cell.wait_interruptible(py)?, &1);
+        assert_eq!(cell.wait_with(py, Wait::new().interruptible())?, &1);
         Ok(())
     })
 }
@@ -101,15 +103,21 @@ fn a_read_write_lock_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult
         stay(py, 2);
     };
     beside(py, hold, |stage| {
-        expect_panic_of_handler(py, || lock.write_interruptible(py).map(drop))?;
+        expect_panic_of_handler(py, || {
+            lock.write_with(py, Wait::new().interruptible()).map(drop)
+        })?;
         assert!(!lock.is_write_locked() && !lock.is_poisoned());
         drop(lock.try_read(py).expect("it is only read"));
         stage.store(1, SeqCst);
         wait_until(py, "it is written", || lock.is_write_locked());
-        expect_panic_of_handler(py, || lock.read_interruptible(py).map(drop))?;
-        expect_panic_of_handler(py, || lock.write_interruptible(py).map(drop))?;
+        expect_panic_of_handler(py, || {
+            lock.read_with(py, Wait::new().interruptible()).map(drop)
+        })?;
+        expect_panic_of_handler(py, || {
+            lock.write_with(py, Wait::new().interruptible()).map(drop)
+        })?;
         stage.store(2, SeqCst);
-        *lock.write_interruptible(py)? += 1;
+        *lock.write_with(py, Wait::new().interruptible())? += 1;
         Ok(())
     })?;
     assert!(!lock.is_locked());
@@ -120,7 +128,9 @@ fn a_read_write_lock_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult
 fn a_condition_variable_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult<()> {
     let (mutex, changed) = (PyMutex::new(0), PyCondvar::new());
     let mut guard = mutex.lock(py);
-    expect_panic_of_handler(py, || changed.wait_interruptible(&mut guard))?;
+    expect_panic_of_handler(py, || {
+        changed.wait_with(&mut guard, Wait::new().interruptible())
+    })?;
     // The guard holds the mutex as before the wait.
     *guard += 1;
     assert!(on_threads(py, 1, |py, _| mutex.try_lock(py).is_none())[0]);
@@ -139,7 +149,9 @@ fn a_condition_variable_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyRes
 
 fn a_barrier_outlives_the_panic_of_a_handler(py: Python<'_>) -> PyResult<()> {
     let barrier = PyBarrier::new(2);
-    expect_panic_of_handler(py, || barrier.wait_interruptible(py).map(drop))?;
+    expect_panic_of_handler(py, || {
+        barrier.wait_with(py, Wait::new().interruptible()).map(drop)
+    })?;
     // This thread does not count as having come.
     let leaders = on_threads(py, 2, |py, _| barrier.wait(py).is_leader());
     assert!(leaders[0] != leaders[1]);
@@ -156,7 +168,9 @@ fn an_exception_on_its_way_outlives_the_panic_of_a_handler(py: Python<'_>) -> Py
     beside(py, hold, |_| {
         expect_panic_of_handler(py, || {
             pyo3::exceptions::PyKeyError::new_err("on its way").restore(py);
-            let waited = catch_unwind(AssertUnwindSafe(|| mutex.lock_interruptible(py).map(drop)));
+            let waited = catch_unwind(AssertUnwindSafe(|| {
+                mutex.lock_with(py, Wait::new().interruptible()).map(drop)
+            }));
             let error = PyErr::take(py).expect("it is there still");
             assert!(error.is_instance_of::<pyo3::exceptions::PyKeyError>(py));
             if let Err(panic) = waited {

@@ -11,7 +11,7 @@ pub(super) type Inside = Vec<Operation>;
 
 #[derive(Arbitrary, Clone, Debug)]
 pub(super) enum Operation {
-    Lock(Which, LockForm, Inside),
+    Lock(Which, Form, Inside),
     LockArc(Which, Form, Inside),
     LockPart(Which, Part, Inside),
     LockWithoutToken(Which, Inside),
@@ -49,19 +49,14 @@ pub(super) enum Operation {
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) enum LockForm {
-    Plain,
-    Poisonable,
-    Other(Form),
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Form {
     Checked,
     Interruptible,
     Try,
-    TryFor(Limit),
-    TryUntil(Limit),
+    Timeout(Limit),
+    Deadline(Limit),
+    /// A timeout, and interruptible by signals.
+    Both(Limit),
     Panicking,
 }
 

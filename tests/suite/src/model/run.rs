@@ -5,7 +5,7 @@ use std::{
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError, TryLockResult},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use pyo3::prelude::*;
@@ -13,11 +13,11 @@ use pyo3_sync::{
     ArcPyMutexGuard, ArcPyRwLockReadGuard, ArcPyRwLockWriteGuard, MappedPyMutexGuard,
     MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, PyBarrier, PyCondvar, PyLazy, PyMutex,
     PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
-    TryAttachedError, compat::GILOnceCell, critical_section::with_critical_section_mutex,
-    exceptions::DeadlockError,
+    TryAttachedError, Wait, WaitError, compat::GILOnceCell,
+    critical_section::with_critical_section_mutex, exceptions::DeadlockError,
 };
 
-use super::operation::{COUNT, CellForm, DoForm, Form, Limit, LockForm, Operation, Part, Which};
+use super::operation::{COUNT, CellForm, DoForm, Form, Limit, Operation, Part, Which};
 
 #[derive(Default)]
 pub(super) struct Ours {
@@ -93,15 +93,25 @@ fn unless_it_panics<R>(body: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// What a form with a limit gives, which is never early to give up.
-fn in_time<R>(Limit(limit): Limit, wait: impl FnOnce(Duration) -> Option<R>) -> Option<R> {
+/// Calls a method with the [`Wait`] of `form`, and returns its result unless the wait failed as
+/// the form allows.
+fn waited<R>(form: Form, method: impl FnOnce(Wait) -> Result<R, WaitError>) -> Option<R> {
     let start = Instant::now();
-    let result = wait(limit);
-    assert!(
-        result.is_some() || start.elapsed() >= limit,
-        "gave up early"
-    );
-    result
+    let (wait, timeout) = match form {
+        Form::Timeout(Limit(timeout)) => (Wait::from(timeout), Some(timeout)),
+        Form::Deadline(Limit(timeout)) => (Wait::from(start + timeout), Some(timeout)),
+        Form::Both(Limit(timeout)) => (Wait::from(timeout).interruptible(), Some(timeout)),
+        _ => (Wait::new().interruptible(), None),
+    };
+    match (method(wait), timeout) {
+        (Ok(result), _) => Some(result),
+        (Err(WaitError::Deadlock(_)), None) => None,
+        (Err(WaitError::TimedOut), Some(timeout)) => {
+            assert!(start.elapsed() >= timeout, "timed out early");
+            None
+        }
+        (Err(error), _) => panic!("{form:?}: {error}"),
+    }
 }
 
 fn unless_deadlock<R>(py: Python<'_>, result: PyResult<R>) -> Option<R> {
@@ -160,37 +170,17 @@ impl Run<'_, '_> {
         self.reference.next.get()
     }
 
-    fn lock(&self, which: usize, form: LockForm) -> Option<PyMutexGuard<'_, u32>> {
+    fn lock(&self, which: usize, form: Form) -> Option<PyMutexGuard<'_, u32>> {
         let (py, mutex) = (self.py, &self.ours.mutexes[which]);
-        match form {
-            LockForm::Plain | LockForm::Other(Form::Panicking) => {
-                unless_it_panics(|| mutex.lock(py))
-            }
-            LockForm::Poisonable => {
-                let was_poisoned = self.reference.mutexes[which].is_poisoned();
-                unless_it_panics(|| match mutex.lock_poisonable(py) {
-                    Ok(guard) => {
-                        assert!(!was_poisoned);
-                        guard
-                    }
-                    Err(poisoned) => {
-                        assert!(was_poisoned);
-                        poisoned.into_inner()
-                    }
-                })
-            }
-            LockForm::Other(Form::Checked) => mutex.lock_checked(py).ok(),
-            LockForm::Other(Form::Interruptible) => {
-                unless_deadlock(py, mutex.lock_interruptible(py))
-            }
-            LockForm::Other(Form::Try) => mutex.try_lock(py),
-            LockForm::Other(Form::TryFor(limit)) => {
-                in_time(limit, |limit| mutex.try_lock_for(py, limit))
-            }
-            LockForm::Other(Form::TryUntil(limit)) => in_time(limit, |limit| {
-                mutex.try_lock_until(py, Instant::now() + limit)
-            }),
-        }
+        let was_poisoned = self.reference.mutexes[which].is_poisoned();
+        let guard = match form {
+            Form::Panicking => unless_it_panics(|| mutex.lock(py)),
+            Form::Checked => mutex.lock_checked(py).ok(),
+            Form::Try => mutex.try_lock(py),
+            _ => waited(form, |wait| mutex.lock_with(py, wait)),
+        };
+        assert_eq!(mutex.is_poisoned(), was_poisoned);
+        guard
     }
 
     fn read(&self, which: usize, form: Form) -> Option<PyRwLockReadGuard<'_, u32>> {
@@ -198,12 +188,8 @@ impl Run<'_, '_> {
         match form {
             Form::Panicking => unless_it_panics(|| lock.read(py)),
             Form::Checked => lock.read_checked(py).ok(),
-            Form::Interruptible => unless_deadlock(py, lock.read_interruptible(py)),
             Form::Try => lock.try_read(py),
-            Form::TryFor(limit) => in_time(limit, |limit| lock.try_read_for(py, limit)),
-            Form::TryUntil(limit) => in_time(limit, |limit| {
-                lock.try_read_until(py, Instant::now() + limit)
-            }),
+            _ => waited(form, |wait| lock.read_with(py, wait)),
         }
     }
 
@@ -212,12 +198,8 @@ impl Run<'_, '_> {
         match form {
             Form::Panicking => unless_it_panics(|| lock.write(py)),
             Form::Checked => lock.write_checked(py).ok(),
-            Form::Interruptible => unless_deadlock(py, lock.write_interruptible(py)),
             Form::Try => lock.try_write(py),
-            Form::TryFor(limit) => in_time(limit, |limit| lock.try_write_for(py, limit)),
-            Form::TryUntil(limit) => in_time(limit, |limit| {
-                lock.try_write_until(py, Instant::now() + limit)
-            }),
+            _ => waited(form, |wait| lock.write_with(py, wait)),
         }
     }
 
@@ -225,15 +207,10 @@ impl Run<'_, '_> {
         let (py, mutex) = (self.py, &self.ours.mutexes[which]);
         match form {
             Form::Panicking => unless_it_panics(|| PyMutex::lock_arc(mutex, py)),
-            Form::Checked => PyMutex::lock_arc_checked(mutex, py).ok(),
-            Form::Interruptible => unless_deadlock(py, PyMutex::lock_arc_interruptible(mutex, py)),
-            Form::Try => PyMutex::try_lock_arc(mutex, py),
-            Form::TryFor(limit) => {
-                in_time(limit, |limit| PyMutex::try_lock_arc_for(mutex, py, limit))
+            _ => {
+                let guard = self.lock(which, form)?;
+                Some(PyMutexGuard::into_arc(guard, mutex, py))
             }
-            Form::TryUntil(limit) => in_time(limit, |limit| {
-                PyMutex::try_lock_arc_until(mutex, py, Instant::now() + limit)
-            }),
         }
     }
 
@@ -241,15 +218,10 @@ impl Run<'_, '_> {
         let (py, lock) = (self.py, &self.ours.rwlocks[which]);
         match form {
             Form::Panicking => unless_it_panics(|| PyRwLock::read_arc(lock, py)),
-            Form::Checked => PyRwLock::read_arc_checked(lock, py).ok(),
-            Form::Interruptible => unless_deadlock(py, PyRwLock::read_arc_interruptible(lock, py)),
-            Form::Try => PyRwLock::try_read_arc(lock, py),
-            Form::TryFor(limit) => {
-                in_time(limit, |limit| PyRwLock::try_read_arc_for(lock, py, limit))
+            _ => {
+                let guard = self.read(which, form)?;
+                Some(PyRwLockReadGuard::into_arc(guard, lock, py))
             }
-            Form::TryUntil(limit) => in_time(limit, |limit| {
-                PyRwLock::try_read_arc_until(lock, py, Instant::now() + limit)
-            }),
         }
     }
 
@@ -257,15 +229,10 @@ impl Run<'_, '_> {
         let (py, lock) = (self.py, &self.ours.rwlocks[which]);
         match form {
             Form::Panicking => unless_it_panics(|| PyRwLock::write_arc(lock, py)),
-            Form::Checked => PyRwLock::write_arc_checked(lock, py).ok(),
-            Form::Interruptible => unless_deadlock(py, PyRwLock::write_arc_interruptible(lock, py)),
-            Form::Try => PyRwLock::try_write_arc(lock, py),
-            Form::TryFor(limit) => {
-                in_time(limit, |limit| PyRwLock::try_write_arc_for(lock, py, limit))
+            _ => {
+                let guard = self.write(which, form)?;
+                Some(PyRwLockWriteGuard::into_arc(guard, lock, py))
             }
-            Form::TryUntil(limit) => in_time(limit, |limit| {
-                PyRwLock::try_write_arc_until(lock, py, Instant::now() + limit)
-            }),
         }
     }
 
@@ -286,7 +253,7 @@ impl Run<'_, '_> {
             }
             Operation::LockPart(Which(which), part, inside) => {
                 let theirs = free(reference.mutexes[*which].try_lock());
-                let mine = self.lock(*which, LockForm::Other(Form::Try));
+                let mine = self.lock(*which, Form::Try);
                 assert_eq!(mine.is_some(), theirs.is_some(), "who got the lock");
                 let (Some(mine), Some(theirs)) = (mine, theirs) else {
                     return;
@@ -444,7 +411,7 @@ impl Run<'_, '_> {
             }
             Operation::Unlocked(Which(which), inside) => {
                 let theirs = free(reference.mutexes[*which].try_lock());
-                let mine = self.lock(*which, LockForm::Other(Form::Try));
+                let mine = self.lock(*which, Form::Try);
                 assert_eq!(mine.is_some(), theirs.is_some(), "who got the lock");
                 if let (Some(mut mine), Some(theirs)) = (mine, theirs) {
                     drop(theirs);
@@ -596,24 +563,21 @@ impl Run<'_, '_> {
                 }
             }
             Operation::WaitInVain(Which(which), Limit(limit)) => {
-                if let Some(mut guard) = self.lock(*which, LockForm::Other(Form::Try)) {
-                    let (start, never) = (Instant::now(), |_: &mut u32| true);
-                    let waited = ours.changed.wait_for(&mut guard, *limit);
-                    assert!(waited.timed_out() && start.elapsed() >= *limit);
-                    let end = Instant::now() + *limit;
-                    let waited = ours.changed.wait_until(&mut guard, end);
-                    assert!(waited.timed_out() && Instant::now() >= end);
-                    let start = Instant::now();
-                    let waited = ours.changed.wait_while_for(&mut guard, never, *limit);
-                    assert!(waited.timed_out() && start.elapsed() >= *limit);
-                    let end = Instant::now() + *limit;
-                    let waited = ours.changed.wait_while_until(&mut guard, never, end);
-                    assert!(waited.timed_out() && Instant::now() >= end);
+                if let Some(mut guard) = self.lock(*which, Form::Try) {
+                    for form in [Form::Timeout, Form::Deadline, Form::Both] {
+                        let form = form(Limit(*limit));
+                        let once = waited(form, |wait| ours.changed.wait_with(&mut guard, wait));
+                        let never = |_: &mut u32| true;
+                        let all = waited(form, |wait| {
+                            ours.changed.wait_while_with(&mut guard, never, wait)
+                        });
+                        assert_eq!((once, all), (None, None));
+                    }
                     drop(free(reference.mutexes[*which].try_lock()).expect("it is free"));
                 }
             }
             Operation::WaitForWhatIsTrue(Which(which)) => {
-                if let Some(mut guard) = self.lock(*which, LockForm::Other(Form::Try)) {
+                if let Some(mut guard) = self.lock(*which, Form::Try) {
                     ours.changed.wait_while(&mut guard, |_| false);
                 }
             }
@@ -624,9 +588,10 @@ impl Run<'_, '_> {
             Operation::Meet(limit) => {
                 assert!(PyBarrier::new(1).wait(py).is_leader());
                 let two = PyBarrier::new(2);
-                assert!(in_time(*limit, |limit| two.wait_for(py, limit)).is_none());
-                let until = |limit| two.wait_until(py, Instant::now() + limit);
-                assert!(in_time(*limit, until).is_none());
+                for form in [Form::Timeout, Form::Deadline, Form::Both] {
+                    let met = waited(form(*limit), |wait| two.wait_with(py, wait));
+                    assert_eq!(met, None);
+                }
             }
             Operation::ClearPoison(Which(which)) => {
                 // What is owned by this thread as well.
@@ -685,18 +650,20 @@ impl Run<'_, '_> {
             theirs.is_poisoned.set(false);
         };
         let done = match form {
-            DoForm::Checked => once.call_once_checked(py, run),
-            DoForm::Force => once.call_once_force_checked(py, |state| {
-                assert_eq!(state.is_poisoned(), was_poisoned);
-                run();
-            }),
+            DoForm::Checked => once.call_once_checked(py, run).ok(),
+            DoForm::Force => once
+                .call_once_force_with(py, Wait::new(), |state| {
+                    assert_eq!(state.is_poisoned(), was_poisoned);
+                    run();
+                })
+                .ok(),
         };
         let expected = match (was_done, was_running) {
             (true, _) => Some(0),
             (false, true) => None,
             (false, false) => Some(1),
         };
-        assert_eq!(done.ok().map(|()| runs.get()), expected);
+        assert_eq!(done.map(|()| runs.get()), expected);
         assert_eq!(once.is_completed(), theirs.value.get().is_some());
     }
 

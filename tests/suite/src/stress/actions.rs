@@ -3,8 +3,8 @@
 use std::hint;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use pyo3_sync::critical_section::{
 use pyo3_sync::ext::{CondvarExt, MutexExt, OnceLockExt, RwLockExt};
 use pyo3_sync::{
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ProtectedBorrowError,
-    PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyRwLock, PyRwLockReadGuard,
-    PyRwLockWriteGuard, PyTryLazy, TryAttachedError,
+    PyImport, PyLazy, PyMutexGuard, PyOnce, PyOnceLock, PyRwLockReadGuard, PyRwLockWriteGuard,
+    PyTryLazy, TryAttachedError, Wait, WaitError,
 };
 
 use super::chance::{below, limit, number, one_in, pick};
@@ -178,12 +178,21 @@ fn observe<G: Deref<Target = Account>>(py: Python<'_>, guard: &G) -> PyResult<()
     Ok(())
 }
 
+fn unless_timed_out<R>(waited: Result<R, WaitError>) -> Result<Option<R>, WaitError> {
+    match waited {
+        Ok(result) => Ok(Some(result)),
+        Err(WaitError::TimedOut) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn mutex(py: Python<'_>) -> PyResult<()> {
     let it = pick(&world().mutexes);
     let (lock, place) = (&*it.lock, Place::of(&*it.lock));
     if one_in(8) {
         let guard = ask(py, place, || {
-            Ok(Some(PyMutex::lock_arc_checked(&it.lock, py)?))
+            let guard = lock.lock_checked(py)?;
+            Ok(Some(PyMutexGuard::into_arc(guard, &it.lock, py)))
         });
         return match guard {
             Some(mut guard) => {
@@ -197,12 +206,12 @@ fn mutex(py: Python<'_>) -> PyResult<()> {
         Ok(match below(8) {
             0 => Some(lock.lock(py)),
             1 => lock.try_lock(py),
-            2 => lock.try_lock_for(py, limit()),
-            3 => Some(lock.lock_interruptible(py)?),
-            4 => Some(
-                lock.lock_poisonable(py)
-                    .unwrap_or_else(PoisonError::into_inner),
-            ),
+            2 => unless_timed_out(lock.lock_with(py, limit()))?,
+            3 => Some(lock.lock_with(py, Wait::new().interruptible())?),
+            4 => {
+                let wait = Wait::new().timeout(limit()).interruptible();
+                unless_timed_out(lock.lock_with(py, wait))?
+            }
             _ => Some(lock.lock_checked(py)?),
         })
     });
@@ -272,8 +281,8 @@ fn read(py: Python<'_>) -> PyResult<()> {
         Ok(match below(7) {
             0 => Some(lock.read(py)),
             1 => lock.try_read(py),
-            2 => lock.try_read_for(py, limit()),
-            3 => Some(lock.read_interruptible(py)?),
+            2 => unless_timed_out(lock.read_with(py, limit()))?,
+            3 => Some(lock.read_with(py, Wait::new().interruptible())?),
             _ => Some(lock.read_checked(py)?),
         })
     });
@@ -309,7 +318,8 @@ fn write(py: Python<'_>) -> PyResult<()> {
     let (lock, place) = (&*it.lock, Place::of(&*it.lock));
     if one_in(8) {
         let guard = ask(py, place, || {
-            Ok(Some(PyRwLock::write_arc_checked(&it.lock, py)?))
+            let guard = lock.write_checked(py)?;
+            Ok(Some(PyRwLockWriteGuard::into_arc(guard, &it.lock, py)))
         });
         return match guard {
             Some(mut guard) => {
@@ -323,8 +333,8 @@ fn write(py: Python<'_>) -> PyResult<()> {
         Ok(match below(7) {
             0 => Some(lock.write(py)),
             1 => lock.try_write(py),
-            2 => lock.try_write_for(py, limit()),
-            3 => Some(lock.write_interruptible(py)?),
+            2 => unless_timed_out(lock.write_with(py, limit()))?,
+            3 => Some(lock.write_with(py, Wait::new().interruptible())?),
             _ => Some(lock.write_checked(py)?),
         })
     });
@@ -587,8 +597,8 @@ fn once(py: Python<'_>) -> PyResult<()> {
         match below(4) {
             // After a panic it is poisoned, and all forms but these panic: `ask` would take that for a failure.
             0 => once.call_once_force(py, |_| run()),
-            1 => once.call_once_force_interruptible(py, |_| run())?,
-            _ => once.call_once_force_checked(py, |_| run())?,
+            1 => once.call_once_force_with(py, Wait::new().interruptible(), |_| run())?,
+            _ => once.call_once_force_with(py, Wait::new(), |_| run())?,
         }
         Ok(Some(()))
     });
@@ -607,7 +617,7 @@ fn lazy(py: Python<'_>) -> PyResult<()> {
     let value = ask(py, place, || {
         Ok(Some(match below(3) {
             0 => lazy.get(py),
-            1 => lazy.get_interruptible(py)?,
+            1 => lazy.get_with(py, Wait::new().interruptible())?,
             _ => lazy.get_checked(py)?,
         }))
     });
@@ -673,14 +683,11 @@ fn queue(py: Python<'_>) -> PyResult<()> {
     }
     let limit = limit();
     let waited = ask(py, place, || {
-        match below(3) {
-            0 => {
-                added.wait_for(&mut guard, limit);
-            }
-            _ => {
-                added.wait_while_for(&mut guard, |queue| queue.items.is_empty(), limit);
-            }
-        }
+        let waited = match below(3) {
+            0 => added.wait_with(&mut guard, limit),
+            _ => added.wait_while_with(&mut guard, |queue| queue.items.is_empty(), limit),
+        };
+        unless_timed_out(waited)?;
         Ok(Some(()))
     });
     // Otherwise the guard is disarmed.

@@ -221,7 +221,7 @@ pub(super) fn doubt(message: &str) -> Option<String> {
         _ => {
             // A signal may have ended the wait of the main thread. And one that was told that it cannot write keeps nobody waiting any more
             // who waited behind it. And one that waits for several readers may be in several cycles, and be told of another one meanwhile.
-            let exceptions = ["MainThread", "waits to write to", "locked for reading"];
+            let exceptions = ["MainThread", "for which the writer", "held for reading"];
             let may_go_on = exceptions.iter().any(|words| message.contains(words));
             doubt_cycle(&addresses, may_go_on)
         }
@@ -254,9 +254,10 @@ fn doubt_cycle(addresses: &[usize], may_go_on: bool) -> Option<String> {
 
 /// The addresses of the locks of a report, in its order.
 fn addresses(message: &str) -> Vec<usize> {
-    let asked = message.split("for the Py").skip(1);
-    let addresses = asked.filter_map(|text| {
-        let (_, text) = text.split_once(" at 0x")?;
+    let named = message.split("the Py").skip(1);
+    let addresses = named.filter_map(|text| {
+        let text = text.trim_start_matches(char::is_alphanumeric);
+        let text = text.strip_prefix(" at 0x")?;
         let digits = text.split(|c: char| !c.is_ascii_hexdigit()).next()?;
         usize::from_str_radix(digits, 16).ok()
     });

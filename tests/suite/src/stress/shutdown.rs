@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock};
+use pyo3_sync::{PyBarrier, PyCondvar, PyMutex, PyOnceLock, Wait};
 
 use super::actions::act_contained;
 use super::answers::ask_for_everything;
@@ -132,7 +132,7 @@ const BODIES: [(&str, Body); 7] = [
         Ok(())
     }),
     ("wait_for_a_value", |py| {
-        CELL.wait_interruptible(py)?;
+        CELL.wait_with(py, Wait::new().interruptible())?;
         fail("a cell has a value, which nobody gave it");
         Ok(())
     }),

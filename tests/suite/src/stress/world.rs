@@ -14,6 +14,7 @@ use pyo3_sync::compat::GILOnceCell;
 use pyo3_sync::exceptions::DeadlockError;
 use pyo3_sync::{
     PyCondvar, PyImport, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock, PyTryLazy,
+    WaitError,
 };
 
 use super::ledger::{self, Place};
@@ -399,6 +400,15 @@ pub(super) enum Refusal {
 impl From<pyo3_sync::DeadlockError> for Refusal {
     fn from(error: pyo3_sync::DeadlockError) -> Self {
         Refusal::Deadlock(error.to_string())
+    }
+}
+
+impl From<WaitError> for Refusal {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Deadlock(error) => error.into(),
+            error => Refusal::Exception(error.into()),
+        }
     }
 }
 
