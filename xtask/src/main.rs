@@ -8,7 +8,7 @@ mod demo;
 mod examples;
 mod instructions;
 mod llvm;
-mod models;
+mod loom;
 mod ports;
 mod published;
 mod python;
@@ -42,10 +42,8 @@ enum Task {
     Examples(examples::Args),
     /// Count the instructions of the fast paths under callgrind, and fail if there are more than there were
     Instructions(instructions::Args),
-    /// Check the models of the state machines with loom
-    Loom(models::LoomArgs),
-    /// Put bugs into the state machines, one at a time, and fail if the models do not find one
-    Mutants(models::MutantsArgs),
+    /// Check the models of the state machines with loom, with or without seeded bugs
+    Loom(loom::Args),
     /// Carry published extensions over to this crate, and run their own tests and probes before and after
     Ports(ports::Args),
     /// Print the path of an interpreter, getting it first if this machine has none
@@ -76,8 +74,7 @@ fn run() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(args),
         Task::Examples(args) => examples::run(args),
         Task::Instructions(args) => instructions::run(args),
-        Task::Loom(args) => models::run(args),
-        Task::Mutants(args) => models::run_mutants(args),
+        Task::Loom(args) => loom::run(args),
         Task::Ports(args) => ports::run(args),
         Task::Python(args) => python::run(args),
         Task::Sanitize(args) => sanitize::run(args),

@@ -1,9 +1,9 @@
-//! Bugs that someone could have made in the state machines, to see that the models find them.
+//! Seeded bugs: chosen mistakes in the state machines, each of which the models must find.
 
-#![allow(dead_code, reason = "each of those who include this file uses a part")]
+#![allow(dead_code, reason = "each crate that includes this file uses a part")]
 
 /// A change to one place of a file of `src/`.
-pub(crate) struct Mutant {
+pub(crate) struct SeededBug {
     pub(crate) name: &'static str,
     pub(crate) file: &'static str,
     pub(crate) from: &'static str,
@@ -14,8 +14,8 @@ pub(crate) struct Mutant {
     pub(crate) gil: bool,
 }
 
-pub(crate) const MUTANTS: &[Mutant] = &[
-    Mutant {
+pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
+    SeededBug {
         name: "acquire_relaxed",
         file: "wait/word.rs",
         from: "self.compare_exchange(py, current, new, Ordering::Acquire)",
@@ -23,7 +23,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "release_relaxed",
         file: "wait/word.rs",
         from: "self.compare_exchange(py, current, new, Ordering::Release)",
@@ -31,7 +31,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "publish_relaxed",
         file: "wait/word.rs",
         from: "self.bits.store(bits, Ordering::Release);",
@@ -39,7 +39,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::exactly_once",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "publish_relaxed_with_gil",
         file: "wait/word.rs",
         from: "self.bits.store(bits, Ordering::Release);",
@@ -47,7 +47,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::exactly_once",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "claim_acquire",
         file: "wait/word.rs",
         from: "self.compare_exchange(py, current, new, Ordering::SeqCst)",
@@ -55,7 +55,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "park_without_looking",
         file: "wait/park.rs",
         from: "let enters = validate();",
@@ -63,7 +63,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "release_outside_the_queue",
         file: "wait/park.rs",
         from: "    release(front);\n    drop(queue);",
@@ -71,7 +71,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::three_threads",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "wake_before_saying_so",
         file: "wait/park.rs",
         from: "        *lock(&self.is_unparked) = true;\n        self.condvar.notify_one();",
@@ -79,7 +79,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "park_takes_the_users_token",
         file: "wait/park.rs",
         from: "        let guard = lock(&self.is_unparked);\n",
@@ -87,7 +87,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "parking::users_token",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "fair_unlocks_are_per_queue",
         file: "wait/park.rs",
         from: "self.fair_unlocks.iter().all(|(lock, _)| *lock != this)",
@@ -95,7 +95,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "parking::fair_unlocks_are_per_lock",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "wake_up_counts_as_fair_unlock",
         file: "wait/park.rs",
         from: "    release();\n    drop(queue);\n    if let Some(entry) = first {",
@@ -103,7 +103,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "parking::fair_unlocks_are_per_lock",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "fair_unlocks_are_not_noted",
         file: "wait/park.rs",
         from: "            self.fair_unlocks.push((this, now));\n",
@@ -111,7 +111,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "parking::fair_unlocks_are_rare",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "sleep_attached",
         file: "wait/interpreter.rs",
         from: "    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });\n    sleep()",
@@ -119,7 +119,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::reservation",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "check_and_publish_apart",
         file: "wait/graph.rs",
         from: "    let edge = Edge {",
@@ -127,7 +127,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::deadlock_of_two",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "look_at_one_edge_only",
         file: "wait/graph.rs",
         from: "if let Some(wanted) = self.wanted_by(thread).filter(|_| seen.insert(thread)) {",
@@ -135,7 +135,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::deadlock_of_three",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "enter_without_a_mark",
         file: "wait/word.rs",
         from: "bits, bits | PARKED, Ordering::Relaxed",
@@ -143,7 +143,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "mark_before_the_queue_is_locked",
         file: "wait/park.rs",
         from: "    let mut queue = lock_queue(address);\n    let enters = validate();\n",
@@ -151,7 +151,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "woken_forgets_others",
         file: "mutex/raw.rs",
         from: "let flags = if woken.is_some() { PARKED } else { 0 };",
@@ -159,7 +159,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::three_threads",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "woken_gives_up_silently",
         file: "mutex/raw.rs",
         from: "        if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {",
@@ -167,7 +167,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::woken_and_interrupted",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "woken_marks_a_free_mutex",
         file: "mutex/raw.rs",
         from: "if !word.mark(self.py, |bits| Word::owner(bits).is_some()) {",
@@ -175,7 +175,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::woken_and_interrupted",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "woken_runs_a_handler_first",
         file: "mutex/raw.rs",
         from: "if waiter.may_run_other_code() {",
@@ -183,7 +183,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::handler",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "hand_over_the_lock",
         file: "mutex/raw.rs",
         from: "first.thread.bits() | UNOWNED);",
@@ -191,7 +191,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::reservation",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "mutex_reservation_never_expires",
         file: "mutex/raw.rs",
         from: "if other != me && Some(other) != expired && !other.is_gone()",
@@ -199,7 +199,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::expired_reservation",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "due_waiter_is_overtaken",
         file: "mutex/raw.rs",
         from: "first.filter(|first| first.is_due);",
@@ -207,7 +207,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::due_waiter",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "write_while_detached",
         file: "wait/mod.rs",
         from: "            let parked = park::park(&parker, address, deadline);\n",
@@ -215,7 +215,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "is_complete_relaxed",
         file: "once_lock/raw.rs",
         from: "self.word.load(Ordering::Acquire) == COMPLETE",
@@ -223,7 +223,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::exactly_once",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "failure_wakes_nobody",
         file: "once_lock/raw.rs",
         from: "return wait::unpark_one(self.raw.turn_address(), || {});",
@@ -231,7 +231,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::failure",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "complete_what_was_seized",
         file: "once_lock/raw.rs",
         from: "            if Word::owner(now) != ThreadId::from_bits(me) {\n                return false;\n            }\n",
@@ -239,7 +239,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::seize",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "completion_wakes_no_onlooker",
         file: "once_lock/raw.rs",
         from: "            wait::unpark_all(raw.completion_address(), || {});\n",
@@ -247,7 +247,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::waiting",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "completion_wakes_one_initializer",
         file: "once_lock/raw.rs",
         from: "wait::unpark_all(raw.turn_address(), || {});",
@@ -255,7 +255,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::wakes_initializers",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "completion_wakes_one_waiter",
         file: "once_lock/raw.rs",
         from: "wait::unpark_all(raw.completion_address(), || {});",
@@ -263,7 +263,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::wakes_waiters",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "enter_relaxed",
         file: "wait/readers.rs",
         from: "self.entering.swap(lock.bits(), Ordering::SeqCst);",
@@ -271,7 +271,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::second_read",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "leave_relaxed",
         file: "wait/readers.rs",
         from: "self.record.slots[self.index].store(0, Ordering::Release);",
@@ -279,7 +279,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reader_looks_acquire",
         file: "rwlock/raw.rs",
         from: "Word::owner(self.word.load(Ordering::SeqCst)).is_none()",
@@ -287,7 +287,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "try_write_ignores_readers",
         file: "rwlock/raw.rs",
         from: "let succeeded = !readers::is_read(id);",
@@ -295,7 +295,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::try_write",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "nested_reader_waits",
         file: "wait/readers.rs",
         from: "        if let Some(entry) = Self::again(lock) {\n            return Some(entry);\n        }\n        let (record, index) = free_slot();\n        let entry = record.enter_if",
@@ -303,7 +303,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::nested_read",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "downgrade_unlocks_first",
         file: "rwlock/raw.rs",
         from: "let entry = Entry::new(self.id());\n        // SAFETY: as the caller promises.",
@@ -314,7 +314,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::downgrade",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "downgrade_wakes_no_reader",
         file: "rwlock/raw.rs",
         from: "        unsafe { self.unlock_write(py) };\n        entry\n",
@@ -322,7 +322,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::downgrade_wakes_reader",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "unlock_wakes_no_reader",
         file: "rwlock/raw.rs",
         from: "wait::unpark_all_and_one(readers, writers, |crowd, first| {",
@@ -331,7 +331,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::writer_detaches",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "unlock_wakes_no_writer",
         file: "wait/park.rs",
         from: "let first = queue.take_first(one);",
@@ -339,7 +339,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::reader_and_writers",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "writer_forgets_other_writers",
         file: "rwlock/raw.rs",
         from: "let more = if first.others { PARKED } else { 0 };",
@@ -347,7 +347,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::three_writers",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "due_writer_forgets_other_writers",
         file: "rwlock/raw.rs",
         from: "first.thread.bits() | UNOWNED | more",
@@ -355,7 +355,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::three_writers_two_due",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "due_reader_forgets_writers",
         file: "rwlock/raw.rs",
         from: "return UNOWNED | PARKED;",
@@ -363,7 +363,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::reader_and_writers_due",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "due_reader_is_overtaken",
         file: "rwlock/raw.rs",
         from: "if readers.is_due {",
@@ -371,7 +371,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::due_reader",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "due_writer_is_overtaken",
         file: "rwlock/raw.rs",
         from: "if first.is_due {",
@@ -379,7 +379,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::due_writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reservation_is_ignored",
         file: "rwlock/raw.rs",
         from: "if is_mine || Some(right) == expired {",
@@ -387,7 +387,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::due_writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "last_awaited_reader_ends_no_reservation",
         file: "rwlock/raw.rs",
         from: "if left == Ok(1) {",
@@ -395,7 +395,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::due_reader",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "one_reader_too_many_is_awaited",
         file: "rwlock/raw.rs",
         from: "self.awaited_readers.store(readers.size, Ordering::Relaxed);",
@@ -403,7 +403,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::due_reader",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reservation_for_reader_never_expires",
         file: "rwlock/raw.rs",
         from: "if is_mine || Some(right) == expired {",
@@ -411,7 +411,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::expired_for_reader",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reservation_for_writer_never_expires",
         file: "rwlock/raw.rs",
         from: "if is_mine || Some(right) == expired {",
@@ -419,7 +419,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::expired_for_writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "writer_times_out_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == Parked::TimedOut && pause_is_over)",
@@ -430,7 +430,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::writer_times_out",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "leaving_reader_wakes_nobody",
         file: "rwlock/raw.rs",
         from: "            self.wake_owner();\n",
@@ -438,7 +438,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::leaving",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "no_short_first_sleep",
         file: "rwlock/raw.rs",
         from: "let mut pause = Some(FIRST_SLEEP);",
@@ -446,7 +446,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::leaving",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "writer_finds_no_readers",
         file: "rwlock/raw.rs",
         from: "        while readers::is_read(id) {",
@@ -454,7 +454,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::leaving",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "entry_without_fence_relaxed",
         file: "wait/readers.rs",
         from: "record.slots[0].store(lock.bits(), Ordering::Release);",
@@ -462,7 +462,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::read_then_state",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "slot_filled_relaxed",
         file: "wait/readers.rs",
         from: "self.slots[index].store(lock.bits(), Ordering::Release);",
@@ -470,7 +470,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::read_then_read",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "writer_ignores_who_enters",
         file: "wait/readers.rs",
         from: "        record.wait_until_entered(lock);\n",
@@ -478,7 +478,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "announcement_cleared_relaxed",
         file: "wait/readers.rs",
         from: "self.entering.store(0, Ordering::Release);",
@@ -486,7 +486,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "slot_filled_after_the_announcement",
         file: "wait/readers.rs",
         from: concat!(
@@ -509,7 +509,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::exclusion",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "next_relaxed",
         file: "wait/readers.rs",
         from: "next = record.next.load(Ordering::Acquire);",
@@ -517,7 +517,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::reader_ends",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "unlink_relaxed",
         file: "wait/readers.rs",
         from: "Some(previous) => previous.next.store(next, Ordering::Release),",
@@ -525,7 +525,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::reader_ends",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "unlinking_cuts_the_list",
         file: "wait/readers.rs",
         from: "        self.unlinked.push(record);\n",
@@ -536,7 +536,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::unlinked_during_scan",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "ended_threads_stay_linked",
         file: "wait/readers.rs",
         from: "            list.unlink(this);\n",
@@ -544,7 +544,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::ended_threads_cost_nothing",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "further_records_stay_linked",
         file: "wait/readers.rs",
         from: "        if used & EXTRA != 0 && used & ALL_SLOTS == 0 {",
@@ -552,7 +552,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::former_reads_cost_nothing",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reader_is_refused_by_an_attempt",
         file: "rwlock/raw.rs",
         from: "if bits & TRYING == 0 || self.owner(bits).is_none() {",
@@ -560,7 +560,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::attempt_that_fails",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "attempt_to_write_owns_at_once",
         file: "rwlock/raw.rs",
         from: "self.word.claim(py, bits, owned | TRYING).is_err()",
@@ -568,7 +568,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::attempt_that_fails",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "failed_attempt_keeps_the_word",
         file: "rwlock/raw.rs",
         from: "if succeeded { owned } else { bits }",
@@ -576,7 +576,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::attempt_that_fails",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "failed_reader_stays_in_the_slot",
         file: "wait/readers.rs",
         from: "        let enters = may_read();\n        if enters {\n",
@@ -584,7 +584,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::attempts",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "no_second_look_at_the_record",
         file: "module_state/record.rs",
         from: "(self.word.load(Ordering::SeqCst) == live).then_some(reading)",
@@ -592,7 +592,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::drop",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "second_look_at_the_stage_only",
         file: "module_state/record.rs",
         from: "(self.word.load(Ordering::SeqCst) == live).then_some(reading)",
@@ -600,7 +600,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::reused",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "second_look_acquire",
         file: "module_state/record.rs",
         from: "(self.word.load(Ordering::SeqCst) == live).then_some(reading)",
@@ -608,7 +608,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::drop",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "enter_without_fence_where_there_is_no_barrier",
         file: "module_state/record.rs",
         from: "        let entry = if process_fence::is_available() {\n",
@@ -616,7 +616,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::returning",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "drop_what_is_read",
         file: "module_state/record.rs",
         from: "        if readers::is_read(id) {\n            return false;\n        }\n",
@@ -624,7 +624,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::two_readers",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "no_barrier_before_abandoning",
         file: "module_state/record.rs",
         from: "visible after this.\n            process_fence::for_all_threads();\n",
@@ -632,7 +632,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::two_readers_barrier",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "no_barrier_after_abandoning",
         file: "module_state/record.rs",
         from: "is seen to have left.\n            process_fence::for_all_threads();\n",
@@ -640,7 +640,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::returning_barrier",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "inspect_slots_without_fence",
         file: "module_state/record.rs",
         from: "        fence(Ordering::SeqCst);\n        if readers",
@@ -648,7 +648,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::drop",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "last_reader_drops_nothing",
         file: "module_state/record.rs",
         from: "if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {",
@@ -656,7 +656,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::left_last",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "last_reader_drops_nothing_with_gil",
         file: "module_state/record.rs",
         from: "if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {",
@@ -664,7 +664,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "module_state::left_last",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "count_after_unlocking",
         file: "condvar.rs",
         from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n",
@@ -672,7 +672,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "sequence_read_after_unlocking",
         file: "condvar.rs",
         from: "        let counted = Counted::new(&self.waiting);\n        let before = self.sequence.load(Ordering::Relaxed);\n        let (waited, locked_again) = Guard::wait_unlocked(guard, asked_at, |py| {\n",
@@ -680,7 +680,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "sleep_whatever_the_sequence",
         file: "condvar.rs",
         from: "None, has_not_changed)?;",
@@ -688,7 +688,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "notification_changes_nothing",
         file: "condvar.rs",
         from: "wait::unpark_one(self.sequence.address(), || self.sequence.advance());",
@@ -696,7 +696,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "advance_outside_the_queue",
         file: "condvar.rs",
         from: "wait::unpark_one(self.sequence.address(), || self.sequence.advance());",
@@ -704,7 +704,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "notify_one_wakes_all",
         file: "condvar.rs",
         from: "wait::unpark_one(self.sequence.address(), || self.sequence.advance());",
@@ -712,7 +712,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::one_of_two",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "notify_all_wakes_one",
         file: "condvar.rs",
         from: "wait::unpark_all(self.sequence.address(), || self.sequence.advance());",
@@ -720,7 +720,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::for_all",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "no_mutex_after_the_wait",
         file: "mutex/guard.rs",
         from: "raw.lock(py, || Patience::Forever, caller)?;",
@@ -728,7 +728,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::notification",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "notification_not_passed_on",
         file: "condvar.rs",
         from: "if locked_again.is_err() && waited.is_ok() {",
@@ -736,7 +736,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::passed_on",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "time_out_stays_in_the_queue",
         file: "wait/park.rs",
         from: "if lock_queue(address).remove(parker) {",
@@ -744,7 +744,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "condvar::limit",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "give_up_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == Parked::TimedOut && pause_is_over)",
@@ -752,7 +752,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::limit",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "barrier_not_emptied",
         file: "barrier.rs",
         from: "            state.waiting = 0;\n            state.generation",
@@ -760,7 +760,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "barrier::two_threads",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "barrier_wakes_one",
         file: "barrier.rs",
         from: "self.complete.notify_all();",
@@ -768,7 +768,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "barrier::three_threads",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "barrier_counts_who_has_left",
         file: "barrier.rs",
         from: "                        state.waiting -= 1;\n",
@@ -776,7 +776,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "barrier::limit",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "barrier_takes_a_time_out_for_a_meeting",
         file: "barrier.rs",
         from: "Guard::is_held(&state) && state.generation != generation;",
@@ -784,7 +784,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "barrier::limit",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "hasty_writer_keeps_the_word",
         file: "rwlock/raw.rs",
         from: "let not_yet = WaitsToWrite { raw: self, py };",
@@ -792,7 +792,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::limit",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "interrupted_writer_keeps_the_word",
         file: "rwlock/raw.rs",
         from: "let not_yet = WaitsToWrite { raw: self, py };",
@@ -800,7 +800,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "rwlock::interrupt",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "edge_stays",
         file: "wait/graph.rs",
         from: "edges.remove(&self.thread);",
@@ -808,7 +808,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::given_up",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "retract_after_attaching",
         file: "wait/mod.rs",
         from: "            let parked = park::park(&parker, address, deadline);\n            drop(edge);\n            parked\n        });\n",
@@ -816,7 +816,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::attaching",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "readers_hold_nothing",
         file: "wait/graph.rs",
         from: "Holders::Readers(lock) => readers::for_each_reader(lock, visit),",
@@ -824,7 +824,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "wait_graph::two_kinds",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "readers_hold_nothing_among_three",
         file: "wait/graph.rs",
         from: "Holders::Readers(lock) => readers::for_each_reader(lock, visit),",
@@ -832,7 +832,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "wait_graph::three_kinds",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "no_refusal_at_exit",
         file: "wait/mod.rs",
         from: "} else if is_finalizing(py) {",
@@ -840,7 +840,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::mutex",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "reservation_outlives_the_interpreter",
         file: "mutex/raw.rs",
         from: "Look::Reserved if !wait::is_finalizing(py) => return false,",
@@ -848,7 +848,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::reservation",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "hand_over_to_who_never_attaches",
         file: "mutex/raw.rs",
         from: "first.thread.bits() | UNOWNED);",
@@ -856,7 +856,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::reservation",
         gil: true,
     },
-    Mutant {
+    SeededBug {
         name: "waiting_writer_outlives_the_interpreter",
         file: "rwlock/raw.rs",
         from: "if !owner.is_gone() && (owner == ThreadId::current() || !wait::is_finalizing(py)) {",
@@ -864,7 +864,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "writer_passes_for_waiting",
         file: "rwlock/raw.rs",
         from: "        mem::forget(not_yet);\n        self.pending.end(py);\n",
@@ -872,7 +872,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "waiting_writer_is_not_pending",
         file: "rwlock/raw.rs",
         from: "        self.pending.begin(py);\n",
@@ -880,7 +880,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::writer",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "timed_out_writer_stays_pending",
         file: "rwlock/raw.rs",
         from: "        self.raw.pending.end(self.py);\n",
@@ -888,7 +888,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "shutdown::writer_that_timed_out",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "collector_looks_into_a_locked_mutex",
         file: "mutex.rs",
         from: "        if self.is_locked() {\n            return None;\n",
@@ -896,7 +896,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "mutex::stopped_world",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "publish_before_writing",
         file: "once_lock/raw.rs",
         from: "        write();\n        raw.word.publish(py, COMPLETE);\n",
@@ -904,7 +904,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         models: "once_lock::exactly_once",
         gil: false,
     },
-    Mutant {
+    SeededBug {
         name: "detach_to_initialise",
         file: "once_lock/raw.rs",
         from: "    ) -> Result<Begin<'a>, Refusal> {\n        if self.word.acquire(py, 0,",

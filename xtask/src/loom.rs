@@ -1,4 +1,4 @@
-//! `cargo xtask loom` and `cargo xtask mutants`: the models of `tests/loom`, of the crate as it is and with bugs in it.
+//! `cargo xtask loom`: the models of `tests/loom`, with or without seeded bugs.
 
 use std::{
     env,
@@ -8,61 +8,63 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::build::{target, workspace};
 use anyhow::{bail, ensure};
 use wait_timeout::ChildExt;
 
-use crate::build::{target, workspace};
+#[path = "../../tests/loom/seeded_bugs.rs"]
+mod seeded_bugs;
 
-#[path = "../../tests/loom/mutants.rs"]
-mod mutants;
+use seeded_bugs::{SEEDED_BUGS, SeededBug};
 
-use mutants::{MUTANTS, Mutant};
-
-/// How long the models may take with a bug in what they are about, which may make them endless.
+/// Limit for the models of a seeded bug, which may make them endless.
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(clap::Args)]
-pub(crate) struct LoomArgs {
-    /// Only models whose name begins so, as `mutex` or `rwlock::leaving`
+pub(crate) struct Args {
+    /// Only models whose name begins so, such as `mutex` or `rwlock::leaving`
     #[arg(default_value = "")]
     models: String,
+
+    /// Seed bugs instead, one at a time: those named, or all; fail unless the models find each
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "models")]
+    seeded_bugs: Option<Vec<String>>,
 }
 
-#[derive(clap::Args)]
-pub(crate) struct MutantsArgs {
-    /// Only these; all, if none is named
-    names: Vec<String>,
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    match args.seeded_bugs {
+        Some(names) => check_seeded_bugs(&names),
+        None => check_models(&args.models),
+    }
 }
 
-/// Runs the models of the crate as it is, for builds without and with a GIL.
-pub(crate) fn run(args: LoomArgs) -> anyhow::Result<()> {
+/// Runs the models of the crate, for builds without and with a GIL.
+fn check_models(prefix: &str) -> anyhow::Result<()> {
     for gil in [false, true] {
         println!("{}:", if gil { "with a GIL" } else { "free-threaded" });
-        let status = Command::new(build(gil, "")?).arg(&args.models).status()?;
-        ensure!(status.success(), "a model has failed");
+        let status = Command::new(build(gil, "")?).arg(prefix).status()?;
+        ensure!(status.success(), "a model failed");
     }
     Ok(())
 }
 
-/// Seeds one bug at a time, and fails if there is one that no assertion of its models finds.
-pub(crate) fn run_mutants(args: MutantsArgs) -> anyhow::Result<()> {
-    let is_wanted = |mutant: &&Mutant| {
-        args.names.is_empty() || args.names.iter().any(|name| name == mutant.name)
-    };
+/// Seeds one bug at a time. Fails if no assertion of its models finds one.
+fn check_seeded_bugs(names: &[String]) -> anyhow::Result<()> {
+    for name in names {
+        let is_known = SEEDED_BUGS.iter().any(|bug| bug.name == name);
+        ensure!(is_known, "there is no seeded bug {name}");
+    }
+    let is_wanted = |bug: &&SeededBug| names.is_empty() || names.iter().any(|it| it == bug.name);
+    let wanted: Vec<_> = SEEDED_BUGS.iter().filter(is_wanted).collect();
     let mut missed = Vec::new();
-    let wanted: Vec<_> = MUTANTS.iter().filter(is_wanted).collect();
-    ensure!(!wanted.is_empty(), "there are no such mutants");
-    for mutant in &wanted {
+    for bug in &wanted {
         let start = Instant::now();
-        let (is_found, verdict) = look_for(mutant)?;
+        let (is_found, verdict) = find(bug)?;
         if !is_found {
-            missed.push(mutant.name);
+            missed.push(bug.name);
         }
         let time = start.elapsed().as_secs();
-        println!(
-            "{:38} {:30} {time:3} s  {verdict}",
-            mutant.name, mutant.models
-        );
+        println!("{:38} {:30} {time:3} s  {verdict}", bug.name, bug.models);
         std::io::stdout().flush()?;
     }
     let found = wanted.len() - missed.len();
@@ -75,23 +77,22 @@ pub(crate) fn run_mutants(args: MutantsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Failures that do not name the property that a bug breaks: of memory that is not freed, and of a
-/// model that does not end.
+/// Failures that do not name the property that a bug breaks: a leak, and a model that does not end.
 const INCIDENTAL: [&str; 3] = [
     "leaked",
     "exceeded maximum number of branches",
     "a larger pool of atomics is needed",
 ];
 
-/// Runs the models of `mutant`. Returns whether an assertion fails, and the reason.
-fn look_for(mutant: &Mutant) -> anyhow::Result<(bool, String)> {
-    let models = build(mutant.gil, mutant.name)?;
+/// Runs the models of `bug`. Returns whether an assertion fails, and the reason.
+fn find(bug: &SeededBug) -> anyhow::Result<(bool, String)> {
+    let models = build(bug.gil, bug.name)?;
     let folder = tempfile::tempdir()?;
     // A file, because the models would block on a full pipe.
     let report = folder.path().join("report");
     let file = std::fs::File::create(&report)?;
     let mut child = Command::new(models)
-        .arg(mutant.models)
+        .arg(bug.models)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
@@ -123,22 +124,16 @@ fn look_for(mutant: &Mutant) -> anyhow::Result<(bool, String)> {
     })
 }
 
-/// Builds the models, with a bug if it is named, and gives where they are.
-fn build(gil: bool, mutant: &str) -> anyhow::Result<PathBuf> {
+/// Builds the models, with the seeded bug of this name if it is not empty. Returns their path.
+fn build(gil: bool, bug: &str) -> anyhow::Result<PathBuf> {
     let target = target()?.join("models");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(workspace())
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--package",
-            "pyo3-sync-models",
-        ])
-        .arg("--target-dir")
+        .args(["build", "--release", "--quiet"])
+        .args(["--package", "pyo3-sync-models", "--target-dir"])
         .arg(&target)
-        .env("MUTANT", mutant);
+        .env("SEEDED_BUG", bug);
     if gil {
         command.args(["--features", "gil"]);
     }
@@ -146,7 +141,6 @@ fn build(gil: bool, mutant: &str) -> anyhow::Result<PathBuf> {
     if !status.success() {
         bail!("{}", String::from_utf8_lossy(&stderr));
     }
-    Ok(target
-        .join("release")
-        .join(format!("models{}", env::consts::EXE_SUFFIX)))
+    let executable = format!("models{}", env::consts::EXE_SUFFIX);
+    Ok(target.join("release").join(executable))
 }
