@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::build::{target, workspace};
 use anyhow::{bail, ensure};
+use pythons::build::{target, workspace};
 use wait_timeout::ChildExt;
 
 #[path = "../../tests/loom/seeded_bugs.rs"]
