@@ -1,4 +1,4 @@
-//! The fast paths, for `cargo xtask instructions` to count their instructions under callgrind.
+//! The fast paths, of which `cargo xtask bench --instructions` counts the instructions.
 //!
 //! callgrind is told to write how much it has counted since the last time whenever [`take_reading`] returns. Each operation is
 //! counted twice, so many times and twice as many, and the difference is that of the operations alone.

@@ -12,8 +12,9 @@
 //! same code around it. The cost of the loop is measured too, as the subject `empty loop`, and not subtracted: a difference
 //! of two figures near the clock rate would feign a precision that there is not.
 //!
-//! Sizes and memory for each thread are counted by [`memory`], and `cargo xtask instructions` counts the instructions of what is in
-//! [`instructions`]. Why a target is missed stands in `misses.toml`.
+//! Sizes and memory for each thread are counted by [`memory`], and `cargo xtask bench --instructions`
+//! counts the instructions of the operations in [`instructions`]. `misses.toml` says why a target is
+//! missed.
 //!
 //! Threads are attached while they use the subjects, as extensions are; attaching is outside of what is timed unless a
 //! benchmark says otherwise.

@@ -1,12 +1,12 @@
 //! Copies the state machines of `pyo3-sync` for the models: the files as they are, with other paths for what stands in for `std`, PyO3 and
-//! the system; and, on demand, with one of the bugs of `mutants.rs` put in.
+//! the system; and, on demand, with one of the bugs of `seeded_bugs.rs`.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-mod mutants;
+mod seeded_bugs;
 
 /// What the models are about. The rest of the crate is on top of these.
 const FILES: [&str; 22] = [
@@ -107,8 +107,8 @@ const CHECKS: [(&str, &str, &str); 5] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=mutants.rs");
-    println!("cargo::rerun-if-env-changed=MUTANT");
+    println!("cargo::rerun-if-changed=seeded_bugs.rs");
+    println!("cargo::rerun-if-env-changed=SEEDED_BUG");
     let source = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
         .join("../../src")
         .canonicalize()
@@ -116,11 +116,11 @@ fn main() {
     println!("cargo::rerun-if-changed={}", source.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
 
-    let name = env::var("MUTANT").unwrap_or_default();
-    let mutant = mutants::MUTANTS.iter().find(|mutant| mutant.name == name);
+    let name = env::var("SEEDED_BUG").unwrap_or_default();
+    let bug = seeded_bugs::SEEDED_BUGS.iter().find(|bug| bug.name == name);
     assert!(
-        mutant.is_some() || name.is_empty(),
-        "there is no mutant {name}"
+        bug.is_some() || name.is_empty(),
+        "there is no seeded bug {name}"
     );
     for file in &FILES {
         let mut text = fs::read_to_string(source.join(file)).expect("a file of the crate");
@@ -129,7 +129,10 @@ fn main() {
             text = exchange(&text, file, from, to);
         }
         // All of them, in every build: one that does not fit any more is noticed at once.
-        for other in mutants::MUTANTS.iter().filter(|other| other.file == *file) {
+        for other in seeded_bugs::SEEDED_BUGS
+            .iter()
+            .filter(|other| other.file == *file)
+        {
             let changed = exchange(&text, file, other.from, other.to);
             if other.name == name {
                 text = changed;

@@ -1,11 +1,14 @@
-//! `cargo xtask bench`: the benchmarks inside real interpreters, ours and our peers side by side.
+//! `cargo xtask bench`: the benchmarks inside real interpreters, beside those of peers.
 //!
-//! `benches/` measures, prints its tables and judges by the targets; this builds it for each interpreter, as an author would
-//! build an extension, and runs it there. All figures are kept in `target/bench/NAME.json`. A target that is missed is
-//! shown and does not fail the task: figures from a busy machine prove nothing. `--report` makes a report of them, with plots, and
-//! `--readme` the table in README.md.
+//! `benches/` measures, prints its tables and compares with the targets. This builds it for each
+//! interpreter, as an author would build an extension, and runs it there. All figures are kept in
+//! `target/bench/NAME.json`. A missed target does not fail the task: figures from a busy machine
+//! prove nothing. `--report` writes a report with plots, and `--readme` the table in README.md.
+//!
+//! `--instructions` counts instructions instead, which are the same on a busy machine.
 
 mod figures;
+mod instructions;
 mod machine;
 mod misses;
 mod plot;
@@ -18,25 +21,26 @@ use anyhow::Context;
 use xshell::{Shell, cmd};
 
 use self::figures::Run;
-use crate::{
+use pythons::{
+    Interpreter,
     build::{self, ExtensionModule},
-    python,
 };
 
 /// A build with the GIL and one without.
-pub(crate) const INTERPRETERS: [&str; 2] = ["3.14", "3.14t"];
+const INTERPRETERS: [&str; 2] = ["3.14", "3.14t"];
 
-/// Lets every loop begin on a cache line. A loop of three instructions runs at half its speed where it straddles two, and
-/// which loops do changes with each build.
+/// Aligns every loop to a cache line. A loop of three instructions runs at half its speed where it
+/// straddles two, and which loops do so changes with each build.
 const RUST_FLAGS: &str = "-C llvm-args=-align-loops=64";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated. 3.14 and 3.14t, unless told
+    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; 3.14
+    /// and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
-    /// Run only the benchmarks whose name contains this; of all others the figures are kept
+    /// Run only the benchmarks whose name contains this; keep the figures of the others
     #[arg(default_value = "")]
     filter: String,
 
@@ -48,19 +52,31 @@ pub(crate) struct Args {
     #[arg(long)]
     readme: bool,
 
-    /// Measure nothing: take the figures that there are
+    /// Measure nothing: use the figures of the last run
     #[arg(long)]
     kept: bool,
+
+    /// Count the instructions of the fast paths under callgrind; fail if there are more than in
+    /// benches/instructions.toml
+    #[arg(long, conflicts_with_all = ["interpreters", "filter", "report", "readme", "kept"])]
+    instructions: bool,
+
+    /// Write benches/instructions.toml instead of comparing with it
+    #[arg(long, requires = "instructions")]
+    update: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.instructions {
+        return instructions::run(args.update);
+    }
     let names = if args.interpreters.is_empty() {
         INTERPRETERS.map(str::to_owned).to_vec()
     } else {
         args.interpreters
     };
     if !args.kept {
-        // First everything is built, so that no compiler runs beside or just before a measurement.
+        // Builds everything first, so that no compiler runs during a measurement.
         let benches = names
             .iter()
             .map(|name| Bench::new(name))
@@ -87,21 +103,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The benchmarks, built for one interpreter.
-pub(crate) struct Bench {
-    pub(crate) interpreter: python::Interpreter,
+struct Bench {
+    interpreter: Interpreter,
     /// The folder with the extension module.
-    pub(crate) modules: std::path::PathBuf,
+    modules: std::path::PathBuf,
 }
 
 impl Bench {
-    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
-        let interpreter = python::find(name)?;
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let interpreter = pythons::find(name)?;
         let module = ExtensionModule {
             workspace: &build::workspace(),
             package: "pyo3-sync-benches",
             interpreter: &interpreter.path,
             target: &build::target()?.join("bench/build").join(name),
-            optimised: true,
+            optimized: true,
             features: &[],
             rust_flags: RUST_FLAGS,
         };
@@ -136,7 +152,7 @@ impl Bench {
             .run()
             .with_context(|| format!("the benchmarks failed on Python {}", interpreter.name))?;
         if filter.is_empty() {
-            // Benchmarks that there are no more go, too.
+            // Removes the figures of benchmarks that no longer exist.
             fs::rename(&measured, &figures)?;
         } else {
             figures::merge(&measured, &figures)?;

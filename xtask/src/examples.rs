@@ -1,7 +1,11 @@
-//! `cargo xtask examples`: the Python tests of the examples inside each interpreter, and one table of what came of them.
+//! `cargo xtask examples`: the Python tests of the examples inside each interpreter, and one table
+//! of results.
 //!
-//! An example is a folder in `examples/` with an extension module as it was, `before.rs`, the same after it was ported, `after.rs`, and
-//! a test of both, `test_NAME.py`. The tests are run by pytest, each by one thread and then by eight at once.
+//! An example is a folder in `examples/` with an extension module before it was ported (`before.rs`)
+//! and after (`after.rs`), and a test of both, `test_NAME.py`. pytest runs each test in one thread
+//! and then in eight at once.
+
+pub(crate) mod demo;
 
 use std::{
     fs,
@@ -14,20 +18,22 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
-use crate::{
+use pythons::{
+    Interpreter,
     build::{self, ExtensionModule},
-    python::{self, Interpreter, environment},
+    environment,
 };
 
 /// A build with the GIL, one without, and the machine's own.
 const INTERPRETERS: [&str; 3] = ["python3", "3.14", "3.14t"];
 
-/// How many threads run each test at once.
+/// Numbers of threads that run each test at once.
 const THREADS: [usize; 2] = [1, 8];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated. That, 3.14 and 3.14t, unless told
+    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated;
+    /// python3, 3.14 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
@@ -40,13 +46,13 @@ pub(crate) struct Args {
     pytest: Vec<String>,
 }
 
-/// The folder of the examples.
-pub(crate) fn folder() -> PathBuf {
+/// Returns the folder of the examples.
+fn folder() -> PathBuf {
     build::workspace().join("examples")
 }
 
-/// The names of all examples. Which files belong to one is not left to chance: a missing one is an error.
-pub(crate) fn all() -> anyhow::Result<Vec<String>> {
+/// Returns the names of all examples, or an error if a file of one is missing.
+fn all() -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder())? {
         let entry = entry?;
@@ -58,7 +64,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<String>> {
             .collect();
         match missing[..] {
             [] => names.push(name),
-            [_, _, _] => {} // No example.
+            [_, _, _] => {} // Not an example.
             _ => bail!("the example {name} lacks {}", missing.join(", ")),
         }
     }
@@ -68,18 +74,18 @@ pub(crate) fn all() -> anyhow::Result<Vec<String>> {
 }
 
 /// The examples, built for an interpreter that has what they need.
-pub(crate) struct Built {
-    pub(crate) interpreter: Interpreter,
+struct Built {
+    interpreter: Interpreter,
     /// The Python of an environment with pytest.
-    pub(crate) python: PathBuf,
+    python: PathBuf,
     /// The folder with the extension modules.
-    pub(crate) modules: PathBuf,
+    modules: PathBuf,
 }
 
 impl Built {
-    pub(crate) fn new(interpreter: &str) -> anyhow::Result<Self> {
-        let interpreter = python::find(interpreter)
-            .with_context(|| format!("there is no Python {interpreter} to be had"))?;
+    fn new(interpreter: &str) -> anyhow::Result<Self> {
+        let interpreter = pythons::find(interpreter)
+            .with_context(|| format!("there is no Python {interpreter}"))?;
         let python = environment::with_pytest(&interpreter)?;
         let modules: Vec<String> = all()?
             .iter()
@@ -90,7 +96,7 @@ impl Built {
             package: "pyo3-sync-examples",
             interpreter: &interpreter.path,
             target: &build::target()?.join("examples").join(&interpreter.name),
-            optimised: true,
+            optimized: true,
             features: &[],
             rust_flags: "",
         }
@@ -103,7 +109,7 @@ impl Built {
     }
 }
 
-/// What `conftest.py` counted.
+/// The counts of `conftest.py`.
 #[derive(Deserialize)]
 struct Summary {
     passed: usize,
@@ -117,7 +123,7 @@ impl Summary {
     }
 }
 
-/// What came of the tests in one interpreter, run by so many threads; an error means that they did not run to the end.
+/// The result of the tests in one interpreter with a number of threads; an error if they did not end.
 struct Run {
     interpreter: String,
     version: String,
@@ -156,7 +162,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     print!("{}", report(&runs));
     let wrong = runs.iter().filter(|run| !run.succeeded()).count();
-    ensure!(wrong == 0, "{wrong} of {} runs went wrong", runs.len());
+    ensure!(wrong == 0, "{wrong} of {} runs failed", runs.len());
     let ran: usize = runs
         .iter()
         .flat_map(|run| &run.result)
@@ -189,7 +195,7 @@ fn pytest(built: &Built, threads: usize, args: &Args) -> anyhow::Result<Summary>
     let shell = Shell::new()?;
     shell.change_dir(folder());
     let summary = tempfile::NamedTempFile::new()?;
-    // Tests that start threads of their own are not run by several at once; once is enough.
+    // Tests that start threads of their own run once.
     let shared = (threads > 1).then_some(["-m", "not parallel_threads"]);
     let threads = threads.to_string();
     cmd!(
@@ -215,14 +221,14 @@ fn pytest(built: &Built, threads: usize, args: &Args) -> anyhow::Result<Summary>
     Ok(summary)
 }
 
-/// Where Python looks for the modules of the examples, and what their tests have in common.
-pub(crate) fn python_path(built: &Built) -> anyhow::Result<std::ffi::OsString> {
+/// Returns the module path: the folders of the modules and of the helpers of the tests.
+fn python_path(built: &Built) -> anyhow::Result<std::ffi::OsString> {
     Ok(std::env::join_paths([&built.modules, &folder()])?)
 }
 
 fn read(summary: &Path) -> anyhow::Result<Summary> {
     let text = fs::read_to_string(summary)?;
-    ensure!(!text.is_empty(), "pytest did not come to its end");
+    ensure!(!text.is_empty(), "pytest did not end");
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -242,7 +248,7 @@ impl Run {
     }
 }
 
-/// One table, what failed, and lines to count by, as those of other tests.
+/// Returns a table, the failures, and lines with counts in the form of `cargo test`.
 fn report(runs: &[Run]) -> String {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header([
@@ -282,7 +288,8 @@ fn report(runs: &[Run]) -> String {
             }
         };
         counts += &format!(
-            "test result: {verdict}. {passed} passed; {wrong} failed; {skipped} ignored; [{title}]\n"
+            "test result: {verdict}. {passed} passed; {wrong} failed; {skipped} ignored; \
+             [{title}]\n"
         );
     }
     for column in table.column_iter_mut().skip(2) {

@@ -1,20 +1,13 @@
-//! `cargo xtask`: the project's own tasks, in Rust so that a machine with Rust and Python can run them all.
+//! `cargo xtask`: tasks of the workspace that need real interpreters or the models.
+//!
+//! Tasks of one part of the workspace are programs beside it: `cargo ports`, `cargo corpus`,
+//! `cargo stress` and `cargo sanitize`. For coverage, mutants, semantic versions and packages there
+//! are maintained tools; `docs/verification.md` says how to run them.
 
 mod bench;
-mod build;
-mod corpus;
-mod coverage;
-mod demo;
 mod examples;
-mod instructions;
-mod llvm;
-mod models;
-mod ports;
-mod published;
+mod loom;
 mod python;
-mod rust;
-mod sanitize;
-mod stress;
 mod test;
 
 use std::process::ExitCode;
@@ -22,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Tasks of the pyo3-sync workspace")]
+#[command(bin_name = "cargo xtask", about = "Tasks of the pyo3-sync workspace")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -30,31 +23,33 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run the benchmarks inside real interpreters, beside our peers
+    /// Run the benchmarks inside real interpreters, or count instructions under callgrind
+    ///
+    /// criterion and gungraun measure Rust executables. These benchmarks are an extension module,
+    /// because the cost depends on the interpreter that loads it.
     Bench(bench::Args),
-    /// Measure the checker on published extensions, against labels made by hand
-    Corpus(corpus::Args),
-    /// Run the behaviour tests inside real interpreters and list what of `src/` none of them has run
-    Coverage(coverage::Args),
     /// Show how the examples fail before they are ported, and how fast they are after
-    Demo(demo::Args),
-    /// Run the Python tests of the examples inside real interpreters and print one table
+    ///
+    /// The demonstration belongs to the examples: no other tool knows them.
+    Demo(examples::demo::Args),
+    /// Run the Python tests of the examples inside real interpreters
+    ///
+    /// maturin builds one extension module for each package, and the examples are twenty of one
+    /// package; nox and tox run tests, but do not build.
     Examples(examples::Args),
-    /// Count the instructions of the fast paths under callgrind, and fail if there are more than there were
-    Instructions(instructions::Args),
-    /// Check the models of the state machines with loom
-    Loom(models::LoomArgs),
-    /// Put bugs into the state machines, one at a time, and fail if the models do not find one
-    Mutants(models::MutantsArgs),
-    /// Carry published extensions over to this crate, and run their own tests and probes before and after
-    Ports(ports::Args),
-    /// Print the path of an interpreter, getting it first if this machine has none
+    /// Check the models of the state machines with loom, with or without seeded bugs
+    ///
+    /// loom explores one model; the task builds all of them, with and without a GIL. cargo-mutants
+    /// generates bugs; seeded bugs are written by hand, each with the models that must find it.
+    Loom(loom::Args),
+    /// Print the path of an interpreter, getting it first if the machine has none
+    ///
+    /// uv installs interpreters, and the task asks it to. What uv cannot download is assembled.
     Python(python::Args),
-    /// Run the behaviour tests with everything in Rust instrumented by a sanitizer, and fail if that finds something
-    Sanitize(sanitize::Args),
-    /// Let threads do random things with everything inside real interpreters, for minutes
-    Stress(stress::Args),
-    /// Run the behaviour tests inside real interpreters and print one table
+    /// Run the behavior tests inside real interpreters, each test in a process of its own
+    ///
+    /// cargo-nextest gives each test a process too, but runs Rust executables: the suite is an
+    /// extension module, and most interpreters cannot be embedded.
     Test(test::Args),
 }
 
@@ -71,17 +66,10 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
-        Task::Corpus(args) => corpus::run(args),
-        Task::Coverage(args) => coverage::run(args),
-        Task::Demo(args) => demo::run(args),
+        Task::Demo(args) => examples::demo::run(args),
         Task::Examples(args) => examples::run(args),
-        Task::Instructions(args) => instructions::run(args),
-        Task::Loom(args) => models::run(args),
-        Task::Mutants(args) => models::run_mutants(args),
-        Task::Ports(args) => ports::run(args),
+        Task::Loom(args) => loom::run(args),
         Task::Python(args) => python::run(args),
-        Task::Sanitize(args) => sanitize::run(args),
-        Task::Stress(args) => stress::run(args),
         Task::Test(args) => test::run(args),
     }
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: the suite inside each interpreter, and one table of what came of it.
+//! `cargo xtask test`: the suite inside each interpreter, and one table of the results.
 //!
-//! For each interpreter the suite is built as an extension module, and `suite_runner` runs its tests, each in a process of
-//! its own. An interpreter that is not to be had does not keep the others from being tested, but the task fails: a run that
-//! silently left out the free-threaded builds would be worth little.
+//! For each interpreter the suite is built as an extension module, and `suite_runner` runs its
+//! tests, each in a process of its own. If an interpreter is missing, the others are tested and the
+//! task fails: a run that leaves out the free-threaded builds must not pass for a complete one.
 
 mod cells;
 mod checks;
@@ -10,43 +10,49 @@ mod matrix;
 mod report;
 mod workspace;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use suite_runner::{Arguments, Launcher, Summary};
 
-use crate::build::ExtensionModule;
-use crate::python::{self, Interpreter};
-use workspace::Workspace;
+use pythons::Interpreter;
+use pythons::build::ExtensionModule;
+use workspace::{Dependencies, Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated. All, unless told
+    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; all by
+    /// default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
-    /// Build with optimisations
+    /// Build with optimizations
     #[arg(long)]
     release: bool,
 
-    /// The version of PyO3 to build with, such as 0.26.0; otherwise what cargo chose for this workspace
+    /// The version of PyO3 to build with, such as 0.26.0; that of Cargo.lock by default
     #[arg(long, value_name = "VERSION")]
     pyo3: Option<String>,
 
-    /// A feature to build with: `pyo3/abi3-py39` for an extension that loads in every later version, `pyo3/abi3t-py315` for one that loads in
-    /// free-threaded ones too; may be repeated
+    /// Build with the newest versions of all dependencies, instead of those of Cargo.lock
+    #[arg(long, conflicts_with = "pyo3")]
+    newest: bool,
+
+    /// A feature to build with: `pyo3/abi3-py39` for an extension that loads in all later versions,
+    /// `pyo3/abi3t-py315` for one that loads in free-threaded ones too; may be repeated
     #[arg(long, value_name = "FEATURE")]
     features: Vec<String>,
 
-    /// Run in every build that is supported, or compile for it: one table, also in target/matrix.md
-    #[arg(long, conflicts_with_all = ["interpreters", "release", "pyo3", "features"])]
+    /// Run in every supported build, or compile for it: one table, also in target/matrix.md
+    #[arg(long, conflicts_with_all = ["interpreters", "release", "pyo3", "newest", "features"])]
     matrix: bool,
 
-    /// Of the matrix, only what is run on every submission; the table says what is left out
+    /// Of the matrix, only the cells that run on every submission; the table names the others
     #[arg(long, requires = "matrix")]
     fast: bool,
 
-    /// Of the matrix, only builds with this in their name, such as `PyO3 0.27` or `windows`; may be repeated
+    /// Of the matrix, only builds with this in their name, such as `PyO3 0.27` or `windows`; may be
+    /// repeated
     #[arg(long = "cell", value_name = "TEXT", requires = "matrix")]
     cells: Vec<String>,
 
@@ -58,7 +64,7 @@ pub(crate) struct Args {
     libtest: Vec<String>,
 }
 
-/// What came of the suite in one interpreter; an error means that it did not run at all.
+/// The result of the suite in one interpreter; an error means that the suite did not run.
 struct Run {
     interpreter: String,
     result: anyhow::Result<Summary>,
@@ -69,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return matrix::run(&args);
     }
     let arguments = args.for_the_runner();
-    let workspace = Workspace::new(args.pyo3.as_deref())?;
+    let workspace = Workspace::new(args.dependencies())?;
     let runs: Vec<Run> = args
         .names()
         .into_iter()
@@ -103,8 +109,8 @@ fn run_in(
     arguments: &Arguments,
 ) -> anyhow::Result<Summary> {
     eprintln!("\n=== {name} ===");
-    let result = python::find(name)
-        .with_context(|| format!("there is no Python {name} to be had"))
+    let result = pythons::find(name)
+        .with_context(|| format!("there is no Python {name}"))
         .and_then(|interpreter| {
             let build = Build {
                 workspace,
@@ -113,7 +119,8 @@ fn run_in(
                 rust_flags: "",
             };
             let modules = build.for_interpreter(&interpreter)?;
-            suite_runner::run(&launcher(name, &interpreter.path, &modules), arguments)
+            let launcher = Launcher::suite(name, &interpreter.path, &modules);
+            suite_runner::run(&launcher, arguments)
         });
     if let Err(error) = &result {
         eprintln!("{error:#}");
@@ -121,7 +128,7 @@ fn run_in(
     result
 }
 
-/// How the suite is built.
+/// The options of a build of the suite.
 struct Build<'a> {
     workspace: &'a Workspace,
     release: bool,
@@ -130,9 +137,9 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Builds it and returns the folder to put on the interpreter's module path.
+    /// Builds the suite and returns the folder of its module.
     fn for_interpreter(&self, interpreter: &Interpreter) -> anyhow::Result<PathBuf> {
-        // A folder of its own for each set of features and flags, too.
+        // Each set of features and flags has a folder of its own, too.
         let features = self.features.iter().map(String::as_str);
         let target = [interpreter.name.as_str()].into_iter().chain(features);
         let target = target.chain(
@@ -146,7 +153,7 @@ impl Build<'_> {
             package: "pyo3-sync-suite",
             interpreter: &interpreter.path,
             target: &self.workspace.target.join(target),
-            optimised: self.release,
+            optimized: self.release,
             features: self.features,
             rust_flags: self.rust_flags,
         }
@@ -154,23 +161,21 @@ impl Build<'_> {
     }
 }
 
-/// Starts the interpreter as a child of the suite, which is in the folder `modules`.
-pub(crate) fn launcher(name: &str, interpreter: &Path, modules: &Path) -> Launcher {
-    Launcher::new(name, interpreter)
-        .environment("PYTHONPATH", modules)
-        .argument("-X")
-        .argument("faulthandler")
-        .argument("-c")
-        .argument("import sys, pyo3_sync_suite; sys.exit(pyo3_sync_suite.main(sys.argv[1:]))")
-}
-
 impl Args {
     fn names(&self) -> Vec<String> {
         if !self.interpreters.is_empty() {
             return self.interpreters.clone();
         }
-        let all = ["python3"].into_iter().chain(python::WANTED);
+        let all = ["python3"].into_iter().chain(pythons::WANTED);
         all.map(str::to_owned).collect()
+    }
+
+    fn dependencies(&self) -> Dependencies<'_> {
+        match &self.pyo3 {
+            _ if self.newest => Dependencies::Newest,
+            Some(version) => Dependencies::PyO3(version),
+            None => Dependencies::Locked,
+        }
     }
 
     fn for_the_runner(&self) -> Arguments {

@@ -1,4 +1,5 @@
-//! Model checking of the state machines of `pyo3-sync`: `cargo xtask loom` runs all of it, `cargo xtask mutants` sees that it finds bugs.
+//! Model checking of the state machines of `pyo3-sync`. `cargo xtask loom` runs all models, and
+//! `cargo xtask loom --seeded-bugs` shows that they find bugs.
 //!
 //! `models [PREFIX]` runs the models whose names begin so.
 //!

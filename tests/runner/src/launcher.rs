@@ -1,6 +1,7 @@
 //! How to start a child, and the list of tests that it gives.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
@@ -23,6 +24,16 @@ impl Launcher {
             arguments: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// Launches the suite in an interpreter. The folder `modules` contains its extension module.
+    pub fn suite(name: impl Into<String>, interpreter: &Path, modules: &Path) -> Self {
+        Self::new(name, interpreter)
+            .environment("PYTHONPATH", modules)
+            .argument("-X")
+            .argument("faulthandler")
+            .argument("-c")
+            .argument("import sys, pyo3_sync_suite; sys.exit(pyo3_sync_suite.main(sys.argv[1:]))")
     }
 
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {

@@ -6,16 +6,16 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What our own subject is called; see `benches/src/harness.rs`.
+/// The name of this crate's subject; see `benches/src/harness.rs`.
 pub(super) const OURS: &str = "pyo3-sync";
 
 /// All figures of one interpreter.
 #[derive(Deserialize)]
 pub(super) struct Run {
-    /// What the interpreter is called here: `3.14t`.
+    /// The name of the interpreter: `3.14t`.
     #[serde(skip)]
     pub(super) interpreter: String,
-    /// What it says of itself.
+    /// Its version.
     pub(super) python: String,
     pub(super) free_threaded: bool,
     pub(super) benchmarks: Vec<Benchmark>,
@@ -63,7 +63,7 @@ pub(super) struct Memory {
 }
 
 impl Run {
-    /// Reads what was measured in that interpreter.
+    /// Reads the figures of an interpreter.
     pub(super) fn read(folder: &Path, interpreter: &str) -> anyhow::Result<Self> {
         let file = folder.join(format!("{interpreter}.json"));
         let text = fs::read_to_string(&file)
@@ -128,7 +128,7 @@ impl Target {
     }
 }
 
-/// Puts what was measured now in the place of what was measured before, and keeps what was not measured again.
+/// Replaces the figures that were measured again.
 pub(super) fn merge(new: &Path, kept: &Path) -> anyhow::Result<()> {
     let read = |path: &Path| -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&fs::read_to_string(path)?)?)

@@ -1,4 +1,4 @@
-//! What is told of the machine beside the figures. Nothing that names it.
+//! A description of the machine, without its name.
 
 use std::{fs, thread};
 

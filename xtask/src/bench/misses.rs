@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use super::figures::{Benchmark, Run, Target};
-use crate::build::workspace;
+use pythons::build::workspace;
 
 #[derive(Deserialize)]
 pub(super) struct Misses {
@@ -16,7 +16,7 @@ pub(super) struct Misses {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Miss {
-    /// How the name of the benchmark begins.
+    /// A prefix of the name of the benchmark.
     benchmark: String,
     /// Of which build: `gil` or `free-threaded`; both, if that is not said.
     build: Option<String>,

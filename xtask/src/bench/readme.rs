@@ -9,7 +9,7 @@ use super::{
     figures::{OURS, Run},
     machine,
 };
-use crate::build::workspace;
+use pythons::build::workspace;
 
 const BEGIN: &str = "<!-- Written by `cargo xtask bench --readme`: begin -->";
 const END: &str = "<!-- end -->";
@@ -17,7 +17,7 @@ const END: &str = "<!-- end -->";
 /// Subjects of a benchmark, with what they are called in the table.
 type Peers = &'static [(&'static str, &'static str)];
 
-/// What the table shows: an operation, its benchmark, and the peers in it.
+/// The rows of the table: an operation, its benchmark, and its peers.
 const ROWS: &[(&str, &str, Peers)] = &[
     (
         "reading a filled cell",

@@ -1,4 +1,4 @@
-//! `target/bench/report.md`: all figures of all interpreters, the targets, and why those that are missed are.
+//! `target/bench/report.md`: all figures of all interpreters, the targets, and reasons for misses.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -24,7 +24,8 @@ pub(super) fn write(folder: &Path, runs: &[Run]) -> anyhow::Result<()> {
     for fact in machine::describe(runs) {
         writeln!(text, "- {fact}")?;
     }
-    text += "\nNanoseconds for one operation, and what they are beside ours. How it is measured is told in `benches/src/lib.rs`.\n\n";
+    text += "\nNanoseconds for one operation, also relative to this crate. `benches/src/lib.rs` describes \
+             the measurement.\n\n";
     text += &targets(runs, &misses)?;
 
     let mut family_of_last = None;
@@ -109,7 +110,7 @@ fn targets(runs: &[Run], misses: &Misses) -> anyhow::Result<String> {
         .count();
     writeln!(
         text,
-        "{} targets, of which {} are met, {even} are missed by less than what repetitions differ by, and {missed} are missed:\n",
+        "{} targets: {} met, {even} missed by less than the variation of repetitions, {missed} missed:\n",
         all().count(),
         all().count() - missed - even,
     )?;
@@ -121,7 +122,7 @@ fn targets(runs: &[Run], misses: &Misses) -> anyhow::Result<String> {
             benchmark.name,
             run.interpreter,
             described(target),
-            reason.unwrap_or("Why, nobody has said yet: `benches/misses.toml`."),
+            reason.unwrap_or("No reason in `benches/misses.toml`."),
         )?;
     }
     text.push('\n');
@@ -192,8 +193,8 @@ fn table(of_all: &[(&Run, &Benchmark)]) -> Table {
 
 fn memory(runs: &[Run]) -> anyhow::Result<String> {
     let mut text = String::from("## Memory\n\n");
-    text += "Bytes: of a primitive, and on the heap for each thread that has used it and for each that waits for it, its stack and \
-             what the interpreter and the system keep aside.\n\n";
+    text += "Bytes of a primitive, and on the heap for each thread that has used it and for each that \
+             waits, without stacks and memory of the interpreter and the system.\n\n";
     for run in runs {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN).set_header([

@@ -1,36 +1,38 @@
-//! What the matrix consists of: every build that is supported, as far as it can be had.
+//! The cells of the matrix: every supported build that can be run or compiled here.
 
-use super::checks::{self, Checked};
-use crate::python;
+use super::{
+    checks::{self, Checked},
+    workspace::Dependencies,
+};
 
 pub(super) struct Cell {
-    /// What is special about it.
+    /// The difference from the default build.
     pub(super) name: String,
-    /// Whether it is one of the few that are run on every submission.
+    /// Runs on every submission.
     pub(super) is_fast: bool,
     pub(super) what: What,
 }
 
 pub(super) enum What {
     Suite(Suite),
-    /// Something that is only compiled.
+    /// A build that is only compiled.
     Check(Box<dyn Fn() -> anyhow::Result<Checked>>),
 }
 
-/// The suite, built for the first of some interpreters and loaded in all of them.
+/// The suite, built for the first interpreter and loaded in all of them.
 #[derive(Default)]
 pub(super) struct Suite {
     pub(super) interpreters: Vec<String>,
-    /// An interpreter that this machine does not have is no failure.
+    /// A missing interpreter is no failure.
     pub(super) is_optional: bool,
-    pub(super) pyo3: Option<&'static str>,
+    pub(super) dependencies: Dependencies<'static>,
     pub(super) features: Vec<String>,
     pub(super) release: bool,
     pub(super) rust_flags: &'static str,
 }
 
-/// The versions of PyO3 besides the one that cargo chooses, which is the highest; and whether they are fast cells: the lowest, and one in
-/// the middle.
+/// The versions of PyO3 besides that of Cargo.lock, which is the highest, and whether they are fast
+/// cells: the lowest, and one in the middle.
 const PYO3: [(&str, bool); 4] = [
     ("0.26.0", true),
     ("0.27.1", false),
@@ -38,7 +40,7 @@ const PYO3: [(&str, bool); 4] = [
     ("0.29.0", false),
 ];
 
-/// Other systems, a Python there, and whether there could be a process that runs the tests.
+/// Other systems, a version of Python, and whether tests can start processes there.
 const PLATFORMS: [(&str, &str, bool); 6] = [
     ("x86_64-pc-windows-msvc", "3.9", false),
     ("x86_64-pc-windows-msvc", "3.14t", true),
@@ -51,15 +53,16 @@ const PLATFORMS: [(&str, &str, bool); 6] = [
 /// All cells, in the order of the table.
 pub(super) fn all() -> Vec<Cell> {
     let mut cells = vec![suite("default", &["python3"]).fast()];
-    for older in python::OTHERS.into_iter().rev() {
+    for older in pythons::OTHERS.into_iter().rev() {
         let cell = match older {
-            // PyO3 0.30 takes no such Python any more.
-            "3.13t" => suite("PyO3 0.28.3", &[older]).with(|suite| suite.pyo3 = Some("0.28.3")),
+            // PyO3 0.30 does not support this version.
+            "3.13t" => suite("PyO3 0.28.3", &[older])
+                .with(|suite| suite.dependencies = Dependencies::PyO3("0.28.3")),
             _ => suite("default", &[older]),
         };
         cells.push(cell.with(|suite| suite.is_optional = true));
     }
-    for wanted in python::WANTED {
+    for wanted in pythons::WANTED {
         cells.push(suite("default", &[wanted]).fast());
     }
     let abi3 = suite("abi3-py39", &[&oldest(), "3.15"]);
@@ -78,15 +81,19 @@ pub(super) fn all() -> Vec<Cell> {
             let cell = suite(&format!("PyO3 {version}"), &[interpreter]);
             cells.push(Cell {
                 is_fast,
-                ..cell.with(|suite| suite.pyo3 = Some(version))
+                ..cell.with(|suite| suite.dependencies = Dependencies::PyO3(version))
             });
         }
+    }
+    for interpreter in ["3.14", "3.14t"] {
+        let newest = suite("newest versions", &[interpreter]);
+        cells.push(newest.with(|suite| suite.dependencies = Dependencies::Newest));
     }
     for interpreter in ["3.14", "3.14t"] {
         cells.push(suite("release", &[interpreter]).with(|suite| suite.release = true));
     }
     for interpreter in ["3.14", "3.14t"] {
-        // As on a system that has nothing but what the standard library asks for.
+        // The code for systems of which the crate uses nothing but the standard library.
         let portable = suite("portable", &[interpreter]);
         cells.push(portable.with(|suite| suite.rust_flags = "--cfg pyo3_sync_portable"));
     }
@@ -112,13 +119,13 @@ pub(super) fn all() -> Vec<Cell> {
 
 /// The oldest interpreter that the machine has.
 fn oldest() -> String {
-    let older = python::OTHERS
+    let older = pythons::OTHERS
         .into_iter()
         .rev()
         .filter(|name| !name.ends_with('t'));
     let found = older
         .into_iter()
-        .find(|name| python::look_for(name).is_ok());
+        .find(|name| pythons::look_for(name).is_ok());
     found.unwrap_or("python3").to_owned()
 }
 
@@ -155,7 +162,7 @@ impl Cell {
         self
     }
 
-    /// Its name with the interpreters, by which it can be chosen.
+    /// Its name with the interpreters, by which `--cell` chooses it.
     pub(super) fn label(&self) -> String {
         match &self.what {
             What::Suite(suite) => format!("{}, {}", self.name, suite.interpreters.join(" and ")),

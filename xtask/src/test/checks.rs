@@ -1,4 +1,8 @@
-//! Builds that are only compiled: for other systems, by the oldest Rust, as the package that users get.
+//! Builds that are only compiled: for other systems, with the oldest Rust, and as a package.
+//!
+//! rustup provides toolchains and standard libraries, and `cargo publish` builds the package.
+//! cargo-hack would replace the two calls of `features`, and cargo-minimal-versions that of
+//! `lowest_versions`, which it needs a nightly toolchain for.
 
 use std::{
     fs,
@@ -8,52 +12,51 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{
-    build::{target, workspace},
-    rust::{self, Toolchain},
-};
+use pythons::build::{target, workspace};
 
 pub(super) enum Checked {
     Compiles,
-    /// Why it could not be looked at.
-    NotLookedAt(String),
+    /// Not compiled, for this reason.
+    Skipped(String),
 }
 
-/// The crate with these flags for its features.
+/// Checks the crate with these flags for its features.
 pub(super) fn features(flags: &[&str]) -> anyhow::Result<Checked> {
     let mut cargo = cargo("clippy");
     cargo.args(["--package", "pyo3-sync"]).args(flags);
     run(cargo.args(["--", "-D", "warnings"]))
 }
 
-/// Everything in the workspace, tests and tasks too, by the oldest Rust we support.
+/// Checks the whole workspace, tests and tasks too, with the oldest Rust that it supports.
 pub(super) fn oldest_rust() -> anyhow::Result<Checked> {
-    let toolchain = match rust::oldest() {
-        Ok(toolchain) => toolchain,
-        Err(reason) => return Ok(Checked::NotLookedAt(format!("{reason:#}"))),
-    };
-    let mut cargo = toolchain.cargo();
-    cargo
-        .args(["check", "--quiet", "--workspace", "--all-targets"])
-        // A program that is run, and not linked with: it may ask for more.
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    if let Err(reason) = rustup(&["run", "--install", version, "rustc", "--version"]) {
+        return Ok(Checked::Skipped(format!("{reason:#}")));
+    }
+    let mut check = Command::new("rustup");
+    check
+        .current_dir(workspace())
+        .args(["run", version, "cargo", "check", "--quiet"])
+        .args(["--workspace", "--all-targets"])
+        // A program, not a library: it may require a newer Rust.
         .args(["--exclude", "cargo-pyo3-sync"])
         .arg("--target-dir")
         .arg(target()?.join("oldest-rust"));
-    run(&mut cargo)
+    run(&mut check)
 }
 
-/// The package, made and compiled on its own as for publishing.
+/// Packs the crate and compiles the package, as for publishing.
 pub(super) fn package() -> anyhow::Result<Checked> {
-    // What is to be published must be committed, but a check of work in progress is of use too.
+    // Allows uncommitted changes, so that work in progress can be checked.
     run(cargo("publish").args(["--dry-run", "--allow-dirty", "--package", "pyo3-sync"]))
 }
 
-/// The package with the lowest versions of its dependencies that its manifest allows.
+/// Checks the package with the lowest versions of its dependencies that its manifest allows.
 pub(super) fn lowest_versions() -> anyhow::Result<Checked> {
     let folder = target()?.join("lowest-versions");
     let packages = folder.join("package");
     if packages.is_dir() {
-        fs::remove_dir_all(&packages)?; // Perhaps of another version.
+        fs::remove_dir_all(&packages)?; // The version may have changed.
     }
     let mut package = cargo("package");
     package.args([
@@ -73,7 +76,7 @@ pub(super) fn lowest_versions() -> anyhow::Result<Checked> {
     stand_alone(&root)?;
 
     let mut update = cargo("update");
-    // The option is not stable; the versions that it chooses are used with the toolchain as it is.
+    // Only the option is unstable, not the versions that it chooses.
     update
         .args(["-Z", "direct-minimal-versions"])
         .env("RUSTC_BOOTSTRAP", "1");
@@ -86,14 +89,14 @@ pub(super) fn lowest_versions() -> anyhow::Result<Checked> {
     run(check.current_dir(&root))
 }
 
-/// The package, beside which cargo may leave folders.
+/// Returns the package in a folder, beside which cargo may leave folders.
 fn only_file(folder: &Path) -> anyhow::Result<PathBuf> {
     let files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut packages = files.filter(|path| path.extension().is_some_and(|name| name == "crate"));
     packages.next().context("cargo made no package")
 }
 
-/// Makes the package no member of the workspace that its folder lies in.
+/// Makes the package a workspace of its own.
 fn stand_alone(package: &Path) -> anyhow::Result<()> {
     let manifest = package.join("Cargo.toml");
     let mut text = fs::read_to_string(&manifest)?;
@@ -102,7 +105,7 @@ fn stand_alone(package: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The crate for PyPy, which need not be there: PyO3 is told what it would find.
+/// Checks the crate for PyPy, which need not be installed.
 pub(super) fn pypy() -> anyhow::Result<Checked> {
     let mut check = cargo("check");
     check
@@ -112,44 +115,42 @@ pub(super) fn pypy() -> anyhow::Result<Checked> {
     run(for_python(&mut check, "3.11"))
 }
 
-/// The crate, and all that `cargo xtask test` needs, for another system and a Python there.
+/// Checks the crate, and all that `cargo xtask test` needs, for another system and a Python there.
 pub(super) fn platform(target: &str, python: &str, with_tests: bool) -> anyhow::Result<Checked> {
-    let toolchain = match rust::for_target(target) {
-        Ok(toolchain) => toolchain,
-        Err(reason) => return Ok(Checked::NotLookedAt(format!("{reason:#}"))),
-    };
-    let mut check = toolchain.cargo();
-    check.args([
-        "check",
-        "--quiet",
-        "--target",
-        target,
-        "--package",
-        "pyo3-sync",
-    ]);
+    if let Err(reason) = rustup(&["target", "add", target]) {
+        return Ok(Checked::Skipped(format!("{reason:#}")));
+    }
+    let mut check = cargo("check");
+    check.args(["--target", target, "--package", "pyo3-sync"]);
     if with_tests {
         check.args(["--package", "pyo3-sync-suite", "--package", "xtask"]);
     } else {
         check.arg("--all-features");
     }
-    make_standard_library(&mut check, &toolchain, target);
     check
         .arg("--target-dir")
-        .arg(crate::build::target()?.join("platforms"))
+        .arg(pythons::build::target()?.join("platforms"))
         .env("RUSTFLAGS", "-D warnings");
     run(for_python(&mut check, python))
 }
 
-/// Has cargo make the standard library from its sources, if the toolchain does not have it.
-fn make_standard_library(cargo: &mut Command, toolchain: &Toolchain, target: &str) {
-    if !toolchain.has_target(target) {
-        cargo
-            .arg("-Zbuild-std=std,panic_abort")
-            .env("RUSTC_BOOTSTRAP", "1");
-    }
+/// Runs rustup. The error is the last line that it prints.
+fn rustup(arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("rustup")
+        .args(arguments)
+        .output()
+        .context("cannot run rustup")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let last_line = complaint.trim_end().lines().next_back();
+    ensure!(
+        output.status.success(),
+        "rustup: {}",
+        last_line.unwrap_or_default()
+    );
+    Ok(())
 }
 
-/// Tells PyO3 of a Python that is not there.
+/// Configures PyO3 for a version of Python that need not be installed.
 fn for_python<'a>(cargo: &'a mut Command, version: &str) -> &'a mut Command {
     cargo
         .env("PYO3_CROSS", "1")
@@ -162,7 +163,7 @@ fn cargo(what: &str) -> Command {
     command
 }
 
-/// The error is the first that the program reports.
+/// Runs a program. The error is the first that it reports.
 fn run(command: &mut Command) -> anyhow::Result<Checked> {
     let output = command
         .output()

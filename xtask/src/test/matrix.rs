@@ -1,7 +1,7 @@
-//! `cargo xtask test --matrix`: all builds that are supported, one after the other, and one table of what came of them.
+//! `cargo xtask test --matrix`: all supported builds in turn, and one table of results.
 //!
-//! A cell that fails does not keep the others from being run. The table is also written to `target/matrix.md`, after each cell, so that
-//! a run that is broken off has left something.
+//! The others run even if a cell fails. The table is also written to `target/matrix.md` after each
+//! cell, so that an interrupted run leaves its results.
 
 use std::{
     fs,
@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
-use suite_runner::{Arguments, Summary};
+use pythons::build;
+use suite_runner::{Arguments, Launcher, Summary};
 
 use super::{
     Args, Build,
@@ -19,7 +20,6 @@ use super::{
     checks::Checked,
     workspace::Workspace,
 };
-use crate::{build, python};
 
 /// One line of the table.
 struct Row {
@@ -69,7 +69,7 @@ fn run_cell(cell: &Cell, arguments: &Arguments) -> Vec<Row> {
             let start = Instant::now();
             let outcome = match check() {
                 Ok(Checked::Compiles) => Outcome::Compiled,
-                Ok(Checked::NotLookedAt(reason)) => Outcome::NotRun(reason),
+                Ok(Checked::Skipped(reason)) => Outcome::NotRun(reason),
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             };
             vec![Row {
@@ -102,12 +102,12 @@ fn run_suite(cell: &Cell, suite: &Suite, arguments: &Arguments) -> Vec<Row> {
     suite.interpreters.iter().map(row).collect()
 }
 
-/// Gives the folder of the module.
+/// Returns the folder of the module.
 fn build_suite(suite: &Suite) -> Result<std::path::PathBuf, Outcome> {
     let builder = find(&suite.interpreters[0], suite)?;
     let build = || {
         Build {
-            workspace: &Workspace::new(suite.pyo3)?,
+            workspace: &Workspace::new(suite.dependencies)?,
             release: suite.release,
             features: &suite.features,
             rust_flags: suite.rust_flags,
@@ -117,13 +117,13 @@ fn build_suite(suite: &Suite) -> Result<std::path::PathBuf, Outcome> {
     build().map_err(|error| Outcome::Failed(format!("{error:#}")))
 }
 
-fn find(name: &str, suite: &Suite) -> Result<python::Interpreter, Outcome> {
+fn find(name: &str, suite: &Suite) -> Result<pythons::Interpreter, Outcome> {
     if suite.is_optional {
-        let found = python::look_for(name);
+        let found = pythons::look_for(name);
         return found.map_err(|_| Outcome::NotRun("not on this machine".to_owned()));
     }
-    let missing = || format!("there is no Python {name} to be had");
-    python::find(name)
+    let missing = || format!("there is no Python {name}");
+    pythons::find(name)
         .with_context(missing)
         .map_err(|error| Outcome::Failed(format!("{error:#}")))
 }
@@ -134,7 +134,7 @@ fn run_in(cell: &Cell, name: &str, module: &Path, suite: &Suite, arguments: &Arg
         Err(outcome) => return outcome,
     };
     let label = format!("{name} {}", cell.name);
-    let launcher = super::launcher(&label, &interpreter.path, module);
+    let launcher = Launcher::suite(&label, &interpreter.path, module);
     match suite_runner::run(&launcher, arguments) {
         Ok(summary) => Outcome::Ran(summary),
         Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -142,7 +142,7 @@ fn run_in(cell: &Cell, name: &str, module: &Path, suite: &Suite, arguments: &Arg
 }
 
 impl Outcome {
-    /// What kept the module from being built, for each of its interpreters.
+    /// Copies the reason why the module was not built, for each of its interpreters.
     fn clone_reason(&self) -> Self {
         match self {
             Self::NotRun(reason) => Self::NotRun(reason.clone()),
@@ -199,7 +199,7 @@ impl Row {
         ]
     }
 
-    /// What the table only counts.
+    /// Returns the notes below the table.
     fn remarks(&self) -> Vec<String> {
         let about = format!("[{} {}]", self.cell, self.python).replace(" ]", "]");
         match &self.outcome {

@@ -1,4 +1,4 @@
-//! What is printed at the end: one table, then what it only counts.
+//! The report: one table, then the tests that it counts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -60,7 +60,7 @@ fn row(interpreter: &str, summary: &Summary) -> [String; 7] {
     ]
 }
 
-/// Interpreters by what they have in common to say.
+/// Interpreters by a message that they have in common.
 type Grouped = BTreeMap<String, Vec<String>>;
 
 fn reports(runs: &[Run], of: impl Fn(&Summary) -> &Vec<Report>) -> Grouped {
