@@ -31,14 +31,8 @@ pub(super) struct Suite {
     pub(super) rust_flags: &'static str,
 }
 
-/// The versions of PyO3 besides that of Cargo.lock, which is the highest, and whether they are fast
-/// cells: the lowest, and one in the middle.
-const PYO3: [(&str, bool); 4] = [
-    ("0.26.0", true),
-    ("0.27.1", false),
-    ("0.28.3", true),
-    ("0.29.0", false),
-];
+/// The versions of PyO3 besides that of Cargo.lock, which is the highest. The lowest is a fast cell.
+const PYO3: [&str; 4] = ["0.26.0", "0.27.1", "0.28.3", "0.29.0"];
 
 /// Other systems, a version of Python, and whether tests can start processes there.
 const PLATFORMS: [(&str, &str, bool); 6] = [
@@ -52,7 +46,8 @@ const PLATFORMS: [(&str, &str, bool); 6] = [
 
 /// All cells, in the order of the table.
 pub(super) fn all() -> Vec<Cell> {
-    let mut cells = vec![suite("default", &["python3"]).fast()];
+    // `cargo test` runs the suite in the same interpreter, embedded.
+    let mut cells = vec![suite("default", &["python3"])];
     for older in pythons::OTHERS.into_iter().rev() {
         let cell = match older {
             // PyO3 0.30 does not support this version.
@@ -63,7 +58,10 @@ pub(super) fn all() -> Vec<Cell> {
         cells.push(cell.with(|suite| suite.is_optional = true));
     }
     for wanted in pythons::WANTED {
-        cells.push(suite("default", &[wanted]).fast());
+        let cell = suite("default", &[wanted]);
+        // In 3.15 the module for the stable ABI is tested.
+        let is_fast = wanted != "3.15";
+        cells.push(Cell { is_fast, ..cell });
     }
     let abi3 = suite("abi3-py39", &[&oldest(), "3.15"]);
     cells.push(
@@ -76,11 +74,11 @@ pub(super) fn all() -> Vec<Cell> {
             .with(|suite| suite.features.push("pyo3/abi3t-py315".to_owned()))
             .fast(),
     );
-    for (version, is_fast) in PYO3 {
+    for version in PYO3 {
         for interpreter in ["3.14", "3.14t"] {
             let cell = suite(&format!("PyO3 {version}"), &[interpreter]);
             cells.push(Cell {
-                is_fast,
+                is_fast: version == PYO3[0] && interpreter == "3.14t",
                 ..cell.with(|suite| suite.dependencies = Dependencies::PyO3(version))
             });
         }
