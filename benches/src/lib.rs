@@ -15,8 +15,9 @@
 //! subject `empty loop`, and not subtracted: a difference of two figures near the clock rate would
 //! feign a precision that there is not.
 //!
-//! [`memory`] counts sizes and the memory for each thread. `cargo xtask bench --instructions` counts
-//! the instructions of the operations in [`instructions`]. `misses.toml` says why a target is missed.
+//! [`memory`] counts sizes and the memory for each thread. `cargo xtask bench --instructions`
+//! counts the instructions of the operations in [`instructions`]. `misses.toml` says why a target
+//! is missed.
 //!
 //! Threads are attached while they use the subjects, as extensions are; attaching is outside of
 //! what is timed unless a benchmark says otherwise.
