@@ -1,7 +1,8 @@
 //! The fast paths, of which `cargo xtask bench --instructions` counts the instructions.
 //!
-//! callgrind is told to write how much it has counted since the last time whenever [`take_reading`] returns. Each operation is
-//! counted twice, so many times and twice as many, and the difference is that of the operations alone.
+//! callgrind is told to write how much it has counted since the last time whenever [`take_reading`]
+//! returns. Each operation is counted twice, so many times and twice as many, and the difference is
+//! that of the operations alone.
 
 use std::{convert::Infallible, hint::black_box};
 
@@ -21,7 +22,8 @@ pub(crate) fn count(py: Python<'_>) -> Vec<&'static str> {
     let module = module_state::module(py);
     let operations = operations(py, &module);
     for (_, operation) in &operations {
-        // What happens only once: thread-locals, and functions that the linker looks for when they are called.
+        // What happens only once: thread-locals, and functions that the linker looks for when they
+        // are called.
         operation(10);
         counted(operation, TIMES);
         counted(operation, 2 * TIMES);

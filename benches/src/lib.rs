@@ -1,23 +1,26 @@
-//! Benchmarks of pyo3-sync beside its peers, as an extension module for real interpreters: `cargo xtask bench` builds it for a GIL
-//! build and a free-threaded one and runs it there.
+//! Benchmarks of pyo3-sync beside its peers, as an extension module for real interpreters.
+//! `cargo xtask bench` builds it for a GIL build and a free-threaded one and runs it there.
 //!
 //! # How it is measured
 //!
-//! All *subjects* of a benchmark, ours and the peers, are in one process and take turns round by round, so that whatever
-//! drifts (clock rate, temperature, other processes) hits all alike. A round is a batch of operations long enough for the
-//! clock, and gives one figure per operation. What counts is the minimum of the rounds: disturbances only ever add. Only where
-//! threads fight does the median count, since the fastest round is one in which the system let a single thread run.
+//! All *subjects* of a benchmark, ours and the peers, are in one process and take turns round by
+//! round, so that whatever drifts (clock rate, temperature, other processes) hits all alike. A
+//! round is a batch of operations long enough for the clock, and gives one figure per operation.
+//! What counts is the minimum of the rounds: disturbances only ever add. Only where threads fight
+//! does the median count, since the fastest round is one in which the system let a single thread
+//! run.
 //!
-//! The subjects are types that implement a trait of their benchmark, and the code that measures is generic over it: same work,
-//! same code around it. The cost of the loop is measured too, as the subject `empty loop`, and not subtracted: a difference
-//! of two figures near the clock rate would feign a precision that there is not.
+//! The subjects are types that implement a trait of their benchmark, and the code that measures is
+//! generic over it: same work, same code around it. The cost of the loop is measured too, as the
+//! subject `empty loop`, and not subtracted: a difference of two figures near the clock rate would
+//! feign a precision that there is not.
 //!
-//! Sizes and memory for each thread are counted by [`memory`], and `cargo xtask bench --instructions`
-//! counts the instructions of the operations in [`instructions`]. `misses.toml` says why a target is
-//! missed.
+//! [`memory`] counts sizes and the memory for each thread. `cargo xtask bench --instructions`
+//! counts the instructions of the operations in [`instructions`]. `misses.toml` says why a target
+//! is missed.
 //!
-//! Threads are attached while they use the subjects, as extensions are; attaching is outside of what is timed unless a
-//! benchmark says otherwise.
+//! Threads are attached while they use the subjects, as extensions are; attaching is outside of
+//! what is timed unless a benchmark says otherwise.
 
 mod condvar;
 mod fight;
@@ -60,8 +63,8 @@ const GROUPS: &[Group] = &[
 /// Whether threads are attached side by side.
 const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
 
-/// Runs the benchmarks whose name, `group: benchmark`, contains `filter`. Prints a table for each, and writes all figures to
-/// the file `json`.
+/// Runs the benchmarks whose name, `group: benchmark`, contains `filter`. Prints a table for each,
+/// and writes all figures to the file `json`.
 #[pyfunction]
 fn run(py: Python<'_>, filter: &str, json: PathBuf) -> PyResult<()> {
     let mut results = Vec::new();
@@ -90,8 +93,9 @@ fn run(py: Python<'_>, filter: &str, json: PathBuf) -> PyResult<()> {
     )?)
 }
 
-/// Does the operations of the fast paths under callgrind. Gives their names, in the order of callgrind's counts, of which there are
-/// two for each: for so many repetitions, given too, and for twice as many.
+/// Does the operations of the fast paths under callgrind. Gives their names, in the order of
+/// callgrind's counts, of which there are two for each: for so many repetitions, given too, and for
+/// twice as many.
 #[pyfunction]
 fn count_instructions(py: Python<'_>) -> (Vec<&'static str>, u64) {
     (instructions::count(py), instructions::TIMES)

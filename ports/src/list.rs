@@ -40,8 +40,8 @@ pub(super) enum Source {
     Folder(&'static str),
 }
 
-/// A replacement of a text that is in a file exactly once. In `to`, `{pyo3-sync}` stands for the folder
-/// of this crate.
+/// A replacement of a text that is in a file exactly once. In `to`, `{pyo3-sync}` stands for the
+/// folder of this crate.
 pub(super) struct Change {
     pub(super) file: &'static str,
     pub(super) from: &'static str,

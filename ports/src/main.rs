@@ -5,10 +5,10 @@
 //! 1. The extension is fetched by name and version, a source distribution with pip and a crate with
 //!    cargo. None of it is committed; everything is under `target/ports`.
 //! 2. It is laid out twice, in its original form and with the changes of the port: the dependency,
-//!    the `use` lines, and in one port the types that PyO3 has removed. A change that does not match
-//!    exactly one place is an error.
-//! 3. Both are built and run the extension's own tests. On a free-threaded build several threads run
-//!    each test at once.
+//!    the `use` lines, and in one port the types that PyO3 has removed. A change that does not
+//!    match exactly one place is an error.
+//! 3. Both are built and run the extension's own tests. On a free-threaded build several threads
+//!    run each test at once.
 //! 4. Both run [probes](probe): new processes in which eight threads make the first use at once.
 //!
 //! One table shows the results. The program fails if a test fails only after the port, if a test is
@@ -69,15 +69,15 @@ const BREAKS: [Change; 3] = [
     },
 ];
 
-/// Several probes at a time, because those that hang need no processor.
+/// Number of broken probes that run at once. They hang, and need no processor.
 const BROKEN_AT_A_TIME: usize = 10;
 
 /// Port published extensions to this crate, and run their own tests and probes before and after
 #[derive(Parser)]
 #[command(bin_name = "cargo ports")]
 struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated;
-    /// python3 and 3.14t by default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; python3 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
@@ -86,8 +86,12 @@ struct Args {
     broken: bool,
 
     /// Only this port; may be repeated
-    #[arg(value_name = "PORT", value_parser = PossibleValuesParser::new(PORTS.map(|port| port.name)))]
+    #[arg(value_name = "PORT", value_parser = names())]
     ports: Vec<String>,
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PORTS.map(|port| port.name))
 }
 
 /// One port in one interpreter.
@@ -295,7 +299,7 @@ struct Built {
     sources: PathBuf,
     /// The folder with the extension module.
     modules: PathBuf,
-    /// Cargo's, which all ports share: most of what is built is the same.
+    /// The target folder of cargo, which all ports share with their dependencies.
     target: PathBuf,
 }
 

@@ -1,6 +1,6 @@
 //! Probes: fresh processes in which many threads make the very first use of an extension at once.
 //!
-//! A suite in one warm process proves little about a cell: its first touch comes once, by one thread.
+//! A suite proves little about a cell, because one thread of one process initializes it.
 
 use std::{path::Path, process::Command, sync::Mutex, time::Duration};
 
@@ -9,20 +9,20 @@ use suite_runner::Ending;
 
 use crate::list::Port;
 
-/// How many processes.
+/// Number of processes.
 pub(super) const TIMES: usize = 20;
 
-/// After which a process counts as hanging. Those that do not hang take a second or so.
+/// Limit of a process, which takes about a second if it does not hang.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long before that a process says where its threads are.
+/// Time before the limit at which a process prints the stacks of its threads.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What came of the processes.
+/// The results of the processes.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) hung: usize,
-    /// What the processes said that ended with an error.
+    /// The messages of the processes that failed.
     pub(super) errors: Vec<String>,
     /// The output of one that hung.
     pub(super) stacks: Option<String>,
@@ -34,7 +34,7 @@ impl Outcome {
     }
 }
 
-/// Runs the probes of a port, so many at a time.
+/// Runs the probes of a port, `at_a_time` at once.
 pub(super) fn run(
     port: &Port,
     interpreter: &Interpreter,
@@ -44,7 +44,7 @@ pub(super) fn run(
     let python = environment::with_pytest_and(interpreter, port.packages)?;
     let (left, outcome) = (Mutex::new(TIMES), Mutex::new(Outcome::default()));
     let next = || {
-        let mut left = left.lock().expect("nobody panics");
+        let mut left = left.lock().expect("no thread panics");
         *left = left.checked_sub(1)?;
         Some(())
     };
@@ -52,7 +52,7 @@ pub(super) fn run(
         let work = || -> anyhow::Result<()> {
             while next().is_some() {
                 let finished = suite_runner::watch(command(port, &python, modules), LIMIT)?;
-                let mut outcome = outcome.lock().expect("nobody panics");
+                let mut outcome = outcome.lock().expect("no thread panics");
                 match finished.ending {
                     Ending::Exited(0) => {}
                     Ending::Hung(_) => {
@@ -72,9 +72,9 @@ pub(super) fn run(
         let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
-            .try_for_each(|worker| worker.join().expect("nobody panics"))
+            .try_for_each(|worker| worker.join().expect("no thread panics"))
     })?;
-    Ok(outcome.into_inner().expect("nobody panics"))
+    Ok(outcome.into_inner().expect("no thread panics"))
 }
 
 fn command(port: &Port, python: &Path, modules: &Path) -> Command {

@@ -1,4 +1,4 @@
-//! The table of what came of the ports, and the notes below it.
+//! The table of results, and the notes below it.
 
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 
@@ -109,7 +109,7 @@ fn probes_cell(tried: &Try) -> String {
     }
 }
 
-/// Why something was not done, and the first words of what failed.
+/// Adds the reasons for missing results, and the first message of each failure.
 fn note(row: &Row, shape: &str, tried: &Try, notes: &mut Vec<String>) {
     let title = format!("[{}, {}, {shape}]", row.port.name, row.interpreter);
     let tried = match tried {
@@ -128,7 +128,7 @@ fn note(row: &Row, shape: &str, tried: &Try, notes: &mut Vec<String>) {
     if let Some(error) = tried.probes.errors.first() {
         notes.push(format!("{title} a probe {error}"));
     }
-    // With the crate broken on purpose hangs are what is wanted.
+    // With the broken crate, hangs are expected.
     if let Some(stacks) = tried.probes.stacks.as_ref().filter(|_| shape != "broken") {
         notes.push(format!("{title} a probe hung:\n{}", stacks.trim_end()));
     }

@@ -13,12 +13,12 @@ use pythons::{
 
 use crate::list::{Change, Port, Source};
 
-/// `target/ports`: everything that is fetched and made for ports.
+/// Returns `target/ports`, the folder for all sources and builds.
 pub(super) fn folder() -> anyhow::Result<PathBuf> {
     Ok(build::target()?.join("ports"))
 }
 
-/// The folder with the sources as they were published, fetched once.
+/// Returns the folder of the published sources, which are fetched once.
 pub(super) fn fetch(source: Source) -> anyhow::Result<PathBuf> {
     let (registry, name, version) = match source {
         Source::Folder(folder) => return Ok(build::workspace().join(folder)),
@@ -75,8 +75,8 @@ impl Replacement {
     }
 }
 
-/// Copies a folder with changes. A file that is there already and is the same is left alone, so that cargo need not build it
-/// anew. What cargo has made there stays.
+/// Copies a folder with changes. A file with the same contents is not written, so that cargo does
+/// not build it again.
 pub(super) fn copy(from: &Path, to: &Path, changes: &[Replacement]) -> anyhow::Result<()> {
     for change in changes {
         let file = from.join(change.file);
@@ -97,7 +97,7 @@ fn copy_folder(
         let entry = entry?;
         let inside = inside.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            // A folder of this workspace may have been built in.
+            // Folders of this workspace may contain builds.
             if entry.file_name() != "target" && entry.file_name() != "__pycache__" {
                 copy_folder(from, &inside, to, changes)?;
             }
@@ -118,7 +118,7 @@ fn copy_folder(
     Ok(())
 }
 
-/// How many lines the changes write anew, and the lines they remove without a new one in their place.
+/// Returns the number of lines that the changes add, replace or remove.
 pub(super) fn lines(changes: &[Change]) -> usize {
     changes.iter().map(lines_of).sum()
 }
@@ -126,7 +126,7 @@ pub(super) fn lines(changes: &[Change]) -> usize {
 fn lines_of(change: &Change) -> usize {
     let (mut from, mut to): (Vec<_>, Vec<_>) =
         (change.from.lines().collect(), change.to.lines().collect());
-    // Lines that were there and still are.
+    // Lines that stay.
     from.retain(|line| match to.iter().position(|other| other == line) {
         Some(same) => {
             to.remove(same);
@@ -138,8 +138,7 @@ fn lines_of(change: &Change) -> usize {
     from.len().max(to.len())
 }
 
-/// A copy of this crate in which something is broken on purpose; of the rest of the workspace there are links, since its manifest
-/// names them.
+/// Returns a copy of this crate with changes, and with links to the rest of the workspace.
 pub(super) fn broken_crate(changes: &[Change]) -> anyhow::Result<PathBuf> {
     let (original, copied) = (build::workspace(), folder()?.join("broken-crate"));
     fs::create_dir_all(&copied)?;

@@ -16,13 +16,13 @@ use xshell::{Shell, cmd};
 
 use crate::list::{Port, Suite};
 
-/// How long a suite may take, or one executable of `cargo test`. They take seconds.
+/// Limit of a suite, or of one executable of `cargo test`. They take seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How many threads run each Python test at once, where there is no GIL.
+/// Number of threads that run each Python test at once on a free-threaded build.
 const THREADS: usize = 4;
 
-/// What came of a suite.
+/// The result of a suite.
 #[derive(Debug, Default, Deserialize, PartialEq)]
 pub(super) struct Outcome {
     pub(super) passed: usize,
@@ -30,13 +30,13 @@ pub(super) struct Outcome {
     pub(super) skipped: usize,
     /// Tests that cannot be run by several threads at once.
     pub(super) left_out: usize,
-    /// The suite did not come to its end.
+    /// The suite did not end.
     #[serde(skip)]
     pub(super) hung: bool,
 }
 
-/// Runs the suite of a port that was laid out in `sources`, with its module in `modules`. That it does not apply is an answer too,
-/// with the reason.
+/// Runs the suite of a port in `sources`, with its module in `modules`. Returns the reason if it
+/// cannot run here.
 pub(super) fn run(
     port: &Port,
     interpreter: &Interpreter,
@@ -60,7 +60,7 @@ pub(super) fn run(
     }
 }
 
-/// How many threads run a Python test at once.
+/// Returns the number of threads that run each Python test at once.
 fn threads(interpreter: &Interpreter) -> usize {
     if interpreter.free_threaded {
         THREADS
@@ -69,7 +69,7 @@ fn threads(interpreter: &Interpreter) -> usize {
     }
 }
 
-/// For the table. `cargo test` runs tests side by side, and each once.
+/// Returns the cell of the table. `cargo test` chooses the number of threads itself.
 pub(super) fn threads_text(port: &Port, interpreter: &Interpreter) -> String {
     match port.suite {
         Suite::Pytest { .. } => threads(interpreter).to_string(),
@@ -125,7 +125,7 @@ fn pytest(
     let written = fs::read_to_string(summary.path())?;
     ensure!(
         !written.is_empty(),
-        "pytest did not come to its end ({}):\n{}",
+        "pytest did not end ({}):\n{}",
         finished.ending,
         finished.output
     );
@@ -198,8 +198,8 @@ impl Outcome {
             let number = parts.filter_map(|part| part.strip_suffix(what)).next_back();
             number.and_then(|number| number.trim().parse::<usize>().ok())
         };
-        self.passed += count("passed").context("cargo test counts what passed")?;
-        self.skipped += count("ignored").context("cargo test counts what it ignored")?;
+        self.passed += count("passed").context("cargo test counts passed tests")?;
+        self.skipped += count("ignored").context("cargo test counts ignored tests")?;
         for line in output.lines() {
             if let Some(test) = line
                 .strip_prefix("test ")
@@ -215,7 +215,7 @@ impl Outcome {
     }
 }
 
-/// Where an interpreter that is embedded finds itself.
+/// The folders that an embedded interpreter needs.
 #[derive(Deserialize)]
 struct Embedding {
     libraries: Option<PathBuf>,
@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn the_lines_of_cargo_test_are_counted() {
         let mut outcome = Outcome::default();
-        let output = "test a ... ok\ntest b::c ... FAILED\n\ntest result: FAILED. 7 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.31s\n";
+        let output = "test a ... ok\ntest b::c ... FAILED\n\ntest result: FAILED. 7 passed; \
+                      1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.31s\n";
         outcome.add(Path::new("t"), &finished(output)).unwrap();
         outcome
             .add(

@@ -35,8 +35,8 @@ const RUST_FLAGS: &str = "-C llvm-args=-align-loops=64";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; 3.14
-    /// and 3.14t by default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; 3.14 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 

@@ -1,9 +1,9 @@
 //! `cargo xtask examples`: the Python tests of the examples inside each interpreter, and one table
 //! of results.
 //!
-//! An example is a folder in `examples/` with an extension module before it was ported (`before.rs`)
-//! and after (`after.rs`), and a test of both, `test_NAME.py`. pytest runs each test in one thread
-//! and then in eight at once.
+//! An example is a folder in `examples/` with an extension module before it was ported
+//! (`before.rs`) and after (`after.rs`), and a test of both, `test_NAME.py`. pytest runs each test
+//! in one thread and then in eight at once.
 
 pub(crate) mod demo;
 
@@ -32,8 +32,8 @@ const THREADS: [usize; 2] = [1, 8];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated;
-    /// python3, 3.14 and 3.14t by default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; python3, 3.14 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
@@ -123,7 +123,8 @@ impl Summary {
     }
 }
 
-/// The result of the tests in one interpreter with a number of threads; an error if they did not end.
+/// The result of the tests in one interpreter with a number of threads; an error if they did not
+/// end.
 struct Run {
     interpreter: String,
     version: String,

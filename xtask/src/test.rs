@@ -21,8 +21,8 @@ use workspace::{Dependencies, Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; all by
-    /// default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; all by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 

@@ -1,9 +1,10 @@
-//! Uses of `GILProtected` as in the crate `numpy` 0.22, for PyO3 0.25, the last version that has it.
+//! Uses of `GILProtected` as in the crate `numpy` 0.22, for PyO3 0.25, the last version that has
+//! it.
 //!
 //! - A cache of Python objects in a static, [`Contexts`]. It is borrowed while a missing object is
 //!   created. The first object needs an import, which runs Python code and releases the GIL.
-//! - Bookkeeping that several extensions of a process share, [`Book`], behind a pointer in a capsule
-//!   that the first of them creates. No Python code runs while it is borrowed.
+//! - Bookkeeping that several extensions of a process share, [`Book`], behind a pointer in a
+//!   capsule that the first of them creates. No Python code runs while it is borrowed.
 #![allow(
     deprecated,
     reason = "later versions of PyO3 have other names for some of it"

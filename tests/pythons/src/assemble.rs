@@ -1,15 +1,15 @@
 //! An ordinary CPython, assembled from packages where no build of it can be downloaded.
 //!
 //! - `freeze-core`, on PyPI, is for building frozen programs. Its wheels contain a CPython that is
-//!   linked statically and exports the whole C API, and the extension modules of the standard library
-//!   with the libraries that they need.
+//!   linked statically and exports the whole C API, and the extension modules of the standard
+//!   library with the libraries that they need.
 //! - Debian's packages contain the pure-Python standard library. Debian's own folders for installed
 //!   packages are changed back to those of CPython.
 //! - `start_main.c` makes the executable an ordinary `python` instead of a frozen program.
 //!
-//! The result is one folder, which may be moved: `bin/python3.14t`, `lib/python3.14t` and libraries.
-//! It has no headers, no pip and no libpython: extension modules find the C API in the executable,
-//! and no program can embed it.
+//! The result is one folder, which may be moved: `bin/python3.14t`, `lib/python3.14t` and
+//! libraries. It has no headers, no pip and no libpython: extension modules find the C API in the
+//! executable, and no program can embed it.
 
 use std::{
     env::consts::ARCH,

@@ -1,8 +1,8 @@
 //! Caches interpreters, environments and tools under cargo's target folder.
 //!
-//! An entry is a folder. It is filled under a temporary name and renamed when it is complete, with a
-//! lock of its own held, so that two processes fill it once. Filling an entry may require others, but
-//! not in a cycle.
+//! An entry is a folder. It is filled under a temporary name and renamed when it is complete, with
+//! a lock of its own held, so that two processes fill it once. Filling an entry may require others,
+//! but not in a cycle.
 
 use std::{
     fs::{self, File},

@@ -1,7 +1,7 @@
 //! Interpreters that the machine has already: on `PATH`, and in the installations of pyenv and uv.
 //!
-//! Each place lists executables by name, newest first. The first one that is the wanted interpreter
-//! is used. Otherwise the error says why each is not.
+//! Each place lists executables by name, newest first. The first that proves to be the interpreter
+//! is used. Otherwise the error lists the reasons.
 
 use std::{
     collections::HashSet,

@@ -33,7 +33,8 @@ pub fn with_pytest_and(interpreter: &Interpreter, packages: &[&str]) -> anyhow::
     }
 }
 
-/// Returns the interpreter of an environment with these requirements. `what` describes it in errors.
+/// Returns the interpreter of an environment with these requirements. `what` describes it in
+/// errors.
 pub fn with(interpreter: &Interpreter, what: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     // Another interpreter of the same name gets another environment.
     let mut hasher = DefaultHasher::new();

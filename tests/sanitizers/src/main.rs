@@ -1,5 +1,5 @@
-//! `cargo sanitize`: the suite inside interpreters, with all Rust code, `std` included, instrumented
-//! by a sanitizer of LLVM.
+//! `cargo sanitize`: the suite inside interpreters, with all Rust code, `std` included,
+//! instrumented by a sanitizer of LLVM.
 //!
 //! `-Zsanitizer` does this for executables. Here the instrumented code is an extension module, so
 //! that the run-time library of the sanitizer is loaded before the interpreter. This needs a
@@ -38,7 +38,7 @@ struct Args {
     /// The sanitizer: `thread` for data races, `address` for uses after free and, with a GIL, leaks
     sanitizer: Sanitizer,
 
-    /// Where to run; may be repeated; 3.14t by default, and 3.14 too for `address`
+    /// Run in this interpreter; may be repeated; 3.14t by default, and 3.14 too for `address`
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 
@@ -252,8 +252,8 @@ fn launcher(
     }
 }
 
-/// Returns whether leaks can be told from memory that only Python objects refer to. The objects of a
-/// free-threaded interpreter are in memory that the sanitizer does not know.
+/// Returns whether leaks can be told from memory that only Python objects refer to. The objects of
+/// a free-threaded interpreter are in memory that the sanitizer does not know.
 fn sees_leaks(interpreter: &Interpreter) -> bool {
     !interpreter.free_threaded
 }
@@ -453,7 +453,8 @@ mod tests {
 
     #[test]
     fn reports_are_told_apart() {
-        let text = "=====\nWARNING: one\n  #0 here\nSUMMARY: a race\n=====\n=====\nWARNING: two\nSUMMARY: another\n\
+        let text = "=====\nWARNING: one\n  #0 here\nSUMMARY: a race\n=====\n\
+                    =====\nWARNING: two\nSUMMARY: another\n\
             ThreadSanitizer: reported 2 warnings\n";
         let found = split(text);
         assert_eq!(found.len(), 2, "{found:?}");

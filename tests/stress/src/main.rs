@@ -23,8 +23,8 @@ const GRACE: Duration = Duration::from_secs(60);
 #[derive(Parser)]
 #[command(bin_name = "cargo stress")]
 struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; 3.14
-    /// and 3.14t by default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; 3.14 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 

@@ -24,8 +24,8 @@ pub(super) fn write(folder: &Path, runs: &[Run]) -> anyhow::Result<()> {
     for fact in machine::describe(runs) {
         writeln!(text, "- {fact}")?;
     }
-    text += "\nNanoseconds for one operation, also relative to this crate. `benches/src/lib.rs` describes \
-             the measurement.\n\n";
+    text += "\nNanoseconds for one operation, also relative to this crate. \
+             `benches/src/lib.rs` describes the measurement.\n\n";
     text += &targets(runs, &misses)?;
 
     let mut family_of_last = None;
@@ -110,7 +110,7 @@ fn targets(runs: &[Run], misses: &Misses) -> anyhow::Result<String> {
         .count();
     writeln!(
         text,
-        "{} targets: {} met, {even} missed by less than the variation of repetitions, {missed} missed:\n",
+        "{} targets: {} met, {even} within the variation of repetitions, {missed} missed:\n",
         all().count(),
         all().count() - missed - even,
     )?;
@@ -193,8 +193,8 @@ fn table(of_all: &[(&Run, &Benchmark)]) -> Table {
 
 fn memory(runs: &[Run]) -> anyhow::Result<String> {
     let mut text = String::from("## Memory\n\n");
-    text += "Bytes of a primitive, and on the heap for each thread that has used it and for each that \
-             waits, without stacks and memory of the interpreter and the system.\n\n";
+    text += "Bytes of a primitive, and on the heap for each thread that has used it and for each \
+             that waits, without stacks and memory of the interpreter and the system.\n\n";
     for run in runs {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN).set_header([

@@ -15,8 +15,8 @@ const INTERPRETERS: [&str; 2] = ["3.14", "3.14t"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: `3.14t` and so on, or `python3` for the machine's own; may be repeated; 3.14
-    /// and 3.14t by default
+    /// Run in this interpreter: `3.14t` and so on, or `python3` for the machine's own; may be
+    /// repeated; 3.14 and 3.14t by default
     #[arg(short, long = "interpreter", value_name = "NAME")]
     interpreters: Vec<String>,
 }
@@ -25,9 +25,9 @@ pub(crate) struct Args {
 #[derive(Deserialize)]
 struct Row {
     example: String,
-    /// How the original module fails.
+    /// Failures of the original module.
     before: String,
-    /// How the ported module fails; empty if it does not.
+    /// Failures of the ported module; empty if there are none.
     after: String,
     /// Operations per second, by one thread and by two.
     per_second: [f64; 2],
@@ -53,11 +53,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     println!("\n{}", table(&names, &builds, &rows));
     println!(
-        "before: how the original extension fails under threads, and how often; each hang is a process \
-         that was killed.\n\
-         after: the same uses, none of which fails; calls from Python per second, by one thread and \
-         by two.\n\
-         The sources are examples/NAME/before.rs and after.rs; MIGRATION.md is the guide. ({:.0} s)",
+        "before: how the original extension fails under threads, and how often; each hang is a \
+         process that was killed.\n\
+         after: the same uses, none of which fails; calls from Python per second, by one thread \
+         and by two.\n\
+         The sources are examples/NAME/before.rs and after.rs; MIGRATION.md is the guide. \
+         ({:.0} s)",
         start.elapsed().as_secs_f64()
     );
     let failures = rows.iter().flatten().filter(|row| !row.after.is_empty());

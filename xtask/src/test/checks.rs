@@ -1,8 +1,7 @@
 //! Builds that are only compiled: for other systems, with the oldest Rust, and as a package.
 //!
 //! rustup provides toolchains and standard libraries, and `cargo publish` builds the package.
-//! cargo-hack would replace the two calls of `features`, and cargo-minimal-versions that of
-//! `lowest_versions`, which it needs a nightly toolchain for.
+//! cargo-hack and cargo-minimal-versions would replace three calls of cargo by two more tools.
 
 use std::{
     fs,

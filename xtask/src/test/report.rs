@@ -141,7 +141,7 @@ mod tests {
     fn failures_and_absences_are_told_apart() {
         let absent = Run {
             interpreter: "3.15t".to_owned(),
-            result: Err(anyhow::anyhow!("none to be had")),
+            result: Err(anyhow::anyhow!("not found")),
         };
         let report = report(&[ran("3.14t", &[("mutex::locks", "hung")], &[]), absent]);
         assert!(
@@ -149,7 +149,7 @@ mod tests {
             "{report}"
         );
         assert!(
-            report.contains("did not run:\n  [3.15t] none to be had\n"),
+            report.contains("did not run:\n  [3.15t] not found\n"),
             "{report}"
         );
     }

@@ -1,4 +1,4 @@
-//! The files of the corpus: facts about a package, from people who read its code.
+//! The files of the corpus: facts about a package, written by its reviewers.
 
 use std::{fs, path::Path};
 
@@ -38,7 +38,8 @@ pub(super) struct Port {
     what: String,
 }
 
-/// Code of the earlier version that the port changed because of threads. The checker should report it.
+/// Code of the earlier version that the port changed because of threads. The checker should report
+/// it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {

@@ -2,7 +2,7 @@
 //!
 //! Each file `cargo-pyo3-sync/corpus/NAME.toml` is about one package. It names versions before and
 //! after a port to free-threaded Python, or versions without one, the [changes](labels::Change) of
-//! the ports, and [verdicts](labels::Label) on the findings, from people who read the code. The
+//! the ports, and [verdicts](labels::Label) on the findings, written by reviewers. The
 //! sources are fetched by name and version into `target/corpus`; none of them are committed.
 //!
 //! The program fails if a finding has no label, or if a figure is below its [limit](report).
