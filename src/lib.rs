@@ -39,6 +39,7 @@
 //! | code that runs once | [`PyOnce`] |
 //! | shared data with an invariant | [`PyMutex`] |
 //! | data often read and rarely written | [`PyRwLock`] |
+//! | a value often read and rarely replaced, such as settings | [`PySnapshot`] |
 //! | waiting for a change by another thread | [`PyCondvar`], with a [`PyMutex`] |
 //! | threads that rendezvous | [`PyBarrier`] |
 //! | short accesses between calls into Python; `GILProtected` | [`PyProtected`] |
@@ -110,6 +111,7 @@ mod once_lock;
 mod protected;
 mod rwlock;
 mod single_interpreter;
+mod snapshot;
 mod thread_label;
 mod wait;
 
@@ -143,3 +145,4 @@ pub use rwlock::{
     PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
 };
 pub use single_interpreter::ensure_single_interpreter;
+pub use snapshot::{PySnapshot, PySnapshotGuard};

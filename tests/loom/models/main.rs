@@ -40,6 +40,7 @@ mod once_lock;
 mod parking;
 mod rwlock;
 mod shutdown;
+mod snapshot;
 mod wait_graph;
 
 include!(concat!(env!("OUT_DIR"), "/wait.rs"));
@@ -377,17 +378,18 @@ fn models() -> Vec<Model> {
         )
         .preemptions(3)
         .process_fence(),
-        Model::new("module_state::reused", module_state::reused, world).preemptions(3),
+        Model::new("module_state::reused", module_state::reused, world).preemptions(2),
+        Model::new("module_state::reused_barrier", module_state::reused, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("module_state::left_last", module_state::left_last, world).preemptions(2),
         Model::new(
-            "module_state::reused_barrier",
-            module_state::reused_beside_returning_reader,
+            "module_state::left_last_barrier",
+            module_state::left_last,
             world,
         )
         .preemptions(2)
         .process_fence(),
-        Model::new("module_state::left_last", module_state::left_last, world)
-            .preemptions(2)
-            .process_fence(),
         Model::new(
             "module_state::two_readers",
             module_state::two_readers,
@@ -401,6 +403,84 @@ fn models() -> Vec<Model> {
         )
         .preemptions(2)
         .process_fence(),
+        Model::new("module_state::condemned", module_state::condemned, world).preemptions(3),
+        Model::new("module_state::handle", module_state::handle, world).preemptions(2),
+        Model::new("snapshot::store", snapshot::stored, world).preemptions(3),
+        Model::new("snapshot::store_barrier", snapshot::stored, world)
+            .preemptions(3)
+            .process_fence(),
+        Model::new(
+            "snapshot::returning",
+            snapshot::stored_beside_returning_reader,
+            world,
+        )
+        .preemptions(3),
+        Model::new(
+            "snapshot::returning_barrier",
+            snapshot::stored_beside_returning_reader,
+            world,
+        )
+        .preemptions(3)
+        .process_fence(),
+        Model::new("snapshot::reused", snapshot::reused, world).preemptions(2),
+        Model::new("snapshot::reused_barrier", snapshot::reused, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::left_last", snapshot::left_last, world).preemptions(2),
+        Model::new("snapshot::left_last_barrier", snapshot::left_last, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_readers", snapshot::two_readers, world).preemptions(2),
+        Model::new(
+            "snapshot::two_readers_barrier",
+            snapshot::two_readers,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new("snapshot::nested", snapshot::nested, world).preemptions(2),
+        Model::new("snapshot::nested_barrier", snapshot::nested, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_stores", snapshot::two_stores, world).preemptions(2),
+        Model::new("snapshot::two_stores_barrier", snapshot::two_stores, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_updates", snapshot::two_updates, world).preemptions(2),
+        Model::new(
+            "snapshot::two_updates_barrier",
+            snapshot::two_updates,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new(
+            "snapshot::update_and_store",
+            snapshot::update_and_store,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "snapshot::update_and_store_barrier",
+            snapshot::update_and_store,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new(
+            "snapshot::update_and_read",
+            snapshot::update_and_read,
+            world,
+        )
+        .preemptions(2),
+        Model::new("snapshot::undecided", snapshot::undecided, world).preemptions(2),
+        Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(2),
+        Model::new("snapshot::two_types_barrier", snapshot::two_types, world)
+            .preemptions(2)
+            .process_fence(),
     ];
     if build_config::FREE_THREADED {
         models.extend([
@@ -408,6 +488,7 @@ fn models() -> Vec<Model> {
             Model::new("rwlock::stopped_world", rwlock::stopped_world, Stopping)
                 .preemptions(2)
                 .barriers(),
+            Model::new("snapshot::stopped_world", snapshot::stopped_world, Stopping).preemptions(2),
             Model::new(
                 "once_lock::stopped_world",
                 once_lock::stopped_world,
