@@ -219,9 +219,9 @@ pub trait ModuleData: Send + Sync + 'static {
 ///
 /// A lookup of the state of the only module costs a few loads and stores. The stores go to memory
 /// of the calling thread, so threads do not slow each other down. On free-threaded Python without
-/// `membarrier`, one of the stores is an atomic exchange. With several modules, a lookup scans the
-/// list of states. The state of a module that [shares](Self::share) it is looked up in the
-/// dictionary of that module.
+/// `membarrier`, a lookup and the drop of its `StateRef` execute a full memory barrier each. With
+/// several modules, a lookup scans the list of states. The state of a module that
+/// [shares](Self::share) it is looked up in the dictionary of that module.
 ///
 /// A `StateRef` is not reference-counted. It is recorded in a slot of its thread, and the thread
 /// that drops the state scans the slots of all threads.

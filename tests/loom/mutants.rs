@@ -597,7 +597,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "snapshot/raw.rs",
         from: "self.0.load(Ordering::Acquire)",
         to: "self.0.load(Ordering::Relaxed)",
-        models: "snapshot::two_stores",
+        models: "snapshot::store",
         gil: false,
     },
     Mutant {
@@ -605,7 +605,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "snapshot/raw.rs",
         from: "self.0.swap(new, Ordering::AcqRel)",
         to: "self.0.swap(new, Ordering::Relaxed)",
-        models: "snapshot::two_stores",
+        models: "snapshot::store",
         gil: false,
     },
     Mutant {

@@ -473,6 +473,13 @@ fn models() -> Vec<Model> {
             world,
         )
         .preemptions(2),
+        Model::new(
+            "snapshot::update_and_read_barrier",
+            snapshot::update_and_read,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
         Model::new("snapshot::undecided", snapshot::undecided, world).preemptions(2),
         Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
             .preemptions(2)
