@@ -14,7 +14,7 @@ use std::{
 use pyo3::{prelude::*, pyclass::PyVisit};
 
 use self::raw::{Reading, Source};
-use crate::{DeadlockError, PyMutex, PyMutexGuard};
+use crate::{DeadlockError, PyMutex, PyMutexGuard, wait::readers::Entry};
 
 /// A shared value that threads read often and replace rarely, such as a configuration.
 ///
@@ -184,15 +184,13 @@ impl<T> PySnapshot<T> {
                 self.number_first();
                 continue;
             }
-            let guard = PySnapshotGuard {
-                // SAFETY: the node is not null.
-                reading: unsafe { self.source.read(py, node) },
-                value: self.value(node),
-                py,
-            };
-            if guard.reading.is_current() {
-                return guard;
+            // SAFETY: the node is not null.
+            let reading = unsafe { self.source.read(py, node) };
+            if reading.is_current() {
+                let value = self.value(node);
+                return PySnapshotGuard { reading, value, py };
             }
+            self.cancel(py, node, reading.into_entry());
         }
     }
 
@@ -411,6 +409,16 @@ impl<T> PySnapshot<T> {
         unsafe { self.value(self.source.load()).as_ref() }
     }
 
+    /// Stops reading a node that was replaced at the same time.
+    #[cold]
+    #[inline(never)]
+    fn cancel(&self, py: Python<'_>, node: *mut (), entry: Entry) {
+        if self.source.cancel(py, node, entry) {
+            // SAFETY: the source has decided that this thread frees the node.
+            unsafe { free(node, self.value(node)) };
+        }
+    }
+
     /// Gives the first value a number, unless it has one or was replaced.
     #[cold]
     fn number_first(&self) {
@@ -530,12 +538,26 @@ impl<T> Drop for PySnapshotGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: called once.
-        if unsafe { self.reading.leave(self.py) } {
-            // SAFETY:
-            // - The source has decided that this thread frees the node.
-            // - References to the value borrow from `self`.
-            unsafe { free(self.reading.node(), self.value) };
+        if unsafe { self.reading.leave() } {
+            let (source, node) = (self.reading.source(), self.reading.node());
+            // SAFETY: references to the value borrow from `self`, which is being dropped.
+            unsafe { free_if_last(source, node, self.value, self.py) };
         }
+    }
+}
+
+/// Frees a node that this thread has left, if it was the last reader. Takes no guard, so that a
+/// guard can stay in registers.
+///
+/// # Safety
+///
+/// This thread uses no reference to `value`, the value of `node`.
+#[cold]
+#[inline(never)]
+unsafe fn free_if_last<T>(source: &Source, node: *mut (), value: NonNull<T>, py: Python<'_>) {
+    if source.was_last(py, node) {
+        // SAFETY: the source has decided that this thread frees the node.
+        unsafe { free(node, value) };
     }
 }
 

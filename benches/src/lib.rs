@@ -32,6 +32,7 @@ mod python_code;
 mod python_lock;
 mod report;
 mod rwlock;
+mod snapshot;
 
 use std::{
     io::{Write, stdout},
@@ -50,6 +51,7 @@ const GROUPS: &[Group] = &[
     mutex::hand_over::GROUP,
     protected::GROUP,
     rwlock::GROUP,
+    snapshot::GROUP,
     module_state::GROUP,
     condvar::GROUP,
     method_call::GROUP,

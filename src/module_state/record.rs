@@ -10,6 +10,7 @@
 
 use std::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ptr,
     sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
@@ -20,7 +21,7 @@ use super::ModuleData;
 use crate::{
     PyOnceLock,
     snapshot::raw::{self, Source},
-    wait::exception_aside,
+    wait::{exception_aside, readers::Entry},
 };
 
 /// The storage of one state.
@@ -200,7 +201,7 @@ impl<T: ModuleData> Records<T> {
         let reading = self.latest()?.read(py)?;
         // Loaded after the state was found live, so the count includes this state. Relaxed: a state
         // that goes live concurrently counts as later.
-        (self.live.load(Ordering::Relaxed) == 1).then_some(reading)
+        reading.keep_if(self.live.load(Ordering::Relaxed) == 1)
     }
 
     /// Returns the only live state.
@@ -240,7 +241,8 @@ impl<T: ModuleData> Record<T> {
     #[inline(always)]
     fn read_of<'py>(&'static self, module: &Bound<'py, PyModule>) -> Option<Reading<'py, T>> {
         let reading = self.read(module.py())?;
-        (reading.storage().module == module.as_ptr()).then_some(reading)
+        let is_wanted = reading.storage().module == module.as_ptr();
+        reading.keep_if(is_wanted)
     }
 
     /// Reads the state if it is live.
@@ -296,7 +298,8 @@ impl<T: ModuleData> Owned<T> {
     pub(super) fn read<'py>(&self, py: Python<'py>) -> Option<Reading<'py, T>> {
         let reading = self.record.read(py)?;
         // After the end of this state, the record may have another one.
-        ptr::eq(reading.storage(), self.storage()).then_some(reading)
+        let is_this = ptr::eq(reading.storage(), self.storage());
+        reading.keep_if(is_this)
     }
 
     /// Returns `true` if any thread reads the state.
@@ -326,7 +329,6 @@ impl<T: ModuleData> Drop for Owned<T> {
 /// # Safety
 ///
 /// The storage comes from [`Records::create`], was not freed, and is not used any more.
-#[cold]
 unsafe fn free<T: ModuleData>(state: *mut State<T>, py: Python<'_>) {
     // SAFETY: guaranteed by the caller.
     let state = unsafe { Box::from_raw(state) };
@@ -345,7 +347,8 @@ impl<T: ModuleData> Place<T> {
     pub(super) fn read<'py>(&self, py: Python<'py>) -> Option<Reading<'py, T>> {
         // SAFETY: the source is that of a record for `T`.
         let reading = unsafe { Reading::new(self.source, py) }?;
-        (reading.storage().id == self.id).then_some(reading)
+        let is_this = reading.storage().id == self.id;
+        reading.keep_if(is_this)
     }
 }
 
@@ -364,7 +367,23 @@ impl<'py, T: ModuleData> Reading<'py, T> {
             py,
             _state: PhantomData,
         };
-        reading.is_live().then_some(reading)
+        let is_live = reading.is_live();
+        reading.keep_if(is_live)
+    }
+
+    /// Returns `self`, or leaves the state if it is not wanted.
+    #[inline(always)]
+    fn keep_if(self, is_wanted: bool) -> Option<Self> {
+        if is_wanted {
+            return Some(self);
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, nor dropped.
+        let reading = unsafe { ptr::read(&this.reading) };
+        let (source, node) = (reading.source(), reading.node());
+        // SAFETY: the source is that of a record for `T`.
+        unsafe { cancel::<T>(source, node, reading.into_entry(), this.py) };
+        None
     }
 
     #[inline(always)]
@@ -398,11 +417,40 @@ impl<T: ModuleData> Drop for Reading<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: called once.
-        if unsafe { self.reading.leave(self.py) } {
-            // SAFETY:
-            // - The source has decided that this thread frees the state.
-            // - References to the state borrow from `self`.
-            unsafe { free::<T>(self.reading.node().cast(), self.py) };
+        if unsafe { self.reading.leave() } {
+            // SAFETY: the source is that of a record for `T`, and references to the state borrow
+            // from `self`, which is being dropped.
+            unsafe { free_if_last::<T>(self.reading.source(), self.reading.node(), self.py) };
         }
+    }
+}
+
+/// Frees a state that this thread has left, if it was the last reader. Takes no guard, so that a
+/// guard can stay in registers.
+///
+/// # Safety
+///
+/// - The source is that of a `Record<T>`.
+/// - This thread uses no reference to the state.
+#[cold]
+#[inline(never)]
+unsafe fn free_if_last<T: ModuleData>(source: &Source, state: *mut (), py: Python<'_>) {
+    if source.was_last(py, state) {
+        // SAFETY: the source has decided that this thread frees the state.
+        unsafe { free::<T>(state.cast(), py) };
+    }
+}
+
+/// Stops reading a state that is not wanted.
+///
+/// # Safety
+///
+/// As for [`free_if_last`].
+#[cold]
+#[inline(never)]
+unsafe fn cancel<T: ModuleData>(source: &Source, state: *mut (), entry: Entry, py: Python<'_>) {
+    if source.cancel(py, state, entry) {
+        // SAFETY: the source has decided that this thread frees the state.
+        unsafe { free::<T>(state.cast(), py) };
     }
 }

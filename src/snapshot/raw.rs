@@ -133,6 +133,22 @@ impl Source {
         readers::retire(self.address(), unsafe { LockId::of_node(old) })
     }
 
+    /// Returns whether the calling thread, which has [left](Reading::leave) `node`, must free it.
+    pub(crate) fn was_last(&self, py: Python<'_>, node: *mut ()) -> bool {
+        process_fence::light(py);
+        if self.load() == node {
+            return false;
+        }
+        // SAFETY: the thread has read the node, which therefore is not null.
+        readers::reclaim(self.address(), unsafe { LockId::of_node(node) })
+    }
+
+    /// Stops reading a node that turned out not to be wanted. Returns whether the caller must free
+    /// it.
+    pub(crate) fn cancel(&self, py: Python<'_>, node: *mut (), entry: Entry) -> bool {
+        entry.leave() && self.was_last(py, node)
+    }
+
     fn address(&self) -> usize {
         ptr::from_ref(self).addr()
     }
@@ -165,23 +181,22 @@ impl<'a> Reading<'a> {
         self.source.load() == self.node
     }
 
-    /// Stops reading. Returns whether the caller must free the node.
+    /// Stops reading. Returns `false` if the node is still current. Otherwise the caller must ask
+    /// whether this thread [was the last reader](Source::was_last).
     ///
     /// # Safety
     ///
     /// Called once.
     #[inline(always)]
-    pub(crate) unsafe fn leave(&mut self, py: Python<'_>) -> bool {
+    pub(crate) unsafe fn leave(&mut self) -> bool {
         // SAFETY: called once.
         let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
-        if !entry.leave() {
-            return false;
-        }
-        process_fence::light(py);
-        if self.is_current() {
-            return false;
-        }
-        // SAFETY: `read` was called with this node.
-        readers::reclaim(self.source.address(), unsafe { LockId::of_node(self.node) })
+        entry.leave() && !(process_fence::try_light() && self.is_current())
+    }
+
+    /// Returns what is left to [cancel](Source::cancel).
+    #[inline(always)]
+    pub(crate) fn into_entry(self) -> Entry {
+        ManuallyDrop::into_inner(self.entry)
     }
 }

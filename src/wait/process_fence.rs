@@ -32,13 +32,21 @@ const MISSING: u32 = 2;
 /// The first call in the process detaches if the system must be asked first.
 #[inline(always)]
 pub(crate) fn light(py: Python<'_>) {
-    // Relaxed: a thread that does not see the decision yet executes a full barrier, which is always
-    // enough. A thread that sees it relies on `heavy`, which returns the decision or makes it.
-    if !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE {
-        compiler_fence(Ordering::SeqCst);
-    } else {
+    if !try_light() {
         light_slow(py);
     }
+}
+
+/// Does the same as [`light`], or returns `false` if that takes more than a compiler fence.
+#[inline(always)]
+pub(crate) fn try_light() -> bool {
+    // Relaxed: a thread that does not see the decision yet executes a full barrier, which is always
+    // enough. A thread that sees it relies on `heavy`, which sees it or makes it.
+    let is_light = !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE;
+    if is_light {
+        compiler_fence(Ordering::SeqCst);
+    }
+    is_light
 }
 
 #[cold]

@@ -505,8 +505,6 @@ pub(crate) fn retire(owner: usize, node: LockId) -> bool {
 
 /// Returns whether the caller, which has left a node, must free it: the node is retired, was not
 /// freed, and has no more readers.
-#[cold]
-#[inline(never)]
 pub(crate) fn reclaim(owner: usize, node: LockId) -> bool {
     let mut list = lock_list();
     let place = list

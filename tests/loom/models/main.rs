@@ -484,7 +484,7 @@ fn models() -> Vec<Model> {
         Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
             .preemptions(2)
             .process_fence(),
-        Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(2),
+        Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(3),
         Model::new("snapshot::two_types_barrier", snapshot::two_types, world)
             .preemptions(2)
             .process_fence(),

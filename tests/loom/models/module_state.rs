@@ -38,8 +38,7 @@ impl ModuleData for State {}
 
 /// Makes a state live.
 fn make(records: &'static Records<State>, life: &Rc<Life>) -> Owned<State> {
-    let module = Bound::<PyModule>::with_address(8);
-    let owned = records.create(&module);
+    let owned = records.create(&module());
     assert!(owned.cell().0.set(Value::new(life)).is_ok());
     owned.go_live();
     owned
@@ -50,10 +49,14 @@ fn new_records() -> &'static Records<State> {
     Box::leak(Box::new(Records::new()))
 }
 
-fn look(py: Python<'_>, records: &'static Records<State>) {
-    if let Some(reading) = records.latest_and_only(py) {
+fn look(records: &'static Records<State>) {
+    if let Some(reading) = records.latest_of(&module()) {
         reading.state().use_it();
     }
+}
+
+fn module() -> Bound<'static, PyModule> {
+    Bound::with_address(8)
 }
 
 /// Starts a thread that looks for the state.
@@ -61,7 +64,7 @@ type StartReader = fn(&'static Records<State>) -> JoinHandle<()>;
 
 /// A thread that has read nothing before.
 fn new_reader(records: &'static Records<State>) -> JoinHandle<()> {
-    spawn(move || attach(|py| look(py, records)))
+    spawn(move || attach(|_| look(records)))
 }
 
 /// A thread that has read something before, and so enters on the fast path.
@@ -69,7 +72,7 @@ fn returning_reader(records: &'static Records<State>) -> JoinHandle<()> {
     spawn(move || {
         attach(|py| {
             read_something();
-            look(py, records);
+            look(records);
         });
     })
 }
@@ -78,7 +81,10 @@ fn returning_reader(records: &'static Records<State>) -> JoinHandle<()> {
 fn drop_beside(start_reader: StartReader) {
     let (records, life) = (new_records(), Life::new());
     let owned = attach(|_| make(records, &life));
-    attach(|py| look(py, records));
+    attach(|py| {
+        look(records);
+        read_something();
+    });
     let reader = start_reader(records);
     attach(|_| drop(owned));
     reader.join();
@@ -97,7 +103,10 @@ pub(crate) fn dropped_beside_returning_reader() {
 pub(crate) fn reused() {
     let (records, lives) = (new_records(), [Life::new(), Life::new()]);
     let owned = attach(|_| make(records, &lives[0]));
-    attach(|py| look(py, records));
+    attach(|py| {
+        look(records);
+        read_something();
+    });
     let reader = returning_reader(records);
     attach(|_| {
         drop(owned);
@@ -124,7 +133,10 @@ pub(crate) fn left_last() {
 pub(crate) fn two_readers() {
     let (records, life) = (new_records(), Life::new());
     let owned = attach(|_| make(records, &life));
-    attach(|py| look(py, records));
+    attach(|py| {
+        look(records);
+        read_something();
+    });
     let reader = returning_reader(records);
     let drops = attach(|py| {
         let mine = records.latest_and_only(py).expect("it is live");
@@ -146,8 +158,7 @@ pub(crate) fn two_readers() {
 /// The module is collected, and later dropped, while another thread makes its state live.
 pub(crate) fn condemned() {
     let (records, life) = (new_records(), Life::new());
-    let module = Bound::<PyModule>::with_address(8);
-    let owned = Rc::new(records.create(&module));
+    let owned = Rc::new(records.create(&module()));
     assert!(owned.cell().0.set(Value::new(&life)).is_ok());
     let other = Rc::clone(&owned);
     let initializes = spawn(move || attach(|_| other.go_live()));
