@@ -39,6 +39,7 @@
 //! | code that runs once | [`PyOnce`] |
 //! | shared data with an invariant | [`PyMutex`] |
 //! | data often read and rarely written | [`PyRwLock`] |
+//! | a value often read and rarely replaced, such as settings | [`PySnapshot`] |
 //! | waiting for a change by another thread | [`PyCondvar`], with a [`PyMutex`] |
 //! | threads that rendezvous | [`PyBarrier`] |
 //! | a timeout, or a wait that Ctrl-C interrupts | [`Wait`], in [`PyMutex::lock_with`] and others |
@@ -111,6 +112,7 @@ mod protected;
 mod python;
 mod rwlock;
 mod single_interpreter;
+mod snapshot;
 mod thread_label;
 mod wait;
 
@@ -144,4 +146,5 @@ pub use rwlock::{
     PyRwLock, PyRwLockReadGuard, PyRwLockWriteGuard,
 };
 pub use single_interpreter::ensure_single_interpreter;
+pub use snapshot::{PySnapshot, PySnapshotGuard};
 pub use wait::Wait;

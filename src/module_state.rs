@@ -7,7 +7,6 @@ mod record;
 use std::{
     any::type_name,
     fmt,
-    marker::PhantomData,
     ops::Deref,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -219,9 +218,9 @@ pub trait ModuleData: Send + Sync + 'static {
 ///
 /// A lookup of the state of the only module costs a few loads and stores. The stores go to memory
 /// of the calling thread, so threads do not slow each other down. On free-threaded Python without
-/// `membarrier`, one of the stores is an atomic exchange. With several modules, a lookup scans the
-/// list of states. The state of a module that [shares](Self::share) it is looked up in the
-/// dictionary of that module.
+/// `membarrier`, a lookup and the drop of its `StateRef` execute a full memory barrier each. With
+/// several modules, a lookup scans the list of states. The state of a module that
+/// [shares](Self::share) it is looked up in the dictionary of that module.
 ///
 /// A `StateRef` is not reference-counted. It is recorded in a slot of its thread, and the thread
 /// that drops the state scans the slots of all threads.
@@ -288,7 +287,7 @@ impl<T: ModuleData> ModuleState<T> {
         f: impl FnOnce() -> PyResult<T>,
     ) -> PyResult<StateRef<'py, T>> {
         match self.records.of(module) {
-            Some(reading) => Ok(StateRef::new(reading, module.py())),
+            Some(reading) => Ok(StateRef(reading)),
             None => exception_aside(module.py(), || self.make(module, f)),
         }
     }
@@ -306,12 +305,10 @@ impl<T: ModuleData> ModuleState<T> {
             _ => self.enter(module, Holder::new(&self.records, module)?)?,
         };
         let content = self.content_of(&holder)?;
-        content.cell().get_or_try_init_py(module.py(), f)?;
-        self.records.go_live(content.place);
-        let reading = content.place.read();
-        reading
-            .map(|reading| StateRef::new(reading, module.py()))
-            .ok_or_else(|| self.not_in(module))
+        content.state.cell().get_or_try_init_py(module.py(), f)?;
+        content.state.go_live();
+        let reading = content.state.read(module.py());
+        reading.map(StateRef).ok_or_else(|| self.not_in(module))
     }
 
     /// Inserts a holder into the dictionary of a module unless it has one. Returns the one it has.
@@ -331,7 +328,7 @@ impl<T: ModuleData> ModuleState<T> {
             Found::Holder(first) => Ok(first),
             Found::Condemned(old) => {
                 // So a chain of successors ends: none was condemned before its predecessor.
-                if self.content_of(&holder)?.place.is_condemned() {
+                if self.content_of(&holder)?.state.is_condemned() {
                     return Err(self.not_in(module));
                 }
                 let successor = &self.content_of(&old)?.successor;
@@ -353,7 +350,7 @@ impl<T: ModuleData> ModuleState<T> {
     #[inline]
     pub fn get<'py>(&'static self, module: &Bound<'py, PyModule>) -> PyResult<StateRef<'py, T>> {
         match self.records.latest_of(module) {
-            Some(reading) => Ok(StateRef::new(reading, module.py())),
+            Some(reading) => Ok(StateRef(reading)),
             None => self.get_slow(module),
         }
     }
@@ -367,11 +364,14 @@ impl<T: ModuleData> ModuleState<T> {
                 reading.ok_or_else(|| self.not_in(module))
             })?,
         };
-        Ok(StateRef::new(reading, module.py()))
+        Ok(StateRef(reading))
     }
 
     /// Returns the state of a module, its own or a shared one.
-    fn reading_of(&'static self, module: &Bound<'_, PyModule>) -> PyResult<Option<Reading<T>>> {
+    fn reading_of<'py>(
+        &'static self,
+        module: &Bound<'py, PyModule>,
+    ) -> PyResult<Option<Reading<'py, T>>> {
         if let Some(reading) = self.records.of(module) {
             return Ok(Some(reading));
         }
@@ -379,7 +379,7 @@ impl<T: ModuleData> ModuleState<T> {
             return Ok(None);
         };
         match self.look_up(&dictionary)? {
-            Found::Holder(holder) => Ok(self.content_of(&holder)?.place.read()),
+            Found::Holder(holder) => Ok(self.content_of(&holder)?.state.read(module.py())),
             Found::Nothing | Found::Cleared | Found::Condemned(_) => Ok(None),
         }
     }
@@ -394,8 +394,8 @@ impl<T: ModuleData> ModuleState<T> {
     /// module was cleared, or if there are several.
     #[inline]
     pub fn find<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
-        match self.records.latest_and_only() {
-            Some(reading) => Ok(StateRef::new(reading, py)),
+        match self.records.latest_and_only(py) {
+            Some(reading) => Ok(StateRef(reading)),
             None => self.find_slow(py),
         }
     }
@@ -403,13 +403,13 @@ impl<T: ModuleData> ModuleState<T> {
     #[cold]
     fn find_slow<'py>(&'static self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
         exception_aside(py, || {
-            let mut found = self.records.only();
+            let mut found = self.records.only(py);
             // An unreachable module counts until it is collected, as after a failed import.
             if matches!(found, Err(NotOne::Several(_))) && self.collector.run(py) {
-                found = self.records.only();
+                found = self.records.only(py);
             }
             match found {
-                Ok(reading) => Ok(StateRef::new(reading, py)),
+                Ok(reading) => Ok(StateRef(reading)),
                 Err(reason) => Err(self.not_one(py, reason)),
             }
         })
@@ -439,7 +439,7 @@ impl<T: ModuleData> ModuleState<T> {
                     continue;
                 };
                 if let Some(reading) = self.reading_of(&module)? {
-                    return Ok(StateRef::new(reading, class.py()));
+                    return Ok(StateRef(reading));
                 }
                 without.get_or_insert_with(|| module.to_owned());
             }
@@ -498,7 +498,9 @@ impl<T: ModuleData> ModuleState<T> {
         exception_aside(module.py(), || {
             let dictionary = dictionary_of(module).ok_or_else(|| self.not_in(module))?;
             let holder = match self.look_up(&dictionary)? {
-                Found::Holder(holder) if self.content_of(&holder)?.cell().is_initialized() => {
+                Found::Holder(holder)
+                    if self.content_of(&holder)?.state.cell().is_initialized() =>
+                {
                     holder
                 }
                 _ => return Err(self.not_in(module)),
@@ -542,7 +544,7 @@ impl<T: ModuleData> ModuleState<T> {
         let mut holder = found.cast_into::<Holder>().map_err(|_| exchanged())?;
         loop {
             let content = self.content_of(&holder)?;
-            if !content.place.is_condemned() {
+            if !content.state.is_condemned() {
                 return Ok(Found::Holder(holder));
             }
             let Some(successor) = content.successor.peek() else {
@@ -675,24 +677,12 @@ impl<T: ModuleData> fmt::Debug for ModuleState<T> {
 /// # Leaks
 ///
 /// If a `StateRef` is leaked, for example by [`std::mem::forget`], the state is never dropped.
-pub struct StateRef<'py, T: ModuleData> {
-    reading: Reading<T>,
-    /// Keeps this on its thread, attached: the drop of the last reference may drop the state.
-    _py: PhantomData<Python<'py>>,
-}
+pub struct StateRef<'py, T: ModuleData>(Reading<'py, T>);
 
-impl<'py, T: ModuleData> StateRef<'py, T> {
+impl<T: ModuleData> StateRef<'_, T> {
     /// Returns a handle to the same state, for storage in objects.
     pub fn handle(&self) -> StateHandle<T> {
-        StateHandle(self.reading.place())
-    }
-
-    #[inline(always)]
-    fn new(reading: Reading<T>, _py: Python<'py>) -> Self {
-        StateRef {
-            reading,
-            _py: PhantomData,
-        }
+        StateHandle(self.0.place())
     }
 }
 
@@ -701,7 +691,7 @@ impl<T: ModuleData> Deref for StateRef<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        self.reading.state()
+        self.0.state()
     }
 }
 
@@ -767,8 +757,8 @@ impl<T: ModuleData> StateHandle<T> {
     /// Returns a `RuntimeError` if the module was cleared or collected.
     #[inline]
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<StateRef<'py, T>> {
-        match self.0.read() {
-            Some(reading) => Ok(StateRef::new(reading, py)),
+        match self.0.read(py) {
+            Some(reading) => Ok(StateRef(reading)),
             None => Err(gone::<T>()),
         }
     }

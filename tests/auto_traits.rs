@@ -26,7 +26,8 @@ use pyo3_sync::{
     MappedPyMutexGuard, MappedPyRwLockReadGuard, MappedPyRwLockWriteGuard, ModuleData, ModuleState,
     ProtectedBorrowError, PyBarrier, PyBarrierWaitResult, PyCondvar, PyImport, PyLazy, PyMutex,
     PyMutexGuard, PyOnce, PyOnceLock, PyOnceState, PyProtected, PyRwLock, PyRwLockReadGuard,
-    PyRwLockWriteGuard, PyTryLazy, StateHandle, StateRef, TryAttachedError, Wait, WaitError,
+    PyRwLockWriteGuard, PySnapshot, PySnapshotGuard, PyTryLazy, StateHandle, StateRef,
+    TryAttachedError, Wait, WaitError,
     compat::{GILOnceCell, GILProtected},
     critical_section::{EnteredCriticalSection, ProtectedRef, ProtectedRefMut},
     ext,
@@ -224,6 +225,19 @@ table! {
     PyProtected<NotUnwindSafe>:  Send Sync Unpin -          -             -     -;
     PyProtected<NotUnpin>:       Send Sync -     UnwindSafe -             -     -;
 
+    // A snapshot shares its value with all threads at once, and any of them may drop it. A panic leaves a whole value.
+    PySnapshot<i32>:            Send Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    PySnapshot<NotSync>:        Send -    Unpin UnwindSafe -             -     -;
+    PySnapshot<NotSend>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    PySnapshot<Neither>:        -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+    PySnapshot<NotUnwindSafe>:  Send Sync Unpin -          -             -     -;
+    PySnapshot<NotUnpin>:       Send Sync -     UnwindSafe RefUnwindSafe -     -;
+
+    PySnapshotGuard<'static, i32>:      -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    PySnapshotGuard<'static, NotSync>:  -    -    Unpin -          -             -     -;
+    PySnapshotGuard<'static, NotSend>:  -    Sync Unpin UnwindSafe RefUnwindSafe -     -;
+    PySnapshotGuard<'static, Neither>:  -    -    Unpin UnwindSafe RefUnwindSafe -     -;
+
     // What was entered or borrowed stays on its thread.
     EnteredCriticalSection<'static, i32>:      -    -    Unpin -          -             -     -;
     EnteredCriticalSection<'static, NotSync>:  -    -    Unpin -          -             -     -;
@@ -239,9 +253,9 @@ table! {
     ProtectedRefMut<'static, Neither>:         -    -    Unpin -          -             -     -;
 
     // A place for states is a static, and a reference to one stays on its thread. A handle goes everywhere.
-    ModuleState<State>:        Send Sync Unpin -          -             -     -;
+    ModuleState<State>:        Send Sync Unpin UnwindSafe -             -     -;
     StateRef<'static, State>:  -    -    Unpin -          -             -     -;
-    StateHandle<State>:        Send Sync Unpin -          -             Clone Copy;
+    StateHandle<State>:        Send Sync Unpin UnwindSafe RefUnwindSafe Clone Copy;
 
     WaitError:             Send Sync Unpin -          -             -     -;
     DeadlockError:         Send Sync Unpin UnwindSafe RefUnwindSafe -     -;

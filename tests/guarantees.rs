@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3_sync::{
     ArcPyMutexGuard, DeadlockError, MappedPyMutexGuard, MappedPyRwLockReadGuard, PyBarrier,
     PyCondvar, PyImport, PyLazy, PyMutex, PyMutexGuard, PyOnce, PyOnceLock, PyProtected, PyRwLock,
-    PyRwLockReadGuard, PyTryLazy, compat::GILOnceCell,
+    PyRwLockReadGuard, PySnapshot, PySnapshotGuard, PyTryLazy, compat::GILOnceCell,
 };
 use static_assertions::const_assert;
 
@@ -46,11 +46,13 @@ const_assert!(size_of::<Result<(), DeadlockError>>() == POINTER);
 fn read_guards_are_covariant<'a>(
     guard: PyRwLockReadGuard<'a, &'static str>,
     part: MappedPyRwLockReadGuard<'a, &'static str>,
+    snapshot: PySnapshotGuard<'a, &'static str>,
 ) -> (
     PyRwLockReadGuard<'a, &'a str>,
     MappedPyRwLockReadGuard<'a, &'a str>,
+    PySnapshotGuard<'a, &'a str>,
 ) {
-    (guard, part)
+    (guard, part, snapshot)
 }
 
 /// Constructors are `const`, and none asks anything of the type.
@@ -60,12 +62,17 @@ fn statics_need_no_initialiser() {
     static MUTEX: PyMutex<Vec<Py<PyAny>>> = PyMutex::new(Vec::new());
     static TABLE: [PyMutex<Option<Py<PyAny>>>; 4] = [const { PyMutex::new(None) }; 4];
 
+    static SNAPSHOT: PySnapshot<Vec<Py<PyAny>>> = PySnapshot::new(Vec::new());
+
     assert!(!CELL.is_initialized());
     assert!(!MUTEX.is_locked());
     assert!(TABLE.iter().all(|mutex| !mutex.is_locked()));
     let cell = const { PyOnceLock::<Neither>::new() };
     let mutex = const { PyMutex::<Option<Neither>>::new(None) };
+    let snapshot = const { PySnapshot::<Option<Neither>>::new(None) };
     assert_eq!((cell.into_inner(), mutex.into_inner()), (None, None));
+    assert_eq!(snapshot.into_inner(), None);
+    assert_eq!(format!("{SNAPSHOT:?}"), "PySnapshot { .. }");
 }
 
 /// A mutex of a sized type becomes one of an unsized type behind every pointer that allows it.

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, hint::black_box};
 
 use pyo3::prelude::*;
-use pyo3_sync::{PyCondvar, PyLazy, PyMutex, PyOnceLock, PyProtected, PyRwLock};
+use pyo3_sync::{PyCondvar, PyLazy, PyMutex, PyOnceLock, PyProtected, PyRwLock, PySnapshot};
 
 use crate::module_state;
 
@@ -67,6 +67,7 @@ fn operations<'py>(py: Python<'py>, module: &'py Bound<'py, PyModule>) -> Vec<Op
     let rwlock = known(PyRwLock::new(0_u64));
     let (protected, other) = (known(PyProtected::new(0_u64)), known(PyProtected::new(())));
     let condvar = known(PyCondvar::new());
+    let snapshot = known(PySnapshot::new(0_u64));
     let filled = PyOnceLock::new();
     filled.get_or_init(py, || 1_u64);
     let filled = known(filled);
@@ -114,6 +115,9 @@ fn operations<'py>(py: Python<'py>, module: &'py Bound<'py, PyModule>) -> Vec<Op
                 .get(black_box(module))
                 .map(|state| state.0)
                 .is_ok()
+        }),
+        operation("PySnapshot::load and drop", move || {
+            *black_box(&*snapshot.load(py))
         }),
         operation("PyCondvar::notify_one, nobody waits", move || {
             condvar.notify_one();

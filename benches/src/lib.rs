@@ -36,6 +36,7 @@ mod python_code;
 mod python_lock;
 mod report;
 mod rwlock;
+mod snapshot;
 
 use std::{
     io::{Write, stdout},
@@ -54,6 +55,7 @@ const GROUPS: &[Group] = &[
     mutex::hand_over::GROUP,
     protected::GROUP,
     rwlock::GROUP,
+    snapshot::GROUP,
     module_state::GROUP,
     condvar::GROUP,
     method_call::GROUP,

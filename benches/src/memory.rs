@@ -22,6 +22,7 @@ use pyo3::{
 };
 use pyo3_sync::{
     ModuleState, PyBarrier, PyCondvar, PyLazy, PyMutex, PyOnce, PyOnceLock, PyProtected, PyRwLock,
+    PySnapshot,
 };
 use serde_json::{Value, json};
 
@@ -315,6 +316,10 @@ pub(crate) fn measure(py: Python<'_>) -> Vec<Memory> {
     );
     add(
         size!("ModuleState", ModuleState<super::module_state::Number>),
+        None,
+    );
+    add(
+        size!("PySnapshot", PySnapshot<()>, PySnapshot<Object>),
         None,
     );
     all

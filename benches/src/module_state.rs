@@ -23,6 +23,10 @@ impl ModuleData for Number {}
 pub(crate) static STATE: ModuleState<Number> = ModuleState::new();
 static PLAIN: OnceLock<Number> = OnceLock::new();
 
+/// An object that owns the data, as the holder of a state does.
+#[pyclass(frozen)]
+struct Holder(Number);
+
 const DICTIONARY: &str = "module's dictionary";
 
 pub(crate) fn module<'py>(py: Python<'py>) -> Bound<'py, PyModule> {
@@ -46,6 +50,7 @@ fn collect(py: Python<'_>) {
 fn peers<'py>(module: &Bound<'py, PyModule>) -> Vec<Subject<'py>> {
     let py = module.py();
     PLAIN.get_or_init(|| Number(1));
+    let holder = Py::new(py, Holder(Number(1))).expect("it is made");
     let (dictionary, lock) = (module.dict(), PyRwLock::new(Number(1)));
     vec![
         Subject::repeated("plain static", || PLAIN.get().expect("it is filled").0),
@@ -53,6 +58,11 @@ fn peers<'py>(module: &Bound<'py, PyModule>) -> Vec<Subject<'py>> {
         Subject::repeated(DICTIONARY, move || {
             let state = dictionary.get_item(intern!(py, "state"));
             state.expect("no error").expect("it is there")
+        }),
+        // What a reader would need to own an object, if it knew where the object is.
+        Subject::repeated("strong reference", move || {
+            let holder = holder.clone_ref(py);
+            holder.get().0.0
         }),
         Subject::empty_loop(),
     ]

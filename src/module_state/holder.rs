@@ -11,7 +11,7 @@ use pyo3::{
 
 use super::{
     ModuleData,
-    record::{Place, Records},
+    record::{Owned, Records},
 };
 use crate::{PyMutex, PyOnceLock};
 
@@ -45,24 +45,14 @@ pub(super) struct Holder {
 trait Held: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn condemn(&self);
-    fn abandon(&self);
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
 
 /// The part of a holder that depends on the type of the state.
 pub(super) struct Content<T: ModuleData> {
-    records: &'static Records<T>,
-    pub(super) place: Place<T>,
+    pub(super) state: Owned<T>,
     /// The holder that replaces this one, if it is condemned and its module was resurrected.
     pub(super) successor: PyOnceLock<Py<Holder>>,
-}
-
-impl<T: ModuleData> Content<T> {
-    /// Returns the cell for the state.
-    pub(super) fn cell(&self) -> &PyOnceLock<T> {
-        // SAFETY: the holder exists, because `self` is part of it.
-        unsafe { self.place.cell() }
-    }
 }
 
 impl<T: ModuleData> Held for Content<T> {
@@ -71,11 +61,7 @@ impl<T: ModuleData> Held for Content<T> {
     }
 
     fn condemn(&self) {
-        self.records.condemn(self.place);
-    }
-
-    fn abandon(&self) {
-        self.records.abandon(self.place);
+        self.state.condemn();
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -83,8 +69,8 @@ impl<T: ModuleData> Held for Content<T> {
             visit.call(successor)?;
         }
         // I6: readers enter and leave attached, so the result is the same during one traversal.
-        match self.cell().traverse(visit) {
-            Some(state) if !self.place.is_read() => state.traverse(visit),
+        match self.state.cell().traverse(visit) {
+            Some(state) if !self.state.is_read() => state.traverse(visit),
             _ => Ok(()),
         }
     }
@@ -98,10 +84,8 @@ impl Holder {
     ) -> PyResult<Bound<'py, Holder>> {
         let py = module.py();
         let holder = class(py)?.call0()?.cast_into::<Holder>()?;
-        let place = records.take(module);
         let content: Box<dyn Held> = Box::new(Content {
-            records,
-            place,
+            state: records.create(module),
             successor: PyOnceLock::new(),
         });
         let is_empty = holder.get().state.set(py, content).is_ok();
@@ -116,7 +100,7 @@ impl Holder {
         records: &'static Records<T>,
     ) -> Option<&Content<T>> {
         let content: &Content<T> = self.state.peek()?.as_any().downcast_ref()?;
-        ptr::eq(content.records, records).then_some(content)
+        content.state.is_of(records).then_some(content)
     }
 
     fn condemn(&self) {
@@ -150,14 +134,6 @@ impl Holder {
         // Condemn first: once the module is freed, another module may get its address.
         self.condemn();
         let _module = self.module.lock(py).take();
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        if let Some(state) = self.state.peek() {
-            state.abandon();
-        }
     }
 }
 

@@ -1,37 +1,18 @@
-//! Storage and reclamation of module states.
+//! Storage of module states.
 //!
-//! A Python object, the holder, owns the state. A thread that looks up the state does not have a
-//! reference to the holder, and after it has loaded the address of the state, another thread may
-//! drop the state. Reference counts would need a lock around the lookup, and a cache line that all
-//! threads write to. Instead, a reader stores the id of the state in a slot of its thread, as a
-//! reader of a [`PyRwLock`](crate::PyRwLock) does ([`readers`]), and then loads the stage again.
+//! A Python object, the holder, owns a state. A thread that looks up the state has no reference to
+//! the holder. It finds the state through a record, and protects it as a reader of a
+//! [`PySnapshot`](crate::PySnapshot) does ([`raw`](crate::snapshot::raw)). When the holder is
+//! dropped, the state is freed, or its last reader frees it.
 //!
-//! # Reclamation
-//!
-//! A thread decides to free a state only after a barrier that makes all of its readers visible:
-//!
-//! 1. [`condemn`](Records::condemn) ends the stage in which the state can be found.
-//! 2. A full memory barrier on every thread ([`process_fence`]). Every reader is visible after it:
-//!    either its slot is, or it has seen that the state is condemned and does not use it.
-//! 3. The stage becomes `ABANDONED`. Only now may a thread free the state: this one, or a reader
-//!    that leaves, sees this stage, and finds no other reader.
-//! 4. Another barrier. A reader that leaves either sees `ABANDONED`, or its slot is empty for the
-//!    inspection that follows. So one of the threads frees the state.
-//!
-//! Where the system has no such barrier, a reader enters with a full fence, which replaces
-//! step 2; for step 4 see [`LOOK_AGAIN`]. With a GIL, attached threads run one at a time, and no
-//! thread is in the middle of entering or leaving.
-//!
-//! Records are never freed, so a thread may read a record whose state was dropped. A record is
-//! reused for the next state, under another id.
+//! Records are never freed, so a thread may look at a record whose state was freed. A record is
+//! reused for later states.
 
 use std::{
-    cell::UnsafeCell,
+    marker::PhantomData,
     mem::ManuallyDrop,
     ptr,
-    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
-    thread,
-    time::{Duration, Instant},
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 
 use pyo3::{ffi, prelude::*};
@@ -39,65 +20,54 @@ use pyo3::{ffi, prelude::*};
 use super::ModuleData;
 use crate::{
     PyOnceLock,
-    python::{FREE_THREADED, exception_aside},
-    wait::{
-        process_fence,
-        readers::{self, Entry, LockId},
-    },
+    python::exception_aside,
+    snapshot::raw::{self, Source},
+    wait::readers::Entry,
 };
 
-/// The bits of the stage in [`Record::word`]; the id is above them.
-const STAGE_BITS: u32 = 3;
-const STAGE: u64 = (1 << STAGE_BITS) - 1;
-
-const FREE: u64 = 0;
-const NEW: u64 = 1;
-const LIVE: u64 = 2;
-const CONDEMNED: u64 = 3;
-const ABANDONED: u64 = 4;
-const DROPPING: u64 = 5;
-
-/// Without the barrier: time for which the thread that abandons a state inspects the slots again
-/// before it leaves the state to its readers.
-///
-/// A reader that has left may have missed `ABANDONED` while its empty slot is not visible yet.
-/// This is longer than a processor delays a store. ([`readers`] has the same race.)
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
-
-/// The storage of one state at a time.
-pub(super) struct Record<T: ModuleData> {
-    /// The id of the state, which readers store in their slots, and its stage:
-    ///
-    /// | stage | meaning | moved there by |
-    /// |---|---|---|
-    /// | `FREE` (no id) | no state | the thread that drops the state, from `DROPPING` |
-    /// | `NEW` | has a holder | the thread that creates the holder, from `FREE` |
-    /// | `LIVE` | lookups find the state | the first thread that sees it initialized, from `NEW` |
-    /// | `CONDEMNED` | not found, has a holder | the end of the holder, from `NEW` or `LIVE` |
-    /// | `ABANDONED` | no holder | the drop of the holder, from `CONDEMNED` |
-    /// | `DROPPING` | no readers | the drop of the holder or a reader, from `ABANDONED` |
-    ///
-    /// A `NEW` state may be uninitialized. The end of the holder is its finalizer, `__clear__` or
-    /// drop.
-    word: AtomicU64,
+/// The storage of one state.
+struct State<T> {
+    /// Distinguishes the state from later ones.
+    id: u64,
     /// The module of the state. The holder keeps it alive: while the state is live, no other module
     /// has this address.
-    module: AtomicPtr<ffi::PyObject>,
-    /// Constant once the record is in the list.
-    next: AtomicPtr<Record<T>>,
-    /// Replaced only in the stage `DROPPING`, by the thread that moved the record there.
-    cell: UnsafeCell<PyOnceLock<T>>,
+    module: *mut ffi::PyObject,
+    cell: PyOnceLock<T>,
 }
 
-// SAFETY:
-// - `PyOnceLock<T>` is `Sync`, because `T` is `Send` and `Sync`.
-// - One thread at a time replaces the cell. It may drop a `T` of another thread, which is `Send`.
-unsafe impl<T: ModuleData> Sync for Record<T> {}
+/// A place where lookups find one state at a time.
+pub(super) struct Record<T: ModuleData> {
+    /// | pointer | meaning | stored by |
+    /// |---|---|---|
+    /// | null | free | the end of the holder |
+    /// | state, with [`HIDDEN`] | reserved for a state that may be uninitialized | the new holder |
+    /// | state | *live*: lookups find the state | the first thread that sees it initialized |
+    ///
+    /// The end of the holder is its finalizer, `__clear__` or drop. The state is *condemned* then.
+    source: Source,
+    /// Constant once the record is in the list.
+    next: AtomicPtr<Record<T>>,
+    _state: PhantomData<&'static T>,
+}
 
-/// A weak reference to a state. The id tells the state from later ones in the same record.
+/// Set in the pointer to a state that lookups do not find yet.
+const HIDDEN: usize = 1;
+
+fn hidden(state: *mut ()) -> *mut () {
+    state.map_addr(|address| address | HIDDEN)
+}
+
+/// Returns the pointer to a live state, or `None` for the other pointers of a record.
+#[inline(always)]
+fn live(pointer: *mut ()) -> Option<*mut ()> {
+    (!pointer.is_null() && pointer.addr() & HIDDEN == 0).then_some(pointer)
+}
+
+/// A weak reference to a state.
 pub(super) struct Place<T: ModuleData> {
-    record: &'static Record<T>,
-    id: LockId,
+    source: &'static Source,
+    id: u64,
+    _state: PhantomData<&'static T>,
 }
 
 impl<T: ModuleData> Clone for Place<T> {
@@ -110,7 +80,7 @@ impl<T: ModuleData> Copy for Place<T> {}
 
 /// All records of one `ModuleState`.
 pub(super) struct Records<T: ModuleData> {
-    /// A hint: the record that went live last. Its state may have been dropped.
+    /// A hint: the record that went live last. Its state may have been freed.
     latest: AtomicPtr<Record<T>>,
     /// Number of live states.
     live: AtomicUsize,
@@ -118,10 +88,25 @@ pub(super) struct Records<T: ModuleData> {
     first: AtomicPtr<Record<T>>,
 }
 
-/// An RAII guard of a thread that reads a state.
-pub(super) struct Reading<T: ModuleData> {
+/// The state of a holder. Dropping it frees the state, or leaves that to the last reader.
+pub(super) struct Owned<T: ModuleData> {
+    records: &'static Records<T>,
     record: &'static Record<T>,
-    entry: ManuallyDrop<Entry>,
+    state: *mut State<T>,
+}
+
+// SAFETY: sharing or sending it does so with a `&T` and a `T`, which are `Send` and `Sync`. The
+// module is only compared.
+unsafe impl<T: ModuleData> Send for Owned<T> {}
+// SAFETY: as above.
+unsafe impl<T: ModuleData> Sync for Owned<T> {}
+
+/// An RAII guard of a thread that reads a state.
+pub(super) struct Reading<'py, T: ModuleData> {
+    reading: raw::Reading<'static>,
+    /// Keeps the guard on its thread, attached: dropping it may drop the state.
+    py: Python<'py>,
+    _state: PhantomData<&'static T>,
 }
 
 /// The reason why a lookup without a module has no unambiguous result.
@@ -129,10 +114,6 @@ pub(super) enum NotOne {
     None,
     /// Number of live states.
     Several(usize),
-}
-
-fn word(id: LockId, stage: u64) -> u64 {
-    id.bits() << STAGE_BITS | stage
 }
 
 impl<T: ModuleData> Records<T> {
@@ -144,34 +125,37 @@ impl<T: ModuleData> Records<T> {
         }
     }
 
-    /// Reserves a record for a new state of `module`.
-    pub(super) fn take(&self, module: &Bound<'_, PyModule>) -> Place<T> {
-        process_fence::prepare(module.py());
-        let id = LockId::new();
-        let is_taken = |record: &&'static Record<T>| {
-            // Acquire: synchronizes with the thread that dropped the previous state.
-            let word = &record.word;
-            word.compare_exchange(
-                FREE,
-                self::word(id, NEW),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+    /// Creates an empty state of `module`, which lookups do not find yet.
+    pub(super) fn create(&'static self, module: &Bound<'_, PyModule>) -> Owned<T> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let state = Box::into_raw(Box::new(State {
+            // Relaxed: only uniqueness matters.
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            module: module.as_ptr(),
+            cell: PyOnceLock::new(),
+        }));
+        let is_reserved = |record: &&'static Record<T>| {
+            let source = &record.source;
+            source.replace(ptr::null_mut(), hidden(state.cast()))
         };
-        let record = self.all().find(is_taken).unwrap_or_else(|| self.add(id));
-        // Relaxed: `go_live` releases it, and readers acquire that.
-        record.module.store(module.as_ptr(), Ordering::Relaxed);
-        Place { record, id }
+        let record = self.all().find(is_reserved).unwrap_or_else(|| {
+            let record = Box::leak(Box::new(Record {
+                source: Source::new(),
+                next: AtomicPtr::new(ptr::null_mut()),
+                _state: PhantomData,
+            }));
+            is_reserved(&&*record);
+            self.add(record);
+            record
+        });
+        Owned {
+            records: self,
+            record,
+            state,
+        }
     }
 
-    fn add(&self, id: LockId) -> &'static Record<T> {
-        let record: &'static Record<T> = Box::leak(Box::new(Record {
-            word: AtomicU64::new(word(id, NEW)),
-            module: AtomicPtr::new(ptr::null_mut()),
-            next: AtomicPtr::new(ptr::null_mut()),
-            cell: UnsafeCell::new(PyOnceLock::new()),
-        }));
+    fn add(&self, record: &'static Record<T>) {
         let mut first = self.first.load(Ordering::Relaxed);
         loop {
             record.next.store(first, Ordering::Relaxed);
@@ -181,7 +165,7 @@ impl<T: ModuleData> Records<T> {
                 .first
                 .compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed)
             {
-                Ok(_) => return record,
+                Ok(_) => return,
                 Err(now) => first = now,
             }
         }
@@ -190,7 +174,7 @@ impl<T: ModuleData> Records<T> {
     fn all(&self) -> impl Iterator<Item = &'static Record<T>> + use<'_, T> {
         let mut next = self.first.load(Ordering::Acquire);
         std::iter::from_fn(move || {
-            // SAFETY: the pointer is null, or from `add`, which leaks the record.
+            // SAFETY: the pointer is null, or from `create`, which leaks the record.
             let record: &'static Record<T> = unsafe { next.as_ref() }?;
             // Relaxed: `next` was stored before the record was published; the first load acquired
             // it.
@@ -202,25 +186,9 @@ impl<T: ModuleData> Records<T> {
     #[inline(always)]
     fn latest(&self) -> Option<&'static Record<T>> {
         // SAFETY:
-        // - The pointer is null, or from `add`, which leaks the record.
+        // - The pointer is null, or from `create`, which leaks the record.
         // - The load acquires the initialized record.
         unsafe { self.latest.load(Ordering::Acquire).as_ref() }
-    }
-
-    /// Makes an initialized state visible to lookups, unless it is live or condemned already.
-    pub(super) fn go_live(&self, place: Place<T>) {
-        let Place { record, id } = place;
-        // Release: publishes the state and `module`.
-        let moved = record.word.compare_exchange(
-            word(id, NEW),
-            word(id, LIVE),
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        if moved.is_ok() {
-            self.live.fetch_add(1, Ordering::Relaxed);
-            self.note_latest(record);
-        }
     }
 
     fn note_latest(&self, record: &'static Record<T>) {
@@ -228,73 +196,29 @@ impl<T: ModuleData> Records<T> {
         self.latest.store(record, Ordering::Release);
     }
 
-    /// Hides the state from lookups.
-    pub(super) fn condemn(&self, place: Place<T>) {
-        let Place { record, id } = place;
-        let (mut seen, condemned) = (word(id, LIVE), word(id, CONDEMNED));
-        loop {
-            // Relaxed: nothing is published, and `abandon` inspects the slots after a barrier.
-            match record.word.compare_exchange(
-                seen,
-                condemned,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) if seen == word(id, LIVE) => {
-                    self.live.fetch_sub(1, Ordering::Relaxed);
-                    return;
-                }
-                Ok(_) => return,
-                Err(now) if now == word(id, NEW) => seen = now,
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Drops the state, or leaves that to its last reader. Called by the drop of the holder.
-    pub(super) fn abandon(&self, place: Place<T>) {
-        self.condemn(place);
-        let Place { record, id } = place;
-        let has_barrier = FREE_THREADED && process_fence::is_available();
-        if has_barrier {
-            // Every reader that found the state live is visible after this.
-            process_fence::for_all_threads();
-        }
-        // Release: a reader that leaves acts on this, and must see the slots that are visible here.
-        record.word.store(word(id, ABANDONED), Ordering::Release);
-        if has_barrier {
-            // A reader sees the stage when it leaves, or is seen to have left.
-            process_fence::for_all_threads();
-        }
-        let start = Instant::now();
-        while !record.drop_if_unread() {
-            if has_barrier || !FREE_THREADED || start.elapsed() > LOOK_AGAIN {
-                return;
-            }
-            thread::yield_now();
-        }
-    }
-
     /// Returns the only live state if it is the one that went live last.
     #[inline(always)]
-    pub(super) fn latest_and_only(&self) -> Option<Reading<T>> {
-        let reading = self.latest()?.read()?;
+    pub(super) fn latest_and_only<'py>(&self, py: Python<'py>) -> Option<Reading<'py, T>> {
+        let reading = self.latest()?.read(py)?;
         // Loaded after the state was found live, so the count includes this state. Relaxed: a state
         // that goes live concurrently counts as later.
-        (self.live.load(Ordering::Relaxed) == 1).then_some(reading)
+        reading.keep_if(self.live.load(Ordering::Relaxed) == 1)
     }
 
     /// Returns the only live state.
-    pub(super) fn only(&self) -> Result<Reading<T>, NotOne> {
+    pub(super) fn only<'py>(&self, py: Python<'py>) -> Result<Reading<'py, T>, NotOne> {
         loop {
-            let mut live: Vec<_> = self.all().filter_map(Record::read).collect();
+            let records = self.all();
+            let mut live: Vec<_> = records
+                .filter_map(|record| Some((record, record.read(py)?)))
+                .collect();
             // A state condemned during the scan may have been replaced by another one in the list.
-            if !live.iter().all(Reading::is_live) {
+            if !live.iter().all(|(_, state)| state.is_live()) {
                 continue;
             }
-            let only = live.pop().ok_or(NotOne::None)?;
+            let (record, only) = live.pop().ok_or(NotOne::None)?;
             if live.is_empty() {
-                self.note_latest(only.record);
+                self.note_latest(record);
                 return Ok(only);
             }
             return Err(NotOne::Several(live.len() + 1));
@@ -303,180 +227,231 @@ impl<T: ModuleData> Records<T> {
 
     /// Returns the live state of `module` if it is the one that went live last.
     #[inline(always)]
-    pub(super) fn latest_of(&self, module: &Bound<'_, PyModule>) -> Option<Reading<T>> {
-        self.latest()?.read_of(module.as_ptr())
+    pub(super) fn latest_of<'py>(&self, module: &Bound<'py, PyModule>) -> Option<Reading<'py, T>> {
+        self.latest()?.read_of(module)
     }
 
     /// Returns the live state of `module`.
-    pub(super) fn of(&self, module: &Bound<'_, PyAny>) -> Option<Reading<T>> {
-        let module = module.as_ptr();
-        self.all()
-            .filter(|record| record.is_of(module))
-            .find_map(|record| record.read_of(module))
+    pub(super) fn of<'py>(&self, module: &Bound<'py, PyModule>) -> Option<Reading<'py, T>> {
+        self.all().find_map(|record| record.read_of(module))
     }
 }
 
 impl<T: ModuleData> Record<T> {
-    /// Returns whether the state belongs to `module`. Only a hint unless the caller reads the
-    /// state, because the record may be reused.
-    #[inline(always)]
-    fn is_of(&self, module: *mut ffi::PyObject) -> bool {
-        // Relaxed: `read` has acquired the module of a live state.
-        self.module.load(Ordering::Relaxed) == module
-    }
-
     /// Reads the state if it is live and belongs to `module`.
     #[inline(always)]
-    fn read_of(&'static self, module: *mut ffi::PyObject) -> Option<Reading<T>> {
-        let reading = self.read()?;
-        self.is_of(module).then_some(reading)
+    fn read_of<'py>(&'static self, module: &Bound<'py, PyModule>) -> Option<Reading<'py, T>> {
+        let reading = self.read(module.py())?;
+        let is_wanted = reading.storage().module == module.as_ptr();
+        reading.keep_if(is_wanted)
     }
 
     /// Reads the state if it is live.
     #[inline(always)]
-    fn read(&'static self) -> Option<Reading<T>> {
-        let seen = self.word.load(Ordering::Relaxed);
-        if seen & STAGE != LIVE {
-            return None;
-        }
-        let id = LockId::from_bits(seen >> STAGE_BITS)?;
-        self.read_if(seen, id)
-    }
-
-    /// Reads the state `id` if the word is still `live`.
-    #[inline(always)]
-    fn read_if(&'static self, live: u64, id: LockId) -> Option<Reading<T>> {
-        let entry = if process_fence::is_available() {
-            Entry::without_fence(id)
-        } else {
-            Entry::new(id)
-        };
-        let reading = Reading {
-            record: self,
-            entry: ManuallyDrop::new(entry),
-        };
-        // Sequentially consistent: the entry is too, or the barriers of `abandon` order it before
-        // this load. Acquires the state.
-        (self.word.load(Ordering::SeqCst) == live).then_some(reading)
-    }
-
-    /// Drops the state if it is abandoned and has no readers. Returns `false` if it has readers.
-    #[cold]
-    fn drop_if_unread(&self) -> bool {
-        let seen = self.word.load(Ordering::Relaxed);
-        let Some(id) = LockId::from_bits(seen >> STAGE_BITS).filter(|_| seen & STAGE == ABANDONED)
-        else {
-            return true;
-        };
-        // Acquires the stage, and with it the slots that were visible when the state was abandoned.
-        // Sequentially consistent: each of two readers that leave has emptied its slot before, so
-        // at least one of them sees both slots empty.
-        fence(Ordering::SeqCst);
-        if readers::is_read(id) {
-            return false;
-        }
-        // Relaxed: a state that is not live gets no readers, and `is_read` has acquired what the
-        // former ones did.
-        let moved = self.word.compare_exchange(
-            seen,
-            word(id, DROPPING),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        if moved.is_err() {
-            return true;
-        }
-        // SAFETY:
-        // - This thread alone has moved the record to `DROPPING`.
-        // - The holder, through which the cell is initialized and traversed, was dropped.
-        // - The state has no readers.
-        let state = std::mem::take(unsafe { &mut *self.cell.get() });
-        // Release: for the next state in this record. Before the drop, which may run arbitrary
-        // code.
-        self.word.store(FREE, Ordering::Release);
-        if state.is_initialized() {
-            // SAFETY: the thread is attached, because it drops a holder or a `StateRef`.
-            let py = unsafe { Python::assume_attached() };
-            // An exception may be propagating, which `clear` must not see.
-            exception_aside(py, || {
-                let state = state;
-                if let Some(state) = state.peek() {
-                    state.clear(py);
-                }
-            });
-        }
-        true
+    fn read<'py>(&'static self, py: Python<'py>) -> Option<Reading<'py, T>> {
+        // SAFETY: the source is that of a record for `T`.
+        unsafe { Reading::new(&self.source, py) }
     }
 }
 
-impl<T: ModuleData> Place<T> {
+impl<T: ModuleData> Owned<T> {
+    fn storage(&self) -> &State<T> {
+        // SAFETY: the state is freed only after `self` was dropped.
+        unsafe { &*self.state }
+    }
+
+    /// Returns `true` if the state belongs to the `ModuleState` with these records.
+    pub(super) fn is_of(&self, records: &'static Records<T>) -> bool {
+        ptr::eq(self.records, records)
+    }
+
     /// Returns the cell for the state.
-    ///
-    /// # Safety
-    ///
-    /// The holder of the state outlives the result.
-    pub(super) unsafe fn cell(&self) -> &PyOnceLock<T> {
-        // SAFETY: the cell is replaced only after the holder was dropped.
-        unsafe { &*self.record.cell.get() }
+    pub(super) fn cell(&self) -> &PyOnceLock<T> {
+        &self.storage().cell
+    }
+
+    /// Makes an initialized state visible to lookups, unless it is live or condemned already.
+    pub(super) fn go_live(&self) {
+        let state = self.state.cast();
+        if self.record.source.replace(hidden(state), state) {
+            self.records.live.fetch_add(1, Ordering::Relaxed);
+            self.records.note_latest(self.record);
+        }
+    }
+
+    /// Hides the state from lookups for ever.
+    pub(super) fn condemn(&self) {
+        let (source, state) = (&self.record.source, self.state.cast());
+        // In this order: the state may go live in between.
+        if !source.replace(hidden(state), ptr::null_mut()) && source.replace(state, ptr::null_mut())
+        {
+            self.records.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns `true` if the state was condemned.
+    pub(super) fn is_condemned(&self) -> bool {
+        let (pointer, state) = (self.record.source.load(), self.state.cast());
+        pointer != state && pointer != hidden(state)
     }
 
     /// Reads the state if it is live.
-    #[inline]
-    pub(super) fn read(&self) -> Option<Reading<T>> {
-        let live = word(self.id, LIVE);
-        if self.record.word.load(Ordering::Relaxed) != live {
-            return None;
-        }
-        self.record.read_if(live, self.id)
-    }
-
-    /// Returns `true` if the state was condemned, abandoned or dropped.
-    pub(super) fn is_condemned(&self) -> bool {
-        // Relaxed: the result is final, and the caller reads no other data because of it.
-        let seen = self.record.word.load(Ordering::Relaxed);
-        seen != word(self.id, NEW) && seen != word(self.id, LIVE)
+    pub(super) fn read<'py>(&self, py: Python<'py>) -> Option<Reading<'py, T>> {
+        let reading = self.record.read(py)?;
+        // After the end of this state, the record may have another one.
+        let is_this = ptr::eq(reading.storage(), self.storage());
+        reading.keep_if(is_this)
     }
 
     /// Returns `true` if any thread reads the state.
     pub(super) fn is_read(&self) -> bool {
-        readers::is_read(self.id)
+        // SAFETY: the state is not null.
+        unsafe { raw::is_read(self.state.cast()) }
     }
 }
 
-impl<T: ModuleData> Reading<T> {
+impl<T: ModuleData> Drop for Owned<T> {
+    fn drop(&mut self) {
+        self.condemn();
+        // SAFETY: the thread is attached, because it drops a Python object.
+        let py = unsafe { Python::assume_attached() };
+        // SAFETY: the state is not null.
+        if unsafe { self.record.source.retire(py, self.state.cast()) } {
+            // SAFETY:
+            // - The state is condemned, and the source has found no readers.
+            // - The holder is being dropped, and has no reference to the state.
+            unsafe { free(self.state, py) };
+        }
+    }
+}
+
+/// Drops the state and frees its storage.
+///
+/// # Safety
+///
+/// The storage comes from [`Records::create`], was not freed, and is not used any more.
+unsafe fn free<T: ModuleData>(state: *mut State<T>, py: Python<'_>) {
+    // SAFETY: guaranteed by the caller.
+    let state = unsafe { Box::from_raw(state) };
+    // An exception may be propagating, which `clear` must not see.
+    exception_aside(py, || {
+        let state = state;
+        if let Some(state) = state.cell.peek() {
+            state.clear(py);
+        }
+    });
+}
+
+impl<T: ModuleData> Place<T> {
+    /// Reads the state if it is live.
+    #[inline]
+    pub(super) fn read<'py>(&self, py: Python<'py>) -> Option<Reading<'py, T>> {
+        // SAFETY: the source is that of a record for `T`.
+        let reading = unsafe { Reading::new(self.source, py) }?;
+        let is_this = reading.storage().id == self.id;
+        reading.keep_if(is_this)
+    }
+}
+
+impl<'py, T: ModuleData> Reading<'py, T> {
+    /// Reads the state of `source` if it is live.
+    ///
+    /// # Safety
+    ///
+    /// The source is that of a `Record<T>`.
+    #[inline(always)]
+    unsafe fn new(source: &'static Source, py: Python<'py>) -> Option<Self> {
+        let state = live(source.load())?;
+        let reading = Reading {
+            // SAFETY: a live state is not null.
+            reading: unsafe { source.read(py, state) },
+            py,
+            _state: PhantomData,
+        };
+        let is_live = reading.is_live();
+        reading.keep_if(is_live)
+    }
+
+    /// Returns `self`, or leaves the state if it is not wanted.
+    #[inline(always)]
+    fn keep_if(self, is_wanted: bool) -> Option<Self> {
+        if is_wanted {
+            return Some(self);
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, nor dropped.
+        let reading = unsafe { ptr::read(&this.reading) };
+        let (source, node) = (reading.source(), reading.node());
+        // SAFETY: the source is that of a record for `T`.
+        unsafe { cancel::<T>(source, node, reading.into_entry(), this.py) };
+        None
+    }
+
+    #[inline(always)]
     fn is_live(&self) -> bool {
-        self.record.word.load(Ordering::Relaxed) & STAGE == LIVE
+        self.reading.is_current()
+    }
+
+    #[inline(always)]
+    fn storage(&self) -> &State<T> {
+        // SAFETY: the state was live after this thread had stored it in a slot, so it is not freed
+        // before `self`.
+        unsafe { &*self.reading.node().cast() }
     }
 
     pub(super) fn place(&self) -> Place<T> {
-        // Relaxed: a record with readers is not reused.
-        let bits = self.record.word.load(Ordering::Relaxed) >> STAGE_BITS;
         Place {
-            record: self.record,
-            id: LockId::from_bits(bits).expect("a state that is read has an id"),
+            source: self.reading.source(),
+            id: self.storage().id,
+            _state: PhantomData,
         }
     }
 
     #[inline(always)]
     pub(super) fn state(&self) -> &T {
-        // SAFETY: the cell is replaced only while the state has no readers, and `self` is a reader:
-        // the state was live after its slot was filled.
-        let state = unsafe { &*self.record.cell.get() }.peek();
         // SAFETY: a state goes live after its cell was initialized.
-        unsafe { state.unwrap_unchecked() }
+        unsafe { self.storage().cell.peek().unwrap_unchecked() }
     }
 }
 
-impl<T: ModuleData> Drop for Reading<T> {
+impl<T: ModuleData> Drop for Reading<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: `entry` is not used again.
-        let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
-        // Relaxed: `drop_if_unread` acquires the stage. If the record was reused and the new state
-        // is abandoned too, it drops that one.
-        let word = &self.record.word;
-        if entry.leave() && word.load(Ordering::Relaxed) & STAGE == ABANDONED {
-            self.record.drop_if_unread();
+        // SAFETY: called once.
+        if unsafe { self.reading.leave() } {
+            // SAFETY: the source is that of a record for `T`, and references to the state borrow
+            // from `self`, which is being dropped.
+            unsafe { free_if_last::<T>(self.reading.source(), self.reading.node(), self.py) };
         }
+    }
+}
+
+/// Frees a state that this thread has left, if it was the last reader. Takes no guard, so that a
+/// guard can stay in registers.
+///
+/// # Safety
+///
+/// - The source is that of a `Record<T>`.
+/// - This thread uses no reference to the state.
+#[cold]
+#[inline(never)]
+unsafe fn free_if_last<T: ModuleData>(source: &Source, state: *mut (), py: Python<'_>) {
+    if source.was_last(py, state) {
+        // SAFETY: the source has decided that this thread frees the state.
+        unsafe { free::<T>(state.cast(), py) };
+    }
+}
+
+/// Stops reading a state that is not wanted.
+///
+/// # Safety
+///
+/// As for [`free_if_last`].
+#[cold]
+#[inline(never)]
+unsafe fn cancel<T: ModuleData>(source: &Source, state: *mut (), entry: Entry, py: Python<'_>) {
+    if source.cancel(py, state, entry) {
+        // SAFETY: the source has decided that this thread frees the state.
+        unsafe { free::<T>(state.cast(), py) };
     }
 }

@@ -1,75 +1,67 @@
-//! A full memory barrier on every running thread of the process: Linux's `membarrier`.
+//! An asymmetric pair of fences: [`light`] for the frequent side, [`heavy`] for the rare one.
 //!
-//! If one thread writes A and reads B, and another writes B and reads A, both need a full barrier
-//! in between. If one of them is frequent and the other rare, the rare one can ask the system to
-//! execute the barrier for both, and the frequent one needs only a compiler fence. The hazard
-//! pointers of Folly and the user-space RCU library do the same. The command used here exists since
-//! Linux 4.14.
+//! If one thread writes A and reads B, and another writes B and reads A, both need a full memory
+//! barrier in between. The system can execute a full memory barrier on every running thread of the
+//! process: Linux's `membarrier`, since version 4.14. The rare side then makes that call, and the
+//! frequent side needs only a compiler fence. Elsewhere both fences are full barriers of their own
+//! thread. Folly's hazard pointers and the user-space RCU library do the same, and use these names.
 //!
 //! With a GIL there is nothing to do. Attached threads run one at a time, and the GIL orders what
-//! they do, so the barrier counts as available and the system is never called.
+//! they do.
 
 use core::ffi::c_int;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 
 use pyo3::Python;
 
 use crate::python::{self, FREE_THREADED};
 
-/// The decision whether to use the barrier: one, and final, for the whole process.
-///
-/// A thread that enters a slot without a fence relies on the thread that inspects the slots to
-/// execute the barrier.
+/// The decision whether to use `membarrier`: one, and final, for the whole process.
 static DECISION: AtomicU32 = AtomicU32::new(UNDECIDED);
 
 const UNDECIDED: u32 = 0;
 const AVAILABLE: u32 = 1;
 const MISSING: u32 = 2;
 
-/// Returns whether [`for_all_threads`] works.
+/// Orders a store of this thread before a later load, toward threads that call [`heavy`].
 ///
-/// The answer does not change after the first call of [`prepare`] has returned. A forked child
-/// inherits it.
+/// The store may be to A and the load from B, where the other thread stores to B, calls `heavy` and
+/// then loads from A. One of the two threads sees the store of the other.
+///
+/// The first call in the process detaches if the system must be asked first.
 #[inline(always)]
-pub(crate) fn is_available() -> bool {
-    // Relaxed: the caller has acquired something that was published after `prepare` returned.
-    !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE
-}
-
-/// Registers the process for the barrier, if the system offers it.
-///
-/// Must return before anything is published whose users call [`is_available`]. The first call
-/// detaches, because the registration takes milliseconds if the process has several threads.
-pub(crate) fn prepare(py: Python<'_>) {
-    if FREE_THREADED && DECISION.load(Ordering::Relaxed) == UNDECIDED {
-        python::detached(py, decide);
+pub(crate) fn light(py: Python<'_>) {
+    if !try_light() {
+        light_slow(py);
     }
 }
 
-/// Decides whether the barrier is available, unless another thread was faster.
-fn decide() {
-    let is_available = is_allowed() && membarrier(REGISTER) && membarrier(BARRIER);
-    let decision = if is_available { AVAILABLE } else { MISSING };
-    // Relaxed: nothing else is published. The first of several threads decides, also if a filter
-    // for system calls was installed between their registrations.
-    let _ = DECISION.compare_exchange(UNDECIDED, decision, Ordering::Relaxed, Ordering::Relaxed);
+/// Does the same as [`light`], or returns `false` if that takes more than a compiler fence.
+#[inline(always)]
+pub(crate) fn try_light() -> bool {
+    // Relaxed: a thread that does not see the decision yet executes a full barrier, which is always
+    // enough. A thread that sees it relies on `heavy`, which sees it or makes it.
+    let is_light = !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE;
+    if is_light {
+        compiler_fence(Ordering::SeqCst);
+    }
+    is_light
 }
 
-/// Returns whether the user has left the barrier switched on.
-///
-/// A sandbox that kills the process for an unknown system call cannot be found out by trying.
-fn is_allowed() -> bool {
-    std::env::var_os("PYO3_SYNC_MEMBARRIER").is_none_or(|value| value != "0")
+#[cold]
+#[inline(never)]
+fn light_slow(py: Python<'_>) {
+    decide(py);
+    fence(Ordering::SeqCst);
 }
 
-/// Executes a full memory barrier on every running thread of the process.
-///
-/// If another thread writes, and later reads, with only a
-/// [`compiler_fence`](std::sync::atomic::compiler_fence) in between, either the write is visible
-/// after this call, or the read sees everything that was written before this call.
-pub(crate) fn for_all_threads() {
+/// The counterpart of [`light`].
+pub(crate) fn heavy(py: Python<'_>) {
     if !FREE_THREADED {
         return;
+    }
+    if decide(py) == MISSING {
+        return fence(Ordering::SeqCst);
     }
     // A forked child inherits the registration; should it not, it registers again.
     let is_done = membarrier(BARRIER) || (membarrier(REGISTER) && membarrier(BARRIER));
@@ -77,6 +69,33 @@ pub(crate) fn for_all_threads() {
         // A filter for system calls was installed later. No processor delays a store for so long.
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+/// Returns the decision. Makes it if there is none, detached, because the registration takes
+/// milliseconds if the process has several threads. A forked child inherits it.
+fn decide(py: Python<'_>) -> u32 {
+    let decision = DECISION.load(Ordering::Relaxed);
+    if decision != UNDECIDED {
+        return decision;
+    }
+    python::detached(py, || {
+        let is_available = is_allowed() && membarrier(REGISTER) && membarrier(BARRIER);
+        let mine = if is_available { AVAILABLE } else { MISSING };
+        // Relaxed: nothing else is published. The first of several threads decides, also if a
+        // filter for system calls was installed between their registrations.
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        match DECISION.compare_exchange(UNDECIDED, mine, success, failure) {
+            Ok(_) => mine,
+            Err(first) => first,
+        }
+    })
+}
+
+/// Returns whether the user has left the barrier switched on.
+///
+/// A sandbox that kills the process for an unknown system call cannot be found out by trying.
+fn is_allowed() -> bool {
+    std::env::var_os("PYO3_SYNC_MEMBARRIER").is_none_or(|value| value != "0")
 }
 
 /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED` of `linux/membarrier.h`.

@@ -72,7 +72,7 @@ use std::{
     ptr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence},
+        atomic::{AtomicPtr, AtomicU64, Ordering},
     },
 };
 
@@ -81,18 +81,34 @@ use crossbeam_utils::Backoff;
 use super::ThreadId;
 use crate::python::FREE_THREADED;
 
-/// Identifies a lock in a slot. An address would not do: the slot of a forgotten guard stays
-/// filled, and must not concern a later lock at the same address.
+/// Identifies what a thread reads, in a slot: a lock, or the node of a
+/// [`Source`](crate::snapshot::raw::Source).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LockId(NonZeroU64);
 
 impl LockId {
     /// Returns an id that no lock has had before.
+    ///
+    /// The address of a lock would not do: the slot of a forgotten guard stays filled, and must not
+    /// concern a later lock at the same address.
     pub(crate) fn new() -> Self {
+        // Odd numbers, unlike the addresses of nodes.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only uniqueness matters.
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        LockId(NonZeroU64::new(id).expect("fewer than 2^64 locks"))
+        let id = NEXT.fetch_add(2, Ordering::Relaxed);
+        LockId(NonZeroU64::new(id).expect("fewer than 2^63 locks"))
+    }
+
+    /// Returns the id of a node: its address, because a node that is read is never freed; or its
+    /// number, which is another id.
+    ///
+    /// # Safety
+    ///
+    /// `node` is not null.
+    #[inline(always)]
+    pub(crate) unsafe fn of_node(node: *mut ()) -> Self {
+        // SAFETY: guaranteed by the caller.
+        LockId(unsafe { NonZeroU64::new_unchecked(node.addr() as u64) })
     }
 
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
@@ -156,11 +172,15 @@ static FIRST: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 
 static LIST: Mutex<List> = Mutex::new(List {
     unlinked: Vec::new(),
+    retired: Vec::new(),
 });
 
-/// The right to change the list of records, and the records that are not in it.
+/// The right to change the list of records, and what else changes under its lock.
 pub(super) struct List {
+    /// The records that are not in the list.
     unlinked: Vec<&'static Record>,
+    /// The [retired](retire) nodes that had readers, each with its owner.
+    retired: Vec<(usize, LockId)>,
 }
 
 /// Locks the list of records against changes. No other lock of this module's siblings is taken
@@ -272,38 +292,27 @@ impl Entry {
     /// Reads `lock` unconditionally, once more if the calling thread reads it already.
     ///
     /// A sequentially consistent load of the lock's state must follow.
-    #[inline]
     pub(crate) fn new(lock: LockId) -> Entry {
+        Self::new_slow(lock, true)
+    }
+
+    /// [`new`](Self::new) without a read-modify-write operation. A
+    /// [`light`](super::process_fence::light) fence must follow, and a load.
+    #[inline]
+    pub(crate) fn without_fence(lock: LockId) -> Entry {
         match CURRENT.get() {
-            Some(record) if record.used.get() == 0 => record.fill(0, lock),
-            _ => Self::new_slow(lock),
+            Some(record) if record.used.get() == 0 => record.fill(0, lock, false),
+            _ => Self::new_slow(lock, false),
         }
     }
 
     #[cold]
-    fn new_slow(lock: LockId) -> Entry {
+    #[inline(never)]
+    fn new_slow(lock: LockId, with_fence: bool) -> Entry {
         Self::again(lock).unwrap_or_else(|| {
             let (record, index) = free_slot();
-            record.fill(index, lock)
+            record.fill(index, lock, with_fence)
         })
-    }
-
-    /// [`new`](Self::new) without a read-modify-write operation, for data that is read far more
-    /// often than it is written. A thread that looks for readers executes a
-    /// [`process_fence`](super::process_fence) first, which must be available.
-    #[inline]
-    pub(crate) fn without_fence(lock: LockId) -> Entry {
-        match CURRENT.get() {
-            Some(record) if record.used.get() == 0 => {
-                // Release, as every store to a slot: the slot may have been another lock's.
-                record.slots[0].store(lock.bits(), Ordering::Release);
-                let entry = record.entry(0);
-                // Keeps the compiler from moving the load that follows up.
-                compiler_fence(Ordering::SeqCst);
-                entry
-            }
-            _ => Self::new(lock),
-        }
     }
 
     /// Reads `lock` once more, if the calling thread reads it already.
@@ -386,13 +395,14 @@ impl Record {
     }
 
     /// Fills a free slot.
-    #[inline]
-    fn fill(&'static self, index: usize, lock: LockId) -> Entry {
+    #[inline(always)]
+    fn fill(&'static self, index: usize, lock: LockId, with_fence: bool) -> Entry {
         let slot = &self.slots[index];
-        if FREE_THREADED {
+        if FREE_THREADED && with_fence {
             // A swap: on x86 a sequentially consistent store is one too.
             slot.swap(lock.bits(), Ordering::SeqCst);
         } else {
+            // Release, as every store to a slot: the slot may have been another lock's.
             slot.store(lock.bits(), Ordering::Release);
         }
         self.entry(index)
@@ -474,6 +484,38 @@ pub(crate) fn is_read(lock: LockId) -> bool {
         false
     });
     is_read
+}
+
+/// Returns whether the caller must free a node, which has no readers. Otherwise the last reader to
+/// leave must, with [`reclaim`].
+///
+/// `owner` is the address of the [`Source`](crate::snapshot::raw::Source) that led to the node, and
+/// distinguishes it from a later node at the same address.
+///
+/// No thread can start to read the node, and the calling thread has executed a
+/// [`heavy`](super::process_fence::heavy) fence since.
+pub(crate) fn retire(owner: usize, node: LockId) -> bool {
+    let mut list = lock_list();
+    let is_read = is_read(node);
+    if is_read {
+        list.retired.push((owner, node));
+    }
+    !is_read
+}
+
+/// Returns whether the caller, which has left a node, must free it: the node is retired, was not
+/// freed, and has no more readers.
+pub(crate) fn reclaim(owner: usize, node: LockId) -> bool {
+    let mut list = lock_list();
+    let place = list
+        .retired
+        .iter()
+        .position(|retired| *retired == (owner, node));
+    let unread = place.filter(|_| !is_read(node));
+    if let Some(place) = unread {
+        list.retired.swap_remove(place);
+    }
+    unread.is_some()
 }
 
 /// Clears the slots for `lock` of threads lost to a fork.

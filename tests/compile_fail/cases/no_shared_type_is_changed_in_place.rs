@@ -1,9 +1,9 @@
 //! What the methods give that do not lock belongs to whoever has the whole for himself.
 //@ error: E0596
-//@ places: 9
+//@ places: 10
 
 use pyo3_sync::{
-    PyLazy, PyMutex, PyOnceLock, PyProtected, PyRwLock, PyTryLazy, compat::GILOnceCell,
+    PyLazy, PyMutex, PyOnceLock, PyProtected, PyRwLock, PySnapshot, PyTryLazy, compat::GILOnceCell,
 };
 
 #[cfg(feature = "fail")]
@@ -28,6 +28,7 @@ pub fn case(
     mutex: reference!(PyMutex<i32>),
     rwlock: reference!(PyRwLock<i32>),
     protected: reference!(PyProtected<i32>),
+    snapshot: reference!(PySnapshot<i32>),
 ) {
     once_lock.get_mut();
     once_lock.take();
@@ -38,4 +39,5 @@ pub fn case(
     mutex.get_mut();
     rwlock.get_mut();
     protected.get_mut();
+    snapshot.get_mut();
 }

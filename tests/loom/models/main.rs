@@ -40,6 +40,7 @@ mod once_lock;
 mod parking;
 mod rwlock;
 mod shutdown;
+mod snapshot;
 mod wait_graph;
 
 include!(concat!(env!("OUT_DIR"), "/python.rs"));
@@ -367,17 +368,18 @@ fn models() -> Vec<Model> {
         )
         .preemptions(3)
         .process_fence(),
-        Model::new("module_state::reused", module_state::reused, world).preemptions(3),
+        Model::new("module_state::reused", module_state::reused, world).preemptions(2),
+        Model::new("module_state::reused_barrier", module_state::reused, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("module_state::left_last", module_state::left_last, world).preemptions(2),
         Model::new(
-            "module_state::reused_barrier",
-            module_state::reused_beside_returning_reader,
+            "module_state::left_last_barrier",
+            module_state::left_last,
             world,
         )
         .preemptions(2)
         .process_fence(),
-        Model::new("module_state::left_last", module_state::left_last, world)
-            .preemptions(2)
-            .process_fence(),
         Model::new(
             "module_state::two_readers",
             module_state::two_readers,
@@ -391,6 +393,91 @@ fn models() -> Vec<Model> {
         )
         .preemptions(2)
         .process_fence(),
+        Model::new("module_state::condemned", module_state::condemned, world).preemptions(3),
+        Model::new("module_state::handle", module_state::handle, world).preemptions(2),
+        Model::new("snapshot::store", snapshot::stored, world).preemptions(3),
+        Model::new("snapshot::store_barrier", snapshot::stored, world)
+            .preemptions(3)
+            .process_fence(),
+        Model::new(
+            "snapshot::returning",
+            snapshot::stored_beside_returning_reader,
+            world,
+        )
+        .preemptions(3),
+        Model::new(
+            "snapshot::returning_barrier",
+            snapshot::stored_beside_returning_reader,
+            world,
+        )
+        .preemptions(3)
+        .process_fence(),
+        Model::new("snapshot::reused", snapshot::reused, world).preemptions(2),
+        Model::new("snapshot::reused_barrier", snapshot::reused, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::left_last", snapshot::left_last, world).preemptions(2),
+        Model::new("snapshot::left_last_barrier", snapshot::left_last, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_readers", snapshot::two_readers, world).preemptions(2),
+        Model::new(
+            "snapshot::two_readers_barrier",
+            snapshot::two_readers,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new("snapshot::nested", snapshot::nested, world).preemptions(2),
+        Model::new("snapshot::nested_barrier", snapshot::nested, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_stores", snapshot::two_stores, world).preemptions(2),
+        Model::new("snapshot::two_stores_barrier", snapshot::two_stores, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_updates", snapshot::two_updates, world).preemptions(2),
+        Model::new(
+            "snapshot::two_updates_barrier",
+            snapshot::two_updates,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new(
+            "snapshot::update_and_store",
+            snapshot::update_and_store,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "snapshot::update_and_store_barrier",
+            snapshot::update_and_store,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new(
+            "snapshot::update_and_read",
+            snapshot::update_and_read,
+            world,
+        )
+        .preemptions(2),
+        Model::new(
+            "snapshot::update_and_read_barrier",
+            snapshot::update_and_read,
+            world,
+        )
+        .preemptions(2)
+        .process_fence(),
+        Model::new("snapshot::undecided", snapshot::undecided, world).preemptions(2),
+        Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(3),
+        Model::new("snapshot::two_types_barrier", snapshot::two_types, world)
+            .preemptions(2)
+            .process_fence(),
     ];
     if python::FREE_THREADED {
         models.extend([
@@ -398,6 +485,7 @@ fn models() -> Vec<Model> {
             Model::new("rwlock::stopped_world", rwlock::stopped_world, Stopping)
                 .preemptions(2)
                 .barriers(),
+            Model::new("snapshot::stopped_world", snapshot::stopped_world, Stopping).preemptions(2),
             Model::new(
                 "once_lock::stopped_world",
                 once_lock::stopped_world,

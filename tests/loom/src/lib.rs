@@ -4,6 +4,7 @@
 //! models themselves remember, and are `Sync` by decree.
 
 mod barrier;
+pub mod boxed;
 pub mod clock;
 pub mod crossbeam_utils;
 pub mod execution;

@@ -37,7 +37,7 @@ pub struct PyList;
 
 pub struct Bound<'py, T>(*mut PyObject, PhantomData<(&'py (), T)>);
 
-impl<T> Bound<'_, T> {
+impl<'py, T> Bound<'py, T> {
     /// Something to tell objects apart by.
     pub fn with_address(address: usize) -> Self {
         Bound(std::ptr::without_provenance_mut(address), PhantomData)
@@ -47,7 +47,7 @@ impl<T> Bound<'_, T> {
         self.0
     }
 
-    pub fn py(&self) -> Python<'_> {
+    pub fn py(&self) -> Python<'py> {
         // SAFETY: the thread that has a `Bound` is attached.
         unsafe { Python::assume_attached() }
     }

@@ -52,6 +52,7 @@ mod sections_at_exit;
 mod shutdown;
 mod signals;
 mod single_interpreter;
+mod snapshot;
 mod stress;
 mod thread_end;
 mod unwinding;
@@ -75,6 +76,7 @@ const MODULES: &[Module] = &[
     rwlock::MODULE,
     condvar::MODULE,
     ext::MODULE,
+    snapshot::MODULE,
     module_state::MODULE,
     membarrier::MODULE,
     collector::MODULE,
