@@ -227,7 +227,7 @@ impl<T: ?Sized> EnteredCriticalSection<'_, T> {
                     py,
                 }),
                 // SAFETY: this thread is in the section of this cell.
-                None => Err(unsafe { cell.error(py, BorrowKind::Exclusive, caller) }),
+                None => Err(unsafe { cell.error(py, BorrowKind::Mutable, caller) }),
             }
         })
     }

@@ -23,7 +23,7 @@ pub mod exceptions {
         pyo3_sync,
         DeadlockError,
         pyo3::exceptions::PyRuntimeError,
-        "A thread requested a lock that it could never acquire."
+        "A blocking call could never return."
     );
 }
 
@@ -54,7 +54,8 @@ pub fn add_exceptions(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// An error returned if a wait could never end.
 ///
-/// A method that returns it has acquired no lock, and the thread keeps the locks it holds. In a
+/// Unless the method says otherwise, it has acquired no lock, and the thread keeps the locks it
+/// holds. In a
 /// function that returns [`PyResult`], `?` converts the error to [`exceptions::DeadlockError`], a
 /// subclass of `RuntimeError`. Methods that return no `Result` panic with the same message.
 ///
@@ -89,7 +90,9 @@ struct ReportLine {
 impl DeadlockError {
     /// Converts the failure of a wait without timeout that signals do not interrupt.
     ///
-    /// Resumes a panic.
+    /// # Panics
+    ///
+    /// Panics if the wait timed out or was interrupted.
     pub(crate) fn new(py: Python<'_>, failure: Failure) -> Self {
         match WaitError::new(py, failure) {
             WaitError::Deadlock(error) => error,
@@ -99,7 +102,7 @@ impl DeadlockError {
         }
     }
 
-    fn of(py: Python<'_>, Deadlock { cause, edges }: Deadlock) -> Self {
+    fn from_deadlock(py: Python<'_>, Deadlock { cause, edges }: Deadlock) -> Self {
         let line = |WaitEdge { thread, resource }| {
             let thread = ThreadLabel::of(py, thread);
             ReportLine { thread, resource }
@@ -120,15 +123,15 @@ impl DeadlockError {
 
 /// Panics with `message`.
 ///
-/// A panic that leaves a destructor which runs during unwinding aborts the process. A function
-/// without a `Result` cannot avoid that, so the message ends with `cure` then.
+/// If the thread is already panicking, the process may abort, because no panic may leave a
+/// destructor during unwinding. The message then ends with `help`.
 #[cold]
 #[track_caller]
-pub(crate) fn panic_with(message: &dyn fmt::Display, cure: &str) -> ! {
+pub(crate) fn panic_with(message: &dyn fmt::Display, help: &str) -> ! {
     if std::thread::panicking() {
         panic!(
             "{message}; this thread is already panicking, and a panic that leaves a destructor \
-             aborts the process: {cure}"
+             aborts the process: {help}"
         )
     }
     panic!("{message}")
@@ -168,7 +171,9 @@ impl WaitError {
     /// Converts the failure of a wait. Resumes a panic.
     pub(crate) fn new(py: Python<'_>, failure: Failure) -> Self {
         match failure {
-            Failure::Deadlock(deadlock) => WaitError::Deadlock(DeadlockError::of(py, deadlock)),
+            Failure::Deadlock(deadlock) => {
+                WaitError::Deadlock(DeadlockError::from_deadlock(py, deadlock))
+            }
             Failure::Interrupted(error) => WaitError::Interrupted(error),
             Failure::Panicked(panic) => resume_unwind(panic),
             Failure::TimedOut => WaitError::TimedOut,
@@ -211,8 +216,11 @@ impl From<DeadlockError> for WaitError {
     }
 }
 
-/// An error returned by [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached) and
-/// similar methods.
+/// An error returned by methods that attach and lock.
+///
+/// See [`PyMutex::try_with_attached`](crate::PyMutex::try_with_attached),
+/// [`PyRwLock::try_read_attached`](crate::PyRwLock::try_read_attached) and
+/// [`PyRwLock::try_write_attached`](crate::PyRwLock::try_write_attached).
 ///
 /// ```
 /// use pyo3_sync::{PyMutex, TryAttachedError};
@@ -280,8 +288,9 @@ impl fmt::Display for DeadlockError {
             (Cause::Cycle, lines) => fmt_cycle(f, lines),
             (Cause::Finalizing, [line, ..]) => write!(
                 f,
-                "deadlock: {line}, {}, and the interpreter is shutting down; stop all threads \
-                 that use it before the process exits, or use a `try_` form in finalizers",
+                "deadlock: {line}, {}, and the interpreter is shutting down; join the other \
+                 threads before the interpreter exits, or use a `try_` or `_checked` form in \
+                 finalizers",
                 line.resource.lost()
             ),
             (Cause::Abandoned, [line, ..]) => write!(
@@ -355,7 +364,7 @@ impl fmt::Display for ReportLine {
                 write!(f, "thread {thread} waits at {caller} for the {lock}")
             }
             Resource::Import { module } => {
-                write!(f, "thread {thread} imports the module {module:?}")
+                write!(f, "thread {thread} waits to import the module {module:?}")
             }
         }
     }
@@ -391,7 +400,7 @@ impl Resource {
             kind,
             holders,
             acquired_at,
-            is_pending,
+            is_draining,
             ..
         } = self
         else {
@@ -400,13 +409,13 @@ impl Resource {
         let acquired = acquired(*acquired_at);
         match (kind.role, holders) {
             (Role::Initializer(initializer), _) => {
-                format!("whose {initializer} {owner} is running{acquired}")
+                format!("whose {initializer} is running on {owner}{acquired}")
             }
             (Role::Notification, _) => format!("which {owner} would have to notify"),
             (Role::Rendezvous, _) => format!("at which {owner} would have to arrive"),
             (Role::ReadWrite, Holders::Readers(_)) => format!("held for reading by {owner}"),
-            (Role::ReadWrite, _) if *is_pending => {
-                format!("for which the writer {owner} is waiting{acquired}")
+            (Role::ReadWrite, _) if *is_draining => {
+                format!("owned by {owner}, which waits for readers to drain{acquired}")
             }
             (Role::ReadWrite, _) => format!("held for writing by {owner}{acquired}"),
             (Role::Exclusive, _) => format!("held by {owner}{acquired}"),
@@ -421,7 +430,7 @@ impl Resource {
             holders,
             caller,
             acquired_at,
-            is_pending,
+            is_draining,
             ..
         } = self
         else {
@@ -438,7 +447,7 @@ impl Resource {
                 "thread {thread} already holds the {lock} for reading, and requested it for \
                  writing at {caller}"
             ),
-            (Role::ReadWrite, _) if *is_pending => format!(
+            (Role::ReadWrite, _) if *is_draining => format!(
                 "thread {thread} is already waiting to write to the {lock}{acquired}, and \
                  requested it again at {caller}"
             ),
@@ -478,11 +487,11 @@ impl Resource {
                     },
                 ..
             } => {
-                "compute what it needs before accessing the cell, and call no code in it that \
-                 accesses the same cell"
+                "compute the inputs of the initializer before accessing the cell, and do not \
+                 access the cell from code that the initializer calls"
             }
             Resource::Lock {
-                is_pending: true, ..
+                is_draining: true, ..
             } => {
                 "use a `try_` form in signal handlers and finalizers, which run on a waiting thread"
             }
@@ -490,12 +499,13 @@ impl Resource {
                 holders: Holders::Readers(_),
                 ..
             } => {
-                "copy what you need from the data and drop the guard before requesting to write; \
-                 both may be in one statement"
+                "copy what you need and drop the read guard before requesting to write; a \
+                 temporary guard lives until the end of its statement"
             }
             _ => {
                 "release the guard before calling Python code that may re-enter (a callback, a \
-                 `__del__`), or use `try_lock` in that code"
+                 `__del__`), or use a `try_` form in that code (`try_lock`, \
+                 `try_write`)"
             }
         }
     }

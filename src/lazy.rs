@@ -15,6 +15,11 @@ const KIND: LockKind = LockKind {
     role: Role::Initializer("initializer"),
 };
 
+const TRY_KIND: LockKind = LockKind {
+    name: "PyTryLazy",
+    ..KIND
+};
+
 /// A value that is initialized on first access.
 ///
 /// A `PyLazy` is a [`PyOnceLock`] with its initializer, as a [`std::sync::LazyLock`] is a
@@ -211,7 +216,7 @@ impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
     pub fn get_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> PyResult<&T> {
         let init = || (self.init)(py);
         self.cell
-            .fill(py, KIND, wait.into(), Location::caller(), init)
+            .fill(py, TRY_KIND, wait.into(), Location::caller(), init)
             .map_err(|error| error.into_py_err(py))
     }
 }

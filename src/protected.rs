@@ -319,7 +319,7 @@ impl<T: ?Sized> PyProtected<T> {
             // SAFETY: as in `try_with`, and the borrow is exclusive.
             unsafe {
                 let Some(borrow) = self.flag.try_borrow_mut(caller) else {
-                    return Err(self.error(py, BorrowKind::Exclusive, caller));
+                    return Err(self.error(py, BorrowKind::Mutable, caller));
                 };
                 let _borrow = GenerationCheck::new(borrow, py, &self.lock);
                 Ok(f(&mut *self.data.get()))
@@ -445,11 +445,11 @@ impl<T: ?Sized> PyProtected<T> {
             // borrow fails.
             unsafe {
                 let Some(mine) = self.flag.try_borrow_mut(caller) else {
-                    return Err(self.error(py, BorrowKind::Exclusive, caller));
+                    return Err(self.error(py, BorrowKind::Mutable, caller));
                 };
                 let _mine = GenerationCheck::new(mine, py, &self.lock);
                 let Some(borrow) = other.flag.try_borrow_mut(caller) else {
-                    return Err(other.error(py, BorrowKind::Exclusive, caller));
+                    return Err(other.error(py, BorrowKind::Mutable, caller));
                 };
                 let _other = GenerationCheck::new(borrow, py, &other.lock);
                 Ok(f(&mut *self.data.get(), &mut *other.data.get()))
@@ -555,7 +555,7 @@ impl<T: ?Sized> PyProtected<T> {
         // changed:
         // - On a GIL build this thread holds the GIL and runs only the traversal.
         // - On a free-threaded build the world is stopped.
-        let is_borrowed = unsafe { self.flag.is_borrowed_exclusively() };
+        let is_borrowed = unsafe { self.flag.is_mutably_borrowed() };
         // SAFETY:
         // - There is no `&mut T`, and no borrow begins before the end of the traversal, to which
         //   the result is tied.

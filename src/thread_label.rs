@@ -19,7 +19,7 @@ impl ThreadLabel {
     pub(crate) fn of(py: Python<'_>, thread: ThreadRef) -> Self {
         match thread {
             ThreadRef::Registered(thread) => Self::of_registered(py, thread),
-            ThreadRef::Unregistered(os_id) => {
+            ThreadRef::OsId(os_id) => {
                 let ident = ident::python_thread_id(os_id);
                 // It may have registered since.
                 if let Some(thread) = ident.and_then(wait::with_ident) {

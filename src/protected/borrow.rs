@@ -25,14 +25,14 @@ use crate::{
 /// suspended in between. A transition does not call into Python, so the collector never reads the
 /// flag during one.
 pub(crate) struct BorrowFlag {
-    // Narrower than `borrowers`. The compiler would read two equal fields as one vector after two
-    // single stores, which stalls the processor for as long as the whole section takes.
+    // Narrower than `mark_sum`, so that the compiler does not merge the loads of both into one
+    // vector load. After two separate stores, such a load stalls on store forwarding.
     count: Cell<i32>,
-    /// Sum of the [marks](mark) of the borrowing threads.
+    /// Sum of the [marks](current_thread_mark) of the borrowing threads.
     ///
     /// For one borrow the sum identifies the thread. For several it shows whether this thread made
     /// all of them.
-    borrowers: Cell<u64>,
+    mark_sum: Cell<u64>,
     /// Location of the last borrow, for messages. Enlarges the flag, so only in debug builds.
     #[cfg(debug_assertions)]
     borrowed_at: Cell<Option<&'static Location<'static>>>,
@@ -46,21 +46,19 @@ const EXCLUSIVE: i32 = -1;
 /// of the other two. Sums of ids would confuse them. The permutation, that of the cipher RC6
 /// (Rivest, Robshaw, Sidney and Yin, 1998), is not linear.
 #[inline(always)]
-fn mark() -> u64 {
-    permuted(ident::current())
+fn current_thread_mark() -> u64 {
+    permute(ident::current())
 }
 
 #[inline(always)]
-fn permuted(number: u64) -> u64 {
-    number.wrapping_mul(number.wrapping_mul(2).wrapping_add(1))
+fn permute(os_id: u64) -> u64 {
+    os_id.wrapping_mul(os_id.wrapping_mul(2).wrapping_add(1))
 }
 
 /// Returns the OS id with this mark.
-fn number_of(mark: u64) -> u64 {
+fn os_id_of(mark: u64) -> u64 {
     // The lowest n bits of a mark depend on the lowest n bits of the id, and bit n on bit n.
-    (0..u64::BITS).fold(0, |number, bit| {
-        number | (permuted(number) ^ mark) & 1 << bit
-    })
+    (0..u64::BITS).fold(0, |os_id, bit| os_id | (permute(os_id) ^ mark) & 1 << bit)
 }
 
 /// A shared borrow, which ends when it is dropped.
@@ -76,7 +74,7 @@ impl BorrowFlag {
     pub(crate) const fn new() -> Self {
         BorrowFlag {
             count: Cell::new(0),
-            borrowers: Cell::new(0),
+            mark_sum: Cell::new(0),
             #[cfg(debug_assertions)]
             borrowed_at: Cell::new(None),
         }
@@ -97,11 +95,11 @@ impl BorrowFlag {
         if count < 0 {
             return None;
         }
-        let mark = mark();
+        let mark = current_thread_mark();
         // Wraps, as in `RefCell`: the count overflows only through leaked borrows, and a negative
         // count acts as `EXCLUSIVE`.
         self.count.set(count.wrapping_add(1));
-        self.borrowers.set(self.borrowers.get().wrapping_add(mark));
+        self.mark_sum.set(self.mark_sum.get().wrapping_add(mark));
         self.record_location(location);
         Some(SharedBorrow { flag: self, mark })
     }
@@ -120,7 +118,7 @@ impl BorrowFlag {
             return None;
         }
         self.count.set(EXCLUSIVE);
-        self.borrowers.set(mark());
+        self.mark_sum.set(current_thread_mark());
         self.record_location(location);
         Some(ExclusiveBorrow(self))
     }
@@ -136,7 +134,7 @@ impl BorrowFlag {
     /// # Safety
     ///
     /// The caller is in the critical section of the cell, or has stopped the world.
-    pub(crate) unsafe fn is_borrowed_exclusively(&self) -> bool {
+    pub(crate) unsafe fn is_mutably_borrowed(&self) -> bool {
         self.count.get() < 0
     }
 
@@ -148,7 +146,7 @@ impl BorrowFlag {
     pub(crate) unsafe fn snapshot(&self) -> BorrowSnapshot {
         BorrowSnapshot {
             count: self.count.get(),
-            borrowers: self.borrowers.get(),
+            mark_sum: self.mark_sum.get(),
             #[cfg(debug_assertions)]
             borrowed_at: self.borrowed_at.get(),
             #[cfg(not(debug_assertions))]
@@ -161,10 +159,10 @@ impl Drop for SharedBorrow<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let BorrowFlag {
-            count, borrowers, ..
+            count, mark_sum, ..
         } = self.flag;
         count.set(count.get().wrapping_sub(1));
-        borrowers.set(borrowers.get().wrapping_sub(self.mark));
+        mark_sum.set(mark_sum.get().wrapping_sub(self.mark));
     }
 }
 
@@ -172,23 +170,24 @@ impl Drop for ExclusiveBorrow<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.count.set(0);
-        self.0.borrowers.set(0);
+        self.0.mark_sum.set(0);
     }
 }
 
-/// A copy of the flag. The error looks up thread names in Python, outside of the critical section.
+/// A copy of the flag. Looking up thread names calls into Python, which may suspend the critical
+/// section, and the flag may then change.
 #[derive(Clone, Copy)]
 pub(crate) struct BorrowSnapshot {
     count: i32,
-    borrowers: u64,
+    mark_sum: u64,
     borrowed_at: Option<&'static Location<'static>>,
 }
 
 /// An error returned if the data of a [`PyProtected`](crate::PyProtected) are already borrowed.
 ///
-/// The closure was not called, and the data and their borrows are unchanged. The `?` operator
-/// converts the error to a Python `RuntimeError` in functions that return [`PyResult`]. Methods
-/// without a `Result` panic with the same message.
+/// No closure was called and no guard was created. The data and their borrows are unchanged. The
+/// `?` operator converts the error to a Python `RuntimeError` in functions that return
+/// [`PyResult`]. Methods without a `Result` panic with the same message.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -208,10 +207,10 @@ pub struct ProtectedBorrowError(Box<Report>);
 struct Report {
     type_name: &'static str,
     address: usize,
-    holders: BorrowSnapshot,
+    borrows: BorrowSnapshot,
     this_thread: ThreadLabel,
     other_thread: Option<ThreadLabel>,
-    wanted: BorrowKind,
+    requested: BorrowKind,
     caller: &'static Location<'static>,
     is_by_this_thread: bool,
 }
@@ -220,7 +219,7 @@ struct Report {
 #[derive(Clone, Copy)]
 pub(crate) enum BorrowKind {
     Shared,
-    Exclusive,
+    Mutable,
 }
 
 impl ProtectedBorrowError {
@@ -230,34 +229,34 @@ impl ProtectedBorrowError {
     pub(crate) fn new<T: ?Sized>(
         py: Python<'_>,
         address: usize,
-        holders: BorrowSnapshot,
-        wanted: BorrowKind,
+        borrows: BorrowSnapshot,
+        requested: BorrowKind,
         caller: &'static Location<'static>,
     ) -> Self {
-        let number_of_borrows = u64::from(holders.count.unsigned_abs());
-        let is_by_this_thread = holders.borrowers == mark().wrapping_mul(number_of_borrows);
+        let borrow_count = u64::from(borrows.count.unsigned_abs());
+        let is_by_this_thread =
+            borrows.mark_sum == current_thread_mark().wrapping_mul(borrow_count);
         exception_aside(py, || {
-            let is_by_another = number_of_borrows == 1 && !is_by_this_thread;
+            let is_by_another = borrow_count == 1 && !is_by_this_thread;
             ProtectedBorrowError(Box::new(Report {
                 type_name: type_name::<T>(),
                 address,
-                holders,
-                this_thread: ThreadLabel::of(py, ThreadRef::Unregistered(ident::current())),
-                other_thread: is_by_another.then(|| {
-                    ThreadLabel::of(py, ThreadRef::Unregistered(number_of(holders.borrowers)))
-                }),
-                wanted,
+                borrows,
+                this_thread: ThreadLabel::of(py, ThreadRef::OsId(ident::current())),
+                other_thread: is_by_another
+                    .then(|| ThreadLabel::of(py, ThreadRef::OsId(os_id_of(borrows.mark_sum)))),
+                requested,
                 caller,
                 is_by_this_thread,
             }))
         })
     }
 
-    /// Returns `true` if this thread holds the conflicting borrow, further up its stack.
+    /// Returns `true` if this thread holds all conflicting borrows.
     ///
-    /// Trying again later then fails too. Otherwise another thread, or several, hold borrows and
-    /// will end them. Such a thread is inside a call into Python or detached, which suspended its
-    /// critical section.
+    /// A retry then fails until this thread ends them. Otherwise at least one other thread holds a
+    /// borrow. Such a thread is inside a call into Python or detached, which suspended its critical
+    /// section. A borrow that was lost to a fork, or whose guard was leaked, never ends.
     pub fn is_by_this_thread(&self) -> bool {
         self.0.is_by_this_thread
     }
@@ -272,23 +271,22 @@ impl ProtectedBorrowError {
 impl fmt::Display for ProtectedBorrowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = &*self.0;
-        let wanted = match report.wanted {
+        let requested = match report.requested {
             BorrowKind::Shared => "to borrow",
-            BorrowKind::Exclusive => "to mutably borrow",
+            BorrowKind::Mutable => "to mutably borrow",
         };
         write!(
             f,
-            "already borrowed: thread {} wanted at {} {wanted} the PyProtected<{}> at {:#x}, \
-             which is ",
-            report.this_thread, report.caller, report.type_name, report.address
+            "already borrowed: the PyProtected<{}> at {:#x} is ",
+            report.type_name, report.address
         )?;
-        match report.holders.count {
+        match report.borrows.count {
             count if count < 0 => write!(f, "mutably borrowed")?,
             1 => write!(f, "borrowed")?,
             count => write!(f, "borrowed {count} times")?,
         }
-        if let Some(place) = report.holders.borrowed_at {
-            let last = if report.holders.count > 1 {
+        if let Some(place) = report.borrows.borrowed_at {
+            let last = if report.borrows.count > 1 {
                 "last "
             } else {
                 ""
@@ -296,23 +294,24 @@ impl fmt::Display for ProtectedBorrowError {
             write!(f, " ({last}at {place})")?;
         }
         match &report.other_thread {
-            _ if report.is_by_this_thread => f.write_str(
-                " by this thread, further up its stack; end that borrow before calling code \
-                 that may come back here (a Python callback, a `__del__`): copy what the call \
-                 needs, or move it out with `replace`",
-            ),
-            Some(thread) => write!(
-                f,
-                " by thread {thread}, which has called into Python or detached with it; end the \
-                 borrow before such a call (copy what it needs, or move it out with `replace`), or \
-                 use a `PyMutex`, for which others wait"
-            ),
-            None => f.write_str(
-                " by several threads, which have called into Python or detached with it; end \
-                 borrows before such a call (copy what it needs), or use a `PyMutex`, for which \
-                 others wait",
-            ),
+            _ if report.is_by_this_thread => {
+                f.write_str(" by this thread, further up its stack")?
+            }
+            Some(thread) => write!(f, " by thread {thread}")?,
+            None => f.write_str(" by at least one other thread")?,
         }
+        write!(
+            f,
+            "; thread {} tried {requested} it at {}; ",
+            report.this_thread, report.caller
+        )?;
+        f.write_str(if report.is_by_this_thread {
+            "end that borrow before calling code that may re-enter (a Python callback, a \
+             `__del__`): copy what the call needs, or move it out with `replace`"
+        } else {
+            "end borrows before calling into Python or detaching (copy what the call needs, or \
+             move it out with `replace`), or use a `PyMutex`, on which other threads block"
+        })
     }
 }
 
@@ -335,8 +334,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_tells_its_number() {
-        for number in [
+    fn os_id_of_inverts_permute() {
+        for os_id in [
             0,
             1,
             0x7f00_0000_16c0,
@@ -344,17 +343,17 @@ mod tests {
             u64::MAX,
             u64::MAX / 3,
         ] {
-            assert_eq!(number_of(permuted(number)), number);
+            assert_eq!(os_id_of(permute(os_id)), os_id);
         }
     }
 
     /// Uses ids at equal distances, as the threads of one process have.
     #[test]
-    fn neighbours_are_not_taken_for_the_one_in_the_middle() {
+    fn marks_of_equidistant_ids_do_not_average() {
         for distance in [0x1000, 0x20_1000, 0x80_1000, 1 << 28] {
-            let number = 0x7f12_3456_76c0_u64;
-            let both = permuted(number - distance).wrapping_add(permuted(number + distance));
-            assert_ne!(both, permuted(number).wrapping_mul(2));
+            let os_id = 0x7f12_3456_76c0_u64;
+            let both = permute(os_id - distance).wrapping_add(permute(os_id + distance));
+            assert_ne!(both, permute(os_id).wrapping_mul(2));
         }
     }
 }

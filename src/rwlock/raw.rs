@@ -34,8 +34,9 @@ use pyo3::Python;
 use crate::{
     python::{FREE_THREADED, is_finalizing},
     wait::{
-        self, FLAG, Failure, FirstWaiter, Holders, LockKind, PARKED, Pending, RESERVATION_TIMEOUT,
-        Role, SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, WaiterGroup, Word, fork,
+        self, DrainingOwner, FLAG, Failure, FirstWaiter, Holders, LockKind, PARKED,
+        RESERVATION_TIMEOUT, Role, SECOND_FLAG, ThreadId, UNOWNED, Wait, Waiter, WaiterGroup, Word,
+        fork,
         readers::{self, Entry, LockId},
     },
 };
@@ -97,7 +98,7 @@ pub(crate) struct RawRwLock {
     word: Word,
     /// Set while the owner waits for readers to leave. Ignored if that writer was lost to a fork or
     /// to finalization.
-    pending: Pending,
+    draining: DrainingOwner,
     /// The [`LockId`], or 0 before the first access.
     id: AtomicU64,
     /// Number of readers of a reservation that have not entered yet.
@@ -114,7 +115,7 @@ struct DrainGuard<'a> {
 
 impl Drop for DrainGuard<'_> {
     fn drop(&mut self) {
-        self.raw.pending.end(self.py);
+        self.raw.draining.end(self.py);
         self.raw.give_up_writing(self.py);
     }
 }
@@ -131,7 +132,7 @@ impl RawRwLock {
     pub(super) const fn new() -> Self {
         RawRwLock {
             word: Word::new(0),
-            pending: Pending::nobody(),
+            draining: DrainingOwner::new(),
             id: AtomicU64::new(0),
             reserved_readers: AtomicU32::new(0),
             reserved_in: AtomicU32::new(0),
@@ -174,7 +175,7 @@ impl RawRwLock {
     }
 
     fn waiter(&self, wait: Wait, caller: &'static Location<'static>) -> Waiter<'_> {
-        Waiter::new(&self.word, KIND, wait, caller).with_pending(&self.pending)
+        Waiter::new(&self.word, KIND, wait, caller).with_draining(&self.draining)
     }
 
     /// Loads the word after any `try_write` in progress has ended. Shows [`TRYING`] only if its
@@ -204,14 +205,14 @@ impl RawRwLock {
     }
 
     /// Returns whether the owner in `bits` has not used the data yet.
-    fn is_pending(&self, owner: ThreadId, bits: u64) -> bool {
-        bits & TRYING != 0 || self.pending.is(owner)
+    fn is_draining(&self, owner: ThreadId, bits: u64) -> bool {
+        bits & TRYING != 0 || self.draining.is_draining(owner)
     }
 
     /// Returns the owner, unless it was lost to a fork before it had used the data: the lock is
     /// free then.
     fn owner(&self, bits: u64) -> Option<ThreadId> {
-        Word::owner(bits).filter(|owner| !(owner.is_gone() && self.is_pending(*owner, bits)))
+        Word::owner(bits).filter(|owner| !(owner.is_gone() && self.is_draining(*owner, bits)))
     }
 
     /// Frees the word, loaded as `bits`, from an owner that has not used the data and was lost to a
@@ -219,7 +220,7 @@ impl RawRwLock {
     #[cold]
     #[inline(never)]
     fn release_dead_writer(&self, py: Python<'_>, bits: u64) -> bool {
-        let pending = |owner: &ThreadId| self.is_pending(*owner, bits);
+        let pending = |owner: &ThreadId| self.is_draining(*owner, bits);
         let Some(owner) = Word::owner(bits).filter(pending) else {
             return false;
         };
@@ -450,7 +451,7 @@ impl RawRwLock {
 
     /// Waits, as the owner, until all readers have left. Unlocks if the wait ends with an error.
     fn drain_readers(&self, py: Python<'_>, waiter: &mut Waiter<'_>) -> Result<(), Failure> {
-        self.pending.begin(py);
+        self.draining.begin(py);
         let not_yet = DrainGuard { raw: self, py };
         let id = self.id();
         waiter.set_holders(Holders::Readers(id));
@@ -471,7 +472,7 @@ impl RawRwLock {
             }
         }
         mem::forget(not_yet);
-        self.pending.end(py);
+        self.draining.end(py);
         Ok(())
     }
 

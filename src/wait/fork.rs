@@ -16,7 +16,7 @@
 //!
 //! The words of locks are unchanged. Each lock handles an owner that was lost to a fork: a cell
 //! counts as empty, and a mutex reports a deadlock. A read-write lock reports one too, unless the
-//! owner was waiting for readers to drain ([`Pending`](super::Pending)).
+//! owner was waiting for readers to drain ([`DrainingOwner`](super::DrainingOwner)).
 //!
 //! The holder of one of these locks never waits, so the handlers block for a few instructions at
 //! most. No other thread holds two of them, so their order does not matter. The child may free

@@ -1,13 +1,14 @@
 //! The wait-for graph. A deadlock is a cycle in it (invariant I4).
 //!
-//! Each parked thread has one edge, to the word of the lock that it waits for. The word itself
-//! stores the next edge, to its owner. Only threads that are about to park use the graph.
+//! Each thread that is parked without a timeout has one edge, to the word of the lock that it waits
+//! for. The word stores the next edge, to its owner. Uncontended operations do not use the graph.
 //!
 //! # One report per cycle
 //!
-//! A running thread can still release its locks, so the last thread to park completes a cycle.
+//! A running thread can still release its locks, so a cycle is complete only when its last thread
+//! is about to park.
 //! Before it parks, each thread follows owners and edges, starting at the word it waits for.
-//! In one critical section, it either reaches itself and reports a deadlock, or inserts its own
+//! Under one lock of the graph, it either reaches itself and reports a deadlock, or inserts its own
 //! edge. Of two threads that race to complete a cycle, the second finds the edge of the first.
 //!
 //! # No false reports
@@ -31,12 +32,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
-use super::{Pending, ThreadId, Word, readers, readers::LockId};
+use super::{DrainingOwner, ThreadId, Word, readers, readers::LockId};
 
-/// A wait that can never end: the reason, and the waits that form the cycle.
+/// A wait that can never end: its cause, and the edges of the cycle.
 pub(crate) struct Deadlock {
     pub(crate) cause: Cause,
-    /// The calling thread first, then the threads that it would have waited for.
+    /// Starts with the edge of the calling thread, which is the only one if there is no cycle.
     pub(crate) edges: Vec<WaitEdge>,
 }
 
@@ -51,7 +52,7 @@ pub(crate) enum Cause {
     Abandoned,
 }
 
-/// The kind of a lock. Each public type has a constant.
+/// The kind of a lock. Each type that blocks has a constant.
 #[derive(Clone, Copy)]
 pub(crate) struct LockKind {
     /// The name of the public type.
@@ -66,7 +67,7 @@ pub(crate) enum Role {
     Exclusive,
     /// The writer or the readers release the lock.
     ReadWrite,
-    /// The owner returns from its initializer. Errors use this name for it.
+    /// The owner returns from its initializer. Contains the name that errors use for it.
     Initializer(&'static str),
     /// Any thread notifies this one.
     Notification,
@@ -78,7 +79,7 @@ impl LockKind {
     /// Returns whether the owner runs an initializer.
     ///
     /// If that owner was lost to a fork, the cell counts as empty.
-    pub(super) fn is_initializer(self) -> bool {
+    pub(super) fn has_initializer(self) -> bool {
         matches!(self.role, Role::Initializer(_))
     }
 }
@@ -91,7 +92,7 @@ pub(crate) struct WaitTarget<'word> {
     pub(crate) kind: LockKind,
     pub(crate) caller: &'static Location<'static>,
     /// Set for locks whose owner may still be waiting for readers to drain.
-    pub(crate) pending: Option<&'word Pending>,
+    pub(crate) draining: Option<&'word DrainingOwner>,
 }
 
 /// The threads that must release a lock before a waiter can acquire it.
@@ -109,8 +110,8 @@ pub(crate) enum Holders {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ThreadRef {
     Registered(ThreadId),
-    /// A thread without a [`ThreadId`], by its [OS id](super::ident). It may hold an import lock.
-    Unregistered(u64),
+    /// A thread by its [OS id](super::ident). It may have no [`ThreadId`].
+    OsId(u64),
 }
 
 /// An edge of the graph: a thread, and the resource that it waits for.
@@ -131,8 +132,8 @@ pub(crate) enum Resource {
         created_at: Option<&'static Location<'static>>,
         /// The place where the owner acquired the lock, in builds with debug assertions.
         acquired_at: Option<&'static Location<'static>>,
-        /// `true` if the owner is still [waiting for readers to drain](Pending).
-        is_pending: bool,
+        /// `true` if the owner is still [waiting for readers to drain](DrainingOwner).
+        is_draining: bool,
     },
     /// The import lock of a module.
     Import { module: String },
@@ -162,17 +163,17 @@ impl WaitTarget<'_> {
                     Holders::Owner => self.word.acquired_at(),
                     Holders::Readers(_) | Holders::Unknown => None,
                 },
-                is_pending: self.holders == Holders::Owner && self.owner_is_pending(),
+                is_draining: self.holders == Holders::Owner && self.owner_is_draining(),
             },
         }
     }
 
-    fn owner_is_pending(&self) -> bool {
+    fn owner_is_draining(&self) -> bool {
         // Relaxed: as in `for_each_holder`.
         let owner = Word::owner(self.word.load(Ordering::Relaxed));
-        self.pending
+        self.draining
             .zip(owner)
-            .is_some_and(|(pending, owner)| pending.is(owner))
+            .is_some_and(|(draining, owner)| draining.is_draining(owner))
     }
 
     /// Returns `true` if `holder` was lost to a fork and will never release the lock.
@@ -180,7 +181,9 @@ impl WaitTarget<'_> {
     /// The word of an owner that was still waiting for readers to drain counts as free.
     pub(super) fn is_abandoned_by(&self, holder: ThreadId) -> bool {
         let need_not = self.holders == Holders::Owner
-            && self.pending.is_some_and(|pending| pending.is(holder));
+            && self
+                .draining
+                .is_some_and(|draining| draining.is_draining(holder));
         holder.is_gone() && !need_not
     }
 
@@ -215,11 +218,11 @@ struct StoredEdge {
     holders: Holders,
     kind: LockKind,
     caller: &'static Location<'static>,
-    pending: Option<NonNull<Pending>>,
+    draining: Option<NonNull<DrainingOwner>>,
 }
 
 // SAFETY:
-// - The pointers are to a `Word` and a `Pending`, both `Sync`.
+// - The pointers are to a `Word` and a `DrainingOwner`, both `Sync`.
 // - Only `Graph::target_of` dereferences them, under the conditions stated there.
 unsafe impl Send for StoredEdge {}
 
@@ -251,12 +254,14 @@ impl Drop for EdgeGuard<'_> {
 
 /// Inserts the edge from `thread`, the calling thread, to `target`, unless it completes a cycle.
 ///
-/// The result must not be forgotten: other threads access `target` until it is dropped.
-///
 /// # Errors
 ///
 /// Returns the edges of the cycle, starting with the calling thread.
-pub(super) fn insert(
+///
+/// # Safety
+///
+/// The guard is dropped, not forgotten. Other threads access `target` until then.
+pub(super) unsafe fn insert(
     thread: ThreadId,
     target: WaitTarget<'_>,
 ) -> Result<EdgeGuard<'_>, Vec<WaitEdge>> {
@@ -270,10 +275,10 @@ pub(super) fn insert(
         holders: target.holders,
         kind: target.kind,
         caller: target.caller,
-        pending: target.pending.map(NonNull::from),
+        draining: target.draining.map(NonNull::from),
     };
     let before = graph.edges.get_or_insert_default().insert(thread, edge);
-    debug_assert!(before.is_none(), "a thread sleeps in one place at a time");
+    debug_assert!(before.is_none(), "a thread has at most one edge");
     Ok(EdgeGuard {
         thread,
         _wanted: target,
@@ -299,7 +304,7 @@ impl Graph {
             kind: edge.kind,
             caller: edge.caller,
             // SAFETY: as for the word; the `EdgeGuard` borrows `pending` too.
-            pending: edge.pending.map(|pending| unsafe { pending.as_ref() }),
+            draining: edge.draining.map(|draining| unsafe { draining.as_ref() }),
         })
     }
 

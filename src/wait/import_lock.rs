@@ -92,11 +92,10 @@ fn edge_of(py: Python<'_>, thread: ThreadRef) -> Option<(WaitEdge, Vec<ThreadRef
             threads::thread_info(id)?.ident?
         }
         // A thread that never used a lock of this crate can still hold or wait for an import lock.
-        ThreadRef::Unregistered(ident) => ident,
+        ThreadRef::OsId(ident) => ident,
     };
     let (owner, module) = exception_aside(py, || blocked_on(py, ident).unwrap_or(None))?;
-    let owner =
-        threads::with_ident(owner).map_or(ThreadRef::Unregistered(owner), ThreadRef::Registered);
+    let owner = threads::with_ident(owner).map_or(ThreadRef::OsId(owner), ThreadRef::Registered);
     let resource = Resource::Import { module };
     Some((WaitEdge { thread, resource }, vec![owner]))
 }

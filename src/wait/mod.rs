@@ -1,4 +1,4 @@
-//! Waiting: the only place of the crate where a thread blocks.
+//! Waiting for the locks of this crate.
 //!
 //! # Invariants
 //!
@@ -6,54 +6,54 @@
 //!
 //! | | invariant |
 //! |---|---|
-//! | I1 | No thread blocks while attached. |
+//! | I1 | No thread blocks while attached. It may spin while another one changes a state. |
 //! | I2 | No thread detaches unless it has to wait. |
-//! | I3 | Only attached threads acquire and release locks. A woken waiter attaches first. |
-//! | I4 | A wait that can never end is reported. |
+//! | I3 | Only attached threads acquire and release locks. An unparked waiter attaches first. |
+//! | I4 | A wait that completes a cycle, or whose holder can never run again, is reported. |
 //! | I5 | `&mut T` lives across a suspension only under a lock or a dynamic borrow flag. |
-//! | I6 | Traversal never blocks or attaches, and sees one state per stop of the world. |
-//! | I7 | A forked child never hangs on anything of a thread that was lost to the fork. |
+//! | I6 | Traversal never blocks or attaches, and reads one state in each stop of the world. |
+//! | I7 | A forked child never hangs on a lock, cell or queue of a thread lost to the fork. |
 //! | I8 | Fast paths are inlined. GIL builds use plain loads and stores. |
 //! | I9 | No panic or early return leaves a waiter parked for good, or data half-written. |
 //! | I10 | Everything works on every supported build. |
 //! | I11 | A failed attempt leaves no trace: it blocks no thread and wakes no thread. |
 //! | I12 | The cost of an operation depends only on the threads and locks that exist now. |
-//! | I13 | Waiting uses nothing of the user's: no unpark token, signal mask or pending exception. |
+//! | I13 | Waiting leaves the unpark token, signal mask and pending exception unchanged. |
 //!
 //! # Protocol
 //!
 //! The [`Word`] of a lock stores its owner. A thread that waits for a lock does the following:
 //!
-//! 1. **Try** to acquire the lock, attached. On a free-threaded build, spin and try again.
-//!    With a GIL spinning is useless: no other thread can release the lock meanwhile.
-//! 2. **Check** that the wait can end, and **publish** an edge of the wait-for [`graph`]. If the
-//!    wait can never end, return a [`Deadlock`] instead.
-//! 3. **Enqueue** at the address of the word and set [`PARKED`], under the lock of the queue,
-//!    unless the word shows that the lock was released.
+//! 1. **Try** to acquire the lock, attached. On a free-threaded build, spin detached and try again.
+//!    With a GIL, park at once: the owner has to attach before it can unlock.
+//! 2. Without a timeout, **check** that the wait can end, and **insert** an edge into the wait-for
+//!    [`graph`]. If the wait can never end, return a [`Deadlock`] instead.
+//! 3. **Enqueue** at an address in the word, under the lock of the queue, unless the word shows
+//!    that the lock was released. Set [`PARKED`] if the unlocking thread relies on it.
 //! 4. **Detach**.
 //! 5. **Park**.
-//! 6. **Retract** the edge.
+//! 6. **Remove** the edge.
 //! 7. **Attach**, and continue at step 1.
 //!
 //! A waiter attaches before it acquires (I3). If it owned the lock while waiting to attach, it
 //! could deadlock with an attached thread that waits for the lock. So ownership is never handed
 //! over. The lock is at most *reserved* for a waiter, until the reservation expires.
 //!
-//! `PARKED` is set as late as possible. An owner that finds it set but the queue empty clears it,
-//! and the waiter has to start over.
+//! `PARKED` is set under the lock of the queue, together with the enqueue. So an unlocking thread
+//! that sees the flag finds the waiter in the queue.
 //!
-//! The edge is retracted before attaching, because attaching may run other code on this thread. If
-//! that code acquired a lock, the stale edge would seem to complete a cycle.
+//! The edge is removed before attaching, because attaching can block, and resumes critical sections.
+//! A thread without an edge counts as running, which it is once it has been unparked.
 //!
 //! # Obligations of a lock
 //!
 //! - It changes its word only while attached, except with [`Word::bump_sequence`].
 //! - It unparks waiters after it has released the word.
-//! - A waiter that was unparked checks the word again before it returns an error. No other thread
-//!   may have been woken.
-//! - If the unlocking thread clears `PARKED` while others wait, as the mutex does, the unparked
-//!   waiter becomes responsible for them. It runs no foreign code before it has set the flag again
-//!   or woken the next waiter.
+//! - An unparked waiter checks the word again before it returns an error, because no other waiter
+//!   may have been unparked.
+//! - If the unlocking thread clears `PARKED` while other waiters are parked, as the mutex does, the
+//!   unparked waiter must set the flag again or unpark the next waiter. It does so before it runs
+//!   foreign code.
 //!
 //! # Polling
 //!
@@ -62,7 +62,8 @@
 //! - A waiter behind a reservation tries again after [`RESERVATION_TIMEOUT`].
 //! - A writer that waits for [`readers`] to drain scans them once more after a millisecond.
 //! - In an interruptible wait, the thread that handles signals polls for them.
-//! - A thread that waits during an import polls for cycles through [import locks](import_lock).
+//! - A thread that has waited for 300 ms without a timeout checks once whether it is importing. If
+//!   so, it polls for cycles through [import locks](import_lock).
 
 pub(crate) mod fork;
 mod graph;
@@ -94,7 +95,7 @@ pub(crate) use self::{
     },
     thread_id::ThreadId,
     threads::{thread_info, with_ident},
-    word::{FLAG, PARKED, Pending, SECOND_FLAG, UNOWNED, Word},
+    word::{DrainingOwner, FLAG, PARKED, SECOND_FLAG, UNOWNED, Word},
 };
 use self::{
     graph::{EdgeGuard, WaitTarget},
@@ -104,19 +105,19 @@ use crate::python::{self, FREE_THREADED, exception_aside, is_finalizing};
 
 /// Time after which the reservation of a lock for an unparked waiter expires.
 ///
-/// Long enough to wake up and attach on a busy machine. Short compared to 5 ms, for which CPython
-/// lets a thread keep the GIL by default, times the threads that wait for the GIL.
+/// Long enough to wake up and attach on a busy machine. Attaching to a contended GIL takes longer:
+/// CPython lets each thread keep the GIL for 5 ms by default.
 pub(crate) const RESERVATION_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// Maximum number of spins in total, even if the thread parks in between. CPython's
+/// Maximum number of spins for one set of holders, even if the thread parks in between. CPython's
 /// `MAX_SPIN_COUNT` is 40.
 ///
-/// Bounded, because a lock cannot be reserved for a thread that is in no queue. A parked thread
-/// costs the owner a system call to wake it.
+/// Bounded, because a lock cannot be reserved for a thread that is in no queue. Not
+/// smaller, because unparking a thread costs the owner a system call.
 const MAX_SPINS: u32 = 60;
 
-/// Number of spin-loop hints between two attempts, which would otherwise take the cache line of the
-/// word from the owner too often.
+/// Number of spin-loop hints between two attempts. With fewer, the spinning thread takes the cache
+/// line of the word from the owner too often.
 const SPIN_LOOP_HINTS: u32 = 50;
 
 /// Maximum time to spin. A parked thread waits as long before a lock is reserved for it.
@@ -132,12 +133,12 @@ const IMPORT_POLL_INTERVAL: Duration = Duration::from_millis(300);
 /// The reason why a wait failed.
 pub(crate) enum Failure {
     Deadlock(Deadlock),
-    /// A Python signal handler raised an exception. Only of an interruptible wait.
+    /// A Python signal handler raised an exception. Only for interruptible waits.
     Interrupted(PyErr),
     /// Rust code called by a Python signal handler panicked. The panic is resumed after the caller
-    /// has cleaned up. Only of an interruptible wait.
+    /// has cleaned up. Only for interruptible waits.
     Panicked(Box<dyn Any + Send>),
-    /// Only of a wait with a timeout or deadline.
+    /// Only for waits with a timeout or deadline.
     TimedOut,
 }
 
@@ -148,7 +149,7 @@ pub(crate) struct Waiter<'word> {
     wait: Wait,
     /// Number of [spins](Self::spin), and the time of the first.
     spins: u32,
-    spins_since: Option<Instant>,
+    first_spin_at: Option<Instant>,
     /// The time when this thread first tried to park. It determines the place in the queue.
     queued_since: Option<Instant>,
     /// Set if this thread runs signal handlers. `None` before the first poll.
@@ -172,12 +173,12 @@ impl<'word> Waiter<'word> {
                 holders: Holders::Owner,
                 kind,
                 caller,
-                pending: None,
+                draining: None,
             },
             thread: ThreadId::current(),
             wait: wait.started(),
             spins: 0,
-            spins_since: None,
+            first_spin_at: None,
             queued_since: None,
             is_main_thread: None,
             is_importing: None,
@@ -185,32 +186,32 @@ impl<'word> Waiter<'word> {
         }
     }
 
-    /// Sets the [`Pending`] of the lock, for locks whose owner may wait for readers to drain.
-    pub(crate) fn with_pending(mut self, pending: &'word Pending) -> Self {
-        self.target.pending = Some(pending);
+    /// Sets the [`DrainingOwner`] of the lock, for locks whose owner may wait for readers to drain.
+    pub(crate) fn with_draining(mut self, draining: &'word DrainingOwner) -> Self {
+        self.target.draining = Some(draining);
         self
     }
 
     /// Replaces the threads that this thread waits for, and allows it to spin again.
     pub(crate) fn set_holders(&mut self, holders: Holders) {
         self.target.holders = holders;
-        (self.spins, self.spins_since) = (0, None);
+        (self.spins, self.first_spin_at) = (0, None);
     }
 
     /// Spins once, detached. Returns `false` if the thread has to park.
     ///
-    /// Does nothing with a GIL, where the owner would have to attach before it could unlock. Does
-    /// not detach if the wait would be reported at once (I2).
+    /// With a GIL, returns `false`: the owner has to attach before it can unlock. Does not detach
+    /// if finalization or a direct holder prevents the wait from ever ending (I2).
     pub(crate) fn spin(&mut self, py: Python<'_>) -> bool {
         if !FREE_THREADED || self.spins >= MAX_SPINS {
             return false;
         }
-        if self.spins == 0 && self.why_endless(py).is_some() {
+        if self.spins == 0 && self.deadlock_cause(py).is_some() {
             return false;
         }
         let now = Instant::now();
-        let since = *self.spins_since.get_or_insert(now);
-        let is_over = self.wait.end().is_some_and(|end| end <= now);
+        let since = *self.first_spin_at.get_or_insert(now);
+        let is_over = self.wait.get_deadline().is_some_and(|end| end <= now);
         if is_over || now.saturating_duration_since(since) >= MAX_SPIN_TIME {
             return false;
         }
@@ -223,10 +224,12 @@ impl<'word> Waiter<'word> {
         true
     }
 
-    /// Parks at `address` until the thread is unparked or the wait fails.
+    /// Parks at `address` until the thread is unparked, or until a deadline, `recheck_after` or an
+    /// interval of polling elapses.
     ///
-    /// These are steps 2 to 7 of the protocol. With `recheck_after`, parks for that time at most,
-    /// and returns whether it has elapsed.
+    /// These are steps 2 to 7 of the protocol. The caller checks its condition and calls this
+    /// again. Returns whether `recheck_after` elapsed before the thread was unparked. Fails only
+    /// before it parks, so that the next call reports an expired deadline.
     ///
     /// `validate` runs under the lock of the queue. It returns `false` if there is nothing to wait
     /// for any more. Otherwise it [sets `PARKED`](Word::set_parked_if), if the owner relies on the
@@ -241,17 +244,18 @@ impl<'word> Waiter<'word> {
         let period = self.poll_interpreter(py)?;
         let now = Instant::now();
         let recheck_at = recheck_after.map(|recheck_after| now + recheck_after);
-        let end = self.wait.end();
+        let end = self.wait.get_deadline();
         if end.is_some_and(|end| end <= now) {
             return Err(Failure::TimedOut);
         }
         if end.is_none() && recheck_after.is_none() {
-            self.check_holders(py)?;
+            self.check_can_end(py)?;
         }
         let parker = Parker::new();
         let edge = match end {
             Some(_) => None,
-            None => Some(self.insert_edge()?),
+            // SAFETY: the guard is dropped below, on every path.
+            None => Some(unsafe { self.insert_edge() }?),
         };
         let deadline = [end, recheck_at, period.map(|period| now + period)]
             .into_iter()
@@ -280,7 +284,7 @@ impl<'word> Waiter<'word> {
     /// calls first, may run foreign code.
     pub(crate) fn may_run_foreign_code(&self) -> bool {
         self.wait.is_interruptible()
-            || self.wait.end().is_none() && self.elapsed() >= IMPORT_POLL_INTERVAL
+            || self.wait.get_deadline().is_none() && self.elapsed() >= IMPORT_POLL_INTERVAL
     }
 
     /// Polls for signals and import cycles. Returns the interval until the next poll.
@@ -295,7 +299,7 @@ impl<'word> Waiter<'word> {
             return Ok(None);
         }
         // The exception is saved: a destructor may wait while one is pending (I13).
-        // PyO3 resumes a panic of Rust code that a handler called.
+        // `check_signals` resumes a panic that a handler raised as a `PanicException`.
         let look = AssertUnwindSafe(|| py.check_signals());
         exception_aside(py, || catch_unwind(look))
             .map_err(Failure::Panicked)?
@@ -308,7 +312,7 @@ impl<'word> Waiter<'word> {
 
     /// Polls for cycles through import locks, once the wait has lasted for an interval.
     fn poll_import_cycles(&mut self, py: Python<'_>) -> Result<Option<Duration>, Failure> {
-        if self.wait.end().is_some() {
+        if self.wait.get_deadline().is_some() {
             return Ok(None);
         }
         let elapsed = self.elapsed();
@@ -339,16 +343,21 @@ impl<'word> Waiter<'word> {
     }
 
     /// Inserts the edge of this wait into the graph, unless it would complete a cycle.
-    fn insert_edge(&self) -> Result<EdgeGuard<'word>, Failure> {
+    ///
+    /// # Safety
+    ///
+    /// As for [`graph::insert`].
+    unsafe fn insert_edge(&self) -> Result<EdgeGuard<'word>, Failure> {
         let cause = Cause::Cycle;
-        graph::insert(self.thread, self.target)
+        // SAFETY: guaranteed by the caller.
+        unsafe { graph::insert(self.thread, self.target) }
             .map_err(|edges| Failure::Deadlock(Deadlock { cause, edges }))
     }
 
-    /// Returns an error if a holder can never release the lock.
-    fn check_holders(&self, py: Python<'_>) -> Result<(), Failure> {
-        match self.why_endless(py) {
-            // `publish` reports cycles, including re-entry.
+    /// Returns an error if the wait can never end, for another reason than a cycle.
+    fn check_can_end(&self, py: Python<'_>) -> Result<(), Failure> {
+        match self.deadlock_cause(py) {
+            // `graph::insert` reports cycles, including re-entry.
             None | Some(Cause::Cycle) => Ok(()),
             Some(cause) => {
                 let edges = vec![self.target.edge_from(self.thread)];
@@ -357,18 +366,18 @@ impl<'word> Waiter<'word> {
         }
     }
 
-    /// Returns why the wait can never end, considering the direct holders only.
-    fn why_endless(&self, py: Python<'_>) -> Option<Cause> {
-        let (mut someone_is_gone, mut it_is_me) = (false, false);
+    /// Returns why the wait can never end, considering finalization and the direct holders.
+    fn deadlock_cause(&self, py: Python<'_>) -> Option<Cause> {
+        let (mut is_abandoned, mut is_reentrant) = (false, false);
         self.target.for_each_holder(|holder| {
-            someone_is_gone |= self.target.is_abandoned_by(holder);
-            it_is_me |= holder == self.thread;
+            is_abandoned |= self.target.is_abandoned_by(holder);
+            is_reentrant |= holder == self.thread;
             true
         });
         // A cell whose initializer was lost to a fork counts as empty, so that the wait can end.
-        if someone_is_gone && !self.target.kind.is_initializer() {
+        if is_abandoned && !self.target.kind.has_initializer() {
             Some(Cause::Abandoned)
-        } else if it_is_me {
+        } else if is_reentrant {
             Some(Cause::Cycle)
         } else if is_finalizing(py) {
             Some(Cause::Finalizing)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The conditions that end a wait early: a timeout or deadline, Python signal handlers, or both.
+/// Options for a blocking wait: a timeout or deadline, and whether signals interrupt it.
 ///
 /// Methods such as [`PyMutex::lock_with`](crate::PyMutex::lock_with) accept everything that
 /// converts to a `Wait`:
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// | argument | the wait fails with |
 /// |---|---|
 /// | [`Wait::new()`](Wait::new) | [`Deadlock`] if it could never end |
-/// | a [`Duration`] | [`TimedOut`] when the timeout expires |
+/// | a [`Duration`] | [`TimedOut`] when it expires |
 /// | an [`Instant`] | [`TimedOut`] at the deadline |
 /// | an [`Option<Duration>`] | as its timeout, or as [`Wait::new()`](Wait::new) for `None` |
-/// | [`Wait::new().interruptible()`](Wait::interruptible) | also [`Interrupted`] |
+/// | [`Wait::new().interruptible()`](Wait::interruptible) | [`Deadlock`] or [`Interrupted`] |
 ///
-/// A function that Python code calls is interruptible, whether it has a timeout or not:
+/// Functions that Python code calls should be interruptible, with or without a timeout:
 ///
 /// ```
 /// use pyo3::{exceptions::PyTimeoutError, prelude::*};
@@ -49,8 +49,9 @@ use std::time::{Duration, Instant};
 ///
 /// # Deadlocks
 ///
-/// A wait with a timeout ends anyway. It is never reported as a deadlock, and is no edge of the
-/// wait-for graph.
+/// A wait with a timeout or deadline ends anyway. It is not reported as a deadlock, and neither is
+/// a cycle that it is part of. There are two exceptions. A timeout that [`Instant`] cannot represent
+/// counts as none. A [`PyCondvar`](crate::PyCondvar) reports that it cannot lock its mutex again.
 ///
 /// # Signals
 ///
@@ -65,12 +66,12 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use = "a `Wait` does nothing until it is passed to a method that waits"]
 pub struct Wait {
-    limit: Limit,
+    expiry: Expiry,
     interruptible: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Limit {
+enum Expiry {
     #[default]
     Never,
     After(Duration),
@@ -81,17 +82,18 @@ impl Wait {
     /// Creates a wait without a timeout that signals do not interrupt.
     pub const fn new() -> Self {
         Wait {
-            limit: Limit::Never,
+            expiry: Expiry::Never,
             interruptible: false,
         }
     }
 
     /// Sets a timeout, which begins when the wait does. Replaces a deadline.
     ///
-    /// Timeouts never fire early. One that [`Instant`] cannot represent never expires.
+    /// Timeouts never fire early. A timeout whose deadline [`Instant`] cannot represent never
+    /// expires.
     pub const fn timeout(self, timeout: Duration) -> Self {
         Wait {
-            limit: Limit::After(timeout),
+            expiry: Expiry::After(timeout),
             ..self
         }
     }
@@ -99,7 +101,7 @@ impl Wait {
     /// Sets a deadline. Replaces a timeout.
     pub const fn deadline(self, deadline: Instant) -> Self {
         Wait {
-            limit: Limit::At(deadline),
+            expiry: Expiry::At(deadline),
             ..self
         }
     }
@@ -112,25 +114,25 @@ impl Wait {
         }
     }
 
-    /// Starts the timeout now: replaces it by a deadline.
+    /// Converts the timeout to a deadline, starting now.
     ///
-    /// For several waits that share one timeout.
+    /// Use this for several waits that share one timeout.
     pub fn started(self) -> Self {
-        let limit = match self.limit {
-            Limit::After(timeout) => {
+        let expiry = match self.expiry {
+            Expiry::After(timeout) => {
                 let deadline = Instant::now().checked_add(timeout);
-                deadline.map_or(Limit::Never, Limit::At)
+                deadline.map_or(Expiry::Never, Expiry::At)
             }
-            limit => limit,
+            expiry => expiry,
         };
-        Wait { limit, ..self }
+        Wait { expiry, ..self }
     }
 
     /// Returns the deadline of a [started](Self::started) wait.
-    pub(super) fn end(self) -> Option<Instant> {
-        match self.limit {
-            Limit::At(deadline) => Some(deadline),
-            Limit::Never | Limit::After(_) => None,
+    pub(super) fn get_deadline(self) -> Option<Instant> {
+        match self.expiry {
+            Expiry::At(deadline) => Some(deadline),
+            Expiry::Never | Expiry::After(_) => None,
         }
     }
 

@@ -56,11 +56,11 @@ pub(crate) const SECOND_FLAG: u64 = 1 << 11;
 /// The owner of a word while it waits for readers to drain.
 ///
 /// It has not accessed the data yet. If it will never run again, the lock counts as released.
-pub(crate) struct Pending(AtomicU64);
+pub(crate) struct DrainingOwner(AtomicU64);
 
-impl Pending {
-    pub(crate) const fn nobody() -> Self {
-        Pending(AtomicU64::new(0))
+impl DrainingOwner {
+    pub(crate) const fn new() -> Self {
+        DrainingOwner(AtomicU64::new(0))
     }
 
     /// Marks the calling thread, which owns the word, as waiting.
@@ -76,7 +76,7 @@ impl Pending {
     }
 
     /// Returns whether `owner`, the owner of the word, is still waiting.
-    pub(crate) fn is(&self, owner: ThreadId) -> bool {
+    pub(crate) fn is_draining(&self, owner: ThreadId) -> bool {
         // Relaxed: it decides only about an owner that will never run again.
         self.0.load(Ordering::Relaxed) == owner.bits()
     }

@@ -995,7 +995,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
     SeededBug {
         name: "writer_passes_for_waiting",
         file: "rwlock/raw.rs",
-        from: "        mem::forget(not_yet);\n        self.pending.end(py);\n",
+        from: "        mem::forget(not_yet);\n        self.draining.end(py);\n",
         to: "        mem::forget(not_yet);\n",
         models: "shutdown::writer",
         gil: false,
@@ -1003,7 +1003,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
     SeededBug {
         name: "waiting_writer_is_not_pending",
         file: "rwlock/raw.rs",
-        from: "        self.pending.begin(py);\n",
+        from: "        self.draining.begin(py);\n",
         to: "",
         models: "shutdown::writer",
         gil: false,
@@ -1011,7 +1011,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
     SeededBug {
         name: "timed_out_writer_stays_pending",
         file: "rwlock/raw.rs",
-        from: "        self.raw.pending.end(self.py);\n",
+        from: "        self.raw.draining.end(self.py);\n",
         to: "",
         models: "shutdown::writer_that_timed_out",
         gil: false,

@@ -1039,7 +1039,7 @@ fn import_cycle(
     let message = error.value(py).to_string();
     for part in [
         "deadlock: 2 threads wait for each other",
-        &format!("imports the module \"{module}\""),
+        &format!("waits to import the module \"{module}\""),
     ] {
         assert!(message.contains(part), "{module}: {message}");
     }
@@ -1096,7 +1096,7 @@ fn a_longer_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()>
         let message = error.value(py).to_string();
         for part in [
             "deadlock: 3 threads wait for each other",
-            &format!("imports the module \"{module}\""),
+            &format!("waits to import the module \"{module}\""),
         ] {
             assert!(message.contains(part), "{message}");
         }

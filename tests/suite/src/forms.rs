@@ -104,7 +104,7 @@ fn borrows_in_an_entered_section(py: Python<'_>) -> PyResult<()> {
         assert_eq!(format!("{exclusive:?}"), "[1, 2]");
         let error = entered.try_borrow().expect_err("it is borrowed");
         assert!(
-            error.to_string().contains("wanted at") && error.to_string().contains("to borrow"),
+            error.to_string().contains(" tried ") && error.to_string().contains("to borrow"),
             "{error}"
         );
         drop(exclusive);

@@ -302,7 +302,7 @@ signal.setitimer(signal.ITIMER_REAL, pause)
             message
         })?;
         assert!(
-            message.contains("2 threads") && message.contains("for which the writer thread"),
+            message.contains("2 threads") && message.contains("which waits for readers to drain"),
             "{message}"
         );
         leave.store(true, SeqCst);

@@ -105,7 +105,7 @@ fn several_readers_are_inside_at_once(py: Python<'_>) -> PyResult<()> {
         let error = cell.try_with_mut(py, |value| *value = 1).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("borrowed 3 times") && text.contains("by several threads"),
+            text.contains("borrowed 3 times") && text.contains("by at least one other thread"),
             "{text}"
         );
         assert!(!error.is_by_this_thread());

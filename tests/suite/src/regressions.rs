@@ -284,8 +284,8 @@ fn a_cycle_through_the_imports_of_a_stranger_is_seen(py: Python<'_>) -> PyResult
         .to_string();
     for part in [
         "3 threads wait for each other",
-        "imports the module \"first\"",
-        "imports the module \"second\"",
+        "waits to import the module \"first\"",
+        "waits to import the module \"second\"",
     ] {
         assert!(message.contains(part), "{message}");
     }
@@ -337,7 +337,7 @@ fn a_cycle_through_an_import_lock_and_one_of_many_readers_is_seen(py: Python<'_>
         "{message}"
     );
     assert!(
-        message.contains("imports the module \"writes\""),
+        message.contains("waits to import the module \"writes\""),
         "{message}"
     );
     Ok(())

@@ -429,7 +429,7 @@ fn a_cycle_through_a_writer_that_waits_is_reported(py: Python<'_>) -> PyResult<(
         for part in [
             "3 threads wait for each other",
             "held for reading by",
-            "for which the writer thread",
+            "which waits for readers to drain",
             "for the PyMutex",
         ] {
             assert!(message.contains(part), "{message}");
@@ -489,7 +489,7 @@ fn a_cycle_through_an_import_lock_is_seen(py: Python<'_>) -> PyResult<()> {
         };
         assert!(
             message.contains("2 threads wait for each other")
-                && message.contains(&format!("imports the module \"{module}\""))
+                && message.contains(&format!("waits to import the module \"{module}\""))
                 && message.contains(locked),
             "{message}"
         );
