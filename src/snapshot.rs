@@ -5,6 +5,7 @@ pub(crate) mod raw;
 use std::{
     cell::UnsafeCell,
     fmt,
+    marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref,
     panic::{RefUnwindSafe, UnwindSafe},
@@ -17,7 +18,6 @@ use self::raw::{Reading, Source};
 use crate::{
     error::DeadlockError,
     mutex::{PyMutex, PyMutexGuard},
-    wait::readers::Entry,
 };
 
 /// A shared value that threads read often and replace rarely, such as a configuration.
@@ -189,13 +189,15 @@ impl<T> PySnapshot<T> {
                 self.number_first();
                 continue;
             }
-            // SAFETY: the node is not null.
-            let reading = unsafe { self.source.read(py, node) };
-            if reading.is_current() {
+            // SAFETY: the node was just loaded, and is not null.
+            if let Some(reading) = unsafe { self.source.read(py, node) } {
                 let value = self.value(node);
-                return PySnapshotGuard { reading, value, py };
+                return PySnapshotGuard {
+                    reading,
+                    value,
+                    _py: PhantomData,
+                };
             }
-            self.cancel(py, node, reading.into_entry());
         }
     }
 
@@ -414,16 +416,6 @@ impl<T> PySnapshot<T> {
         unsafe { self.value(self.source.load()).as_ref() }
     }
 
-    /// Stops reading a node that was replaced at the same time.
-    #[cold]
-    #[inline(never)]
-    fn cancel(&self, py: Python<'_>, node: *mut (), entry: Entry) {
-        if self.source.cancel(py, node, entry) {
-            // SAFETY: the source has decided that this thread frees the node.
-            unsafe { free(node, self.value(node)) };
-        }
-    }
-
     /// Gives the first value a number, unless it has one or was replaced.
     #[cold]
     fn number_first(&self) {
@@ -519,7 +511,7 @@ pub struct PySnapshotGuard<'a, T> {
     reading: Reading<'a>,
     value: NonNull<T>,
     /// Keeps the guard on its thread, attached: dropping it may drop the value.
-    py: Python<'a>,
+    _py: PhantomData<Python<'a>>,
 }
 
 // SAFETY: a reference to a guard leads to a reference to the value, hence `T: Sync`. The rest is
@@ -548,7 +540,7 @@ impl<T> Drop for PySnapshotGuard<'_, T> {
         if unsafe { self.reading.leave() } {
             let (source, node) = (self.reading.source(), self.reading.node());
             // SAFETY: references to the value borrow from `self`, which is being dropped.
-            unsafe { free_if_last(source, node, self.value, self.py) };
+            unsafe { free_if_last(source, node, self.value) };
         }
     }
 }
@@ -561,8 +553,8 @@ impl<T> Drop for PySnapshotGuard<'_, T> {
 /// This thread uses no reference to `value`, the value of `node`.
 #[cold]
 #[inline(never)]
-unsafe fn free_if_last<T>(source: &Source, node: *mut (), value: NonNull<T>, py: Python<'_>) {
-    if source.was_last(py, node) {
+unsafe fn free_if_last<T>(source: &Source, node: *mut (), value: NonNull<T>) {
+    if source.was_last(node) {
         // SAFETY: the source has decided that this thread frees the node.
         unsafe { free(node, value) };
     }

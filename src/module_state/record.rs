@@ -362,14 +362,12 @@ impl<'py, T: ModuleData> Reading<'py, T> {
     #[inline(always)]
     unsafe fn new(source: &'static Source, py: Python<'py>) -> Option<Self> {
         let state = live(source.load())?;
-        let reading = Reading {
-            // SAFETY: a live state is not null.
-            reading: unsafe { source.read(py, state) },
+        Some(Reading {
+            // SAFETY: the state was just loaded, and is not null.
+            reading: unsafe { source.read(py, state) }?,
             py,
             _state: PhantomData,
-        };
-        let is_live = reading.is_live();
-        reading.keep_if(is_live)
+        })
     }
 
     /// Returns `self`, or leaves the state if it is not wanted.
@@ -379,11 +377,11 @@ impl<'py, T: ModuleData> Reading<'py, T> {
             return Some(self);
         }
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again, nor dropped.
+        // SAFETY: `this` is neither used again nor dropped.
         let reading = unsafe { ptr::read(&this.reading) };
-        let (source, node) = (reading.source(), reading.node());
+        let (source, state) = (reading.source(), reading.node());
         // SAFETY: the source is that of a record for `T`.
-        unsafe { cancel::<T>(source, node, reading.into_entry(), this.py) };
+        unsafe { discard::<T>(source, state, reading.into_entry(), this.py) };
         None
     }
 
@@ -436,22 +434,22 @@ impl<T: ModuleData> Drop for Reading<'_, T> {
 #[cold]
 #[inline(never)]
 unsafe fn free_if_last<T: ModuleData>(source: &Source, state: *mut (), py: Python<'_>) {
-    if source.was_last(py, state) {
+    if source.was_last(state) {
         // SAFETY: the source has decided that this thread frees the state.
         unsafe { free::<T>(state.cast(), py) };
     }
 }
 
-/// Stops reading a state that is not wanted.
+/// Drops the parts of a guard out of line, so that the usual drop can be inlined.
 ///
 /// # Safety
 ///
 /// As for [`free_if_last`].
 #[cold]
 #[inline(never)]
-unsafe fn cancel<T: ModuleData>(source: &Source, state: *mut (), entry: Entry, py: Python<'_>) {
-    if source.cancel(py, state, entry) {
-        // SAFETY: the source has decided that this thread frees the state.
-        unsafe { free::<T>(state.cast(), py) };
+unsafe fn discard<T: ModuleData>(source: &Source, state: *mut (), entry: Entry, py: Python<'_>) {
+    if entry.leave() {
+        // SAFETY: guaranteed by the caller.
+        unsafe { free_if_last::<T>(source, state, py) };
     }
 }

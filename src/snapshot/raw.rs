@@ -8,21 +8,21 @@
 //!
 //! # Protocol
 //!
-//! - *Reading*: load the pointer; store it in a slot; light fence; load the pointer again. If it has
-//!   changed, leave, and do not use the node.
+//! - *Reading*: load the pointer; announce it; light fence; load the pointer again. If it has not
+//!   changed, store it in a slot. End the announcement.
 //! - *Leaving*: clear the slot; light fence; load the pointer again. If it has changed, look for the
 //!   node among the retired ones, under the lock of the list. If the node is there and no thread
 //!   reads it, remove it and free it.
-//! - *Replacing*: change the pointer; heavy fence. Then, under the lock of the list, look at all
-//!   slots. If no thread reads the old node, free it. Otherwise add it to the retired nodes.
+//! - *Replacing*: change the pointer; heavy fence. Then, under the lock of the list, wait until no
+//!   thread announces the old node, and look at all slots. If no thread reads the old node, free it. Otherwise add it to the retired nodes.
 //!
 //! A light and a heavy fence are a pair ([`process_fence`]): of two threads that store, execute the
 //! fences and load, one sees the store of the other.
 //!
 //! # Correctness
 //!
-//! *No node is freed under a reader.* Either the slot of the reader is visible after the heavy
-//! fence, or the reader sees that the pointer has changed. A thread looks at the slots of a node
+//! *No node is freed under a reader.* Either the announcement of the reader is visible after the
+//! heavy fence, or the reader sees that the pointer has changed. A thread looks at the slots of a node
 //! only after that fence: the thread that replaces the pointer does so directly, and the others find
 //! the node among the retired ones.
 //!
@@ -34,8 +34,9 @@
 //! then finds the node among the retired ones, or its empty slot is visible to the thread that takes
 //! the lock next. So the last thread to take the lock finds the node without readers.
 //!
-//! *A node that is reused is not confused.* A reader that has left may find another node at the same
-//! address, but only one of the same source: then it may free that one as well as any thread.
+//! *Nodes are not confused.* A slot shows only threads that read, so the node in it exists and has
+//! its address alone. A reader that has left may find a later node at the same address among the
+//! retired ones, but only one of the same source, which it may free as well as any thread.
 //!
 //! A node that a forgotten guard reads is never freed. In a forked child, neither is a node that
 //! another thread was reading: a reader may have lent the node to the surviving thread.
@@ -43,14 +44,17 @@
 use std::{
     mem::ManuallyDrop,
     ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, Ordering, compiler_fence},
 };
 
 use pyo3::Python;
 
-use crate::wait::{
-    process_fence,
-    readers::{self, Entry, LockId},
+use crate::{
+    python::FREE_THREADED,
+    wait::{
+        process_fence,
+        readers::{self, Entry, LockId},
+    },
 };
 
 /// A pointer to the current node.
@@ -71,7 +75,7 @@ pub(crate) fn is_number(node: *mut ()) -> bool {
     node.addr() % 2 != 0
 }
 
-/// Proof that this thread has stored a node in a slot. The owner must let it [leave](Self::leave).
+/// Proof that this thread reads a node, which is not freed before it [leaves](Self::leave).
 pub(crate) struct Reading<'a> {
     source: &'a Source,
     node: *mut (),
@@ -90,21 +94,24 @@ impl Source {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Reads `node`, which may be used if it [is current](Reading::is_current) afterwards.
+    /// Reads `node`, if it is still current.
     ///
     /// # Safety
     ///
-    /// `node` is not null.
+    /// `node` comes from [`load`](Self::load), since which this thread has not detached, and is not
+    /// null.
     #[inline(always)]
-    pub(crate) unsafe fn read(&self, py: Python<'_>, node: *mut ()) -> Reading<'_> {
+    pub(crate) unsafe fn read(&self, py: Python<'_>, node: *mut ()) -> Option<Reading<'_>> {
         // SAFETY: guaranteed by the caller.
-        let entry = Entry::without_fence(unsafe { LockId::of_node(node) });
-        process_fence::light(py);
-        Reading {
+        let id = unsafe { LockId::of_node(node) };
+        // With a GIL no other thread has run since the caller loaded the node.
+        let is_current = || !FREE_THREADED || self.load() == node;
+        let entry = Entry::enter_if_light(py, id, is_current)?;
+        Some(Reading {
             source: self,
             node,
             entry: ManuallyDrop::new(entry),
-        }
+        })
     }
 
     /// Replaces the node unconditionally. Returns the old one, which the caller must
@@ -134,19 +141,13 @@ impl Source {
     }
 
     /// Returns whether the calling thread, which has [left](Reading::leave) `node`, must free it.
-    pub(crate) fn was_last(&self, py: Python<'_>, node: *mut ()) -> bool {
-        process_fence::light(py);
+    pub(crate) fn was_last(&self, node: *mut ()) -> bool {
+        process_fence::light();
         if self.load() == node {
             return false;
         }
         // SAFETY: the thread has read the node, which therefore is not null.
         readers::reclaim(self.address(), unsafe { LockId::of_node(node) })
-    }
-
-    /// Stops reading a node that turned out not to be wanted. Returns whether the caller must free
-    /// it.
-    pub(crate) fn cancel(&self, py: Python<'_>, node: *mut (), entry: Entry) -> bool {
-        entry.leave() && self.was_last(py, node)
     }
 
     fn address(&self) -> usize {
@@ -174,8 +175,7 @@ impl<'a> Reading<'a> {
         self.node
     }
 
-    /// Returns whether the node is current. If it was when this thread started to read it, it is
-    /// not freed until this thread leaves.
+    /// Returns whether the node is still current.
     #[inline(always)]
     pub(crate) fn is_current(&self) -> bool {
         self.source.load() == self.node
@@ -191,10 +191,15 @@ impl<'a> Reading<'a> {
     pub(crate) unsafe fn leave(&mut self) -> bool {
         // SAFETY: called once.
         let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
-        entry.leave() && !(process_fence::try_light() && self.is_current())
+        if !entry.leave() {
+            return false;
+        }
+        // The light fence where it is a compiler fence; elsewhere `was_last` has one.
+        compiler_fence(Ordering::SeqCst);
+        !(process_fence::is_light() && self.is_current())
     }
 
-    /// Returns what is left to [cancel](Source::cancel).
+    /// Returns the entry, which the caller must let leave.
     #[inline(always)]
     pub(crate) fn into_entry(self) -> Entry {
         ManuallyDrop::into_inner(self.entry)

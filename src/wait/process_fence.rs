@@ -27,32 +27,24 @@ const MISSING: u32 = 2;
 ///
 /// The store may be to A and the load from B, where the other thread stores to B, calls `heavy` and
 /// then loads from A. One of the two threads sees the store of the other.
-///
-/// The first call in the process detaches if the system must be asked first.
 #[inline(always)]
-pub(crate) fn light(py: Python<'_>) {
-    if !try_light() {
-        light_slow(py);
+pub(crate) fn light() {
+    if is_light() {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
     }
 }
 
-/// Does the same as [`light`], or returns `false` if that takes more than a compiler fence.
+/// Returns whether [`light`] is a compiler fence.
+///
+/// `false` before the first call of [`prepare`] has returned, which is why frequent callers make
+/// that call in their slow path.
 #[inline(always)]
-pub(crate) fn try_light() -> bool {
+pub(crate) fn is_light() -> bool {
     // Relaxed: a thread that does not see the decision yet executes a full barrier, which is always
     // enough. A thread that sees it relies on `heavy`, which sees it or makes it.
-    let is_light = !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE;
-    if is_light {
-        compiler_fence(Ordering::SeqCst);
-    }
-    is_light
-}
-
-#[cold]
-#[inline(never)]
-fn light_slow(py: Python<'_>) {
-    decide(py);
-    fence(Ordering::SeqCst);
+    !FREE_THREADED || DECISION.load(Ordering::Relaxed) == AVAILABLE
 }
 
 /// The counterpart of [`light`].
@@ -60,7 +52,7 @@ pub(crate) fn heavy(py: Python<'_>) {
     if !FREE_THREADED {
         return;
     }
-    if decide(py) == MISSING {
+    if prepare(py) == MISSING {
         return fence(Ordering::SeqCst);
     }
     // A forked child inherits the registration; should it not, it registers again.
@@ -73,9 +65,9 @@ pub(crate) fn heavy(py: Python<'_>) {
 
 /// Returns the decision. Makes it if there is none, detached, because the registration takes
 /// milliseconds if the process has several threads. A forked child inherits it.
-fn decide(py: Python<'_>) -> u32 {
+pub(crate) fn prepare(py: Python<'_>) -> u32 {
     let decision = DECISION.load(Ordering::Relaxed);
-    if decision != UNDECIDED {
+    if decision != UNDECIDED || !FREE_THREADED {
         return decision;
     }
     python::detached(py, || {

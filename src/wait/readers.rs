@@ -24,6 +24,9 @@
 //! A slot therefore shows only threads that read. A reader that withdraws is waited for during a
 //! few instructions, never slept for, and wakes no thread (I11).
 //!
+//! Readers of snapshots and module states announce with a plain store and a
+//! [light fence](process_fence::light). Threads that look for them execute a heavy fence first.
+//!
 //! With a GIL attached threads take turns: the reader loads the word and fills the slot.
 //!
 //! # Leaving
@@ -72,13 +75,15 @@ use std::{
     ptr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicPtr, AtomicU64, Ordering},
+        atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence},
     },
 };
 
 use crossbeam_utils::Backoff;
 
-use super::ThreadId;
+use pyo3::Python;
+
+use super::{ThreadId, process_fence};
 use crate::python::FREE_THREADED;
 
 /// Identifies what a thread reads, in a slot: a lock, or the node of a
@@ -257,6 +262,17 @@ thread_local! {
     static CURRENT: Cell<Option<&'static Record>> = const { Cell::new(None) };
 }
 
+/// What orders an announcement before the load that follows it.
+#[derive(Clone, Copy)]
+enum Fence {
+    /// A sequentially consistent read-modify-write operation.
+    Full,
+    /// The [light fence](process_fence::light).
+    Light,
+    /// The light fence, where it is a compiler fence.
+    Compiler,
+}
+
 /// Proof that the calling thread reads a lock. The same thread must [leave](Self::leave) it.
 pub(crate) struct Entry {
     record: &'static Record,
@@ -271,18 +287,49 @@ impl Entry {
     pub(crate) fn enter_if(lock: LockId, may_read: impl FnOnce() -> bool) -> Option<Entry> {
         match CURRENT.get() {
             // The usual case: this thread reads nothing else.
-            Some(record) if record.used.get() == 0 => record.enter_if(0, lock, may_read),
-            _ => Self::enter_if_slow(lock, may_read),
+            Some(record) if record.used.get() == 0 => {
+                record.enter_if(0, lock, Fence::Full, may_read)
+            }
+            _ => Self::enter_if_slow(lock, Fence::Full, may_read),
+        }
+    }
+
+    /// [`enter_if`](Self::enter_if) without a read-modify-write operation where possible. A thread
+    /// that looks for readers must execute a [heavy fence](process_fence::heavy) first. `may_read`
+    /// must load with acquire ordering.
+    #[inline(always)]
+    pub(crate) fn enter_if_light(
+        py: Python<'_>,
+        lock: LockId,
+        may_read: impl FnOnce() -> bool,
+    ) -> Option<Entry> {
+        match CURRENT.get() {
+            Some(record) if record.used.get() == 0 && process_fence::is_light() => {
+                record.enter_if(0, lock, Fence::Compiler, may_read)
+            }
+            _ => Self::enter_if_light_slow(py, lock, may_read),
         }
     }
 
     #[cold]
-    fn enter_if_slow(lock: LockId, may_read: impl FnOnce() -> bool) -> Option<Entry> {
+    #[inline(never)]
+    fn enter_if_light_slow(
+        py: Python<'_>,
+        lock: LockId,
+        may_read: impl FnOnce() -> bool,
+    ) -> Option<Entry> {
+        // This may detach, and so must not happen between the announcement and its end.
+        process_fence::prepare(py);
+        Self::enter_if_slow(lock, Fence::Light, may_read)
+    }
+
+    #[cold]
+    fn enter_if_slow(lock: LockId, fence: Fence, may_read: impl FnOnce() -> bool) -> Option<Entry> {
         if let Some(entry) = Self::again(lock) {
             return Some(entry);
         }
         let (record, index) = free_slot();
-        let entry = record.enter_if(index, lock, may_read);
+        let entry = record.enter_if(index, lock, fence, may_read);
         if entry.is_none() {
             record.return_if_empty();
         }
@@ -292,26 +339,19 @@ impl Entry {
     /// Reads `lock` unconditionally, once more if the calling thread reads it already.
     ///
     /// A sequentially consistent load of the lock's state must follow.
-    pub(crate) fn new(lock: LockId) -> Entry {
-        Self::new_slow(lock, true)
-    }
-
-    /// [`new`](Self::new) without a read-modify-write operation. A
-    /// [`light`](super::process_fence::light) fence must follow, and a load.
     #[inline]
-    pub(crate) fn without_fence(lock: LockId) -> Entry {
+    pub(crate) fn new(lock: LockId) -> Entry {
         match CURRENT.get() {
-            Some(record) if record.used.get() == 0 => record.fill(0, lock, false),
-            _ => Self::new_slow(lock, false),
+            Some(record) if record.used.get() == 0 => record.fill(0, lock),
+            _ => Self::new_slow(lock),
         }
     }
 
     #[cold]
-    #[inline(never)]
-    fn new_slow(lock: LockId, with_fence: bool) -> Entry {
+    fn new_slow(lock: LockId) -> Entry {
         Self::again(lock).unwrap_or_else(|| {
             let (record, index) = free_slot();
-            record.fill(index, lock, with_fence)
+            record.fill(index, lock)
         })
     }
 
@@ -377,11 +417,24 @@ impl Record {
         &'static self,
         index: usize,
         lock: LockId,
+        fence: Fence,
         may_read: impl FnOnce() -> bool,
     ) -> Option<Entry> {
         if FREE_THREADED {
-            // A swap: on x86 a sequentially consistent store is one too.
-            self.entering.swap(lock.bits(), Ordering::SeqCst);
+            match fence {
+                // A swap: on x86 a sequentially consistent store is one too.
+                Fence::Full => drop(self.entering.swap(lock.bits(), Ordering::SeqCst)),
+                // Release: a scan that finds this announcement instead of the end of the one before
+                // finds the slot of that one filled.
+                Fence::Light => {
+                    self.entering.store(lock.bits(), Ordering::Release);
+                    process_fence::light();
+                }
+                Fence::Compiler => {
+                    self.entering.store(lock.bits(), Ordering::Release);
+                    compiler_fence(Ordering::SeqCst);
+                }
+            }
         }
         let enters = may_read();
         if enters {
@@ -395,14 +448,13 @@ impl Record {
     }
 
     /// Fills a free slot.
-    #[inline(always)]
-    fn fill(&'static self, index: usize, lock: LockId, with_fence: bool) -> Entry {
+    #[inline]
+    fn fill(&'static self, index: usize, lock: LockId) -> Entry {
         let slot = &self.slots[index];
-        if FREE_THREADED && with_fence {
+        if FREE_THREADED {
             // A swap: on x86 a sequentially consistent store is one too.
             slot.swap(lock.bits(), Ordering::SeqCst);
         } else {
-            // Release, as every store to a slot: the slot may have been another lock's.
             slot.store(lock.bits(), Ordering::Release);
         }
         self.entry(index)
@@ -493,7 +545,7 @@ pub(crate) fn is_read(lock: LockId) -> bool {
 /// distinguishes it from a later node at the same address.
 ///
 /// No thread can start to read the node, and the calling thread has executed a
-/// [`heavy`](super::process_fence::heavy) fence since.
+/// [`heavy`](process_fence::heavy) fence since.
 pub(crate) fn retire(owner: usize, node: LockId) -> bool {
     let mut list = lock_list();
     let is_read = is_read(node);

@@ -394,6 +394,12 @@ fn models() -> Vec<Model> {
         .preemptions(2)
         .process_fence(),
         Model::new("module_state::condemned", module_state::condemned, world).preemptions(3),
+        Model::new(
+            "module_state::two_modules",
+            module_state::two_modules,
+            world,
+        )
+        .preemptions(2),
         Model::new("module_state::handle", module_state::handle, world).preemptions(2),
         Model::new("snapshot::store", snapshot::stored, world).preemptions(3),
         Model::new("snapshot::store_barrier", snapshot::stored, world)
@@ -472,6 +478,10 @@ fn models() -> Vec<Model> {
         .process_fence(),
         Model::new("snapshot::undecided", snapshot::undecided, world).preemptions(2),
         Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
+            .preemptions(2)
+            .process_fence(),
+        Model::new("snapshot::two_loads", snapshot::two_loads, world).preemptions(2),
+        Model::new("snapshot::two_loads_barrier", snapshot::two_loads, world)
             .preemptions(2)
             .process_fence(),
         Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(3),

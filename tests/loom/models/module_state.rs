@@ -190,3 +190,19 @@ pub(crate) fn handle() {
     });
     lives.iter().for_each(|life| life.is_over::<1>());
 }
+
+/// A lookup with a module does not find the state of another module.
+pub(crate) fn two_modules() {
+    let (records, life) = (new_records(), Life::new());
+    attach(|_| {
+        let owned = make(records, &life);
+        let other = Bound::<PyModule>::with_address(16);
+        assert!(
+            records.latest_of(&other).is_none(),
+            "the state of another module"
+        );
+        assert!(records.of(&other).is_none(), "the state of another module");
+        drop(owned);
+    });
+    life.is_over::<1>();
+}

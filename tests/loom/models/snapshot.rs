@@ -252,7 +252,7 @@ pub(crate) fn update_and_store() {
 pub(crate) fn undecided() {
     let lives: [_; 2] = lives();
     let snapshot: Snapshot = Rc::new(PySnapshot::new(Value::new(&lives[0])));
-    let reader = new_reader(&snapshot);
+    let reader = returning_reader(&snapshot);
     attach(|py| snapshot.store(py, Value::new(&lives[1])));
     reader.join();
     end(snapshot, &lives);
@@ -287,6 +287,23 @@ pub(crate) fn two_types() {
     reader.join();
     attach(|_| drop(other));
     others.iter().for_each(|life| life.is_over::<2>());
+    end(snapshot, &lives);
+}
+
+/// The slot of a thread shows another snapshot when a thread looks for the readers of the first one.
+pub(crate) fn two_loads() {
+    let lives: [_; 2] = lives();
+    let snapshot = new(&lives[0]);
+    let (reads, other) = (Rc::clone(&snapshot), PySnapshot::new(0));
+    let reader = spawn(move || {
+        attach(|py| {
+            read_something();
+            reads.load(py).use_it();
+            assert_eq!(*other.load(py), 0);
+        });
+    });
+    attach(|py| snapshot.store(py, Value::new(&lives[1])));
+    reader.join();
     end(snapshot, &lives);
 }
 

@@ -1,4 +1,4 @@
-//! Faults committed on purpose, by which `cargo xtask sanitize` sees that its sanitizer looks at all.
+//! Faults committed on purpose, by which `cargo sanitize` sees that its sanitizer looks at all.
 
 use std::hint::black_box;
 use std::sync::Barrier;

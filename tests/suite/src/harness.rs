@@ -27,7 +27,7 @@ const ROUNDS: Duration = Duration::from_secs(3);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Returns the sanitizer that this process runs under, as set by `cargo xtask sanitize`.
+/// Returns the sanitizer that this process runs under, as set by `cargo sanitize`.
 pub fn sanitizer() -> Option<String> {
     env::var("PYO3_SYNC_SUITE_SANITIZER").ok()
 }

@@ -1,6 +1,6 @@
 //! Everything at once: threads that do random things with all primitives, and an oracle that knows what must hold.
 //!
-//! A **round** is a process in which threads act for a few seconds, from a seed: `cargo xtask stress` runs one after the other, and prints
+//! A **round** is a process in which threads act for a few seconds, from a seed: `cargo stress` runs one after the other, and prints
 //! how to run one again. The seed fixes which features a round has and what each thread sets out to do, not how threads are
 //! interleaved: a failure may need several tries to come back.
 //!
@@ -344,7 +344,7 @@ fn report(seed: u64) -> PyResult<()> {
     }
 }
 
-/// `cargo xtask stress` runs many of these, longer ones.
+/// `cargo stress` runs many of these, longer ones.
 fn a_short_round(py: Python<'_>) -> PyResult<()> {
     let seed = crate::random::Random::announced().stream(0).next();
     round(py, seed, Duration::from_secs(2))

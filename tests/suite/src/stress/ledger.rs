@@ -202,7 +202,9 @@ pub(super) fn holds(place: Place) -> bool {
 
 /// Why a report of a deadlock cannot be true, if so. To be asked by the thread that was told, which has not let go of anything yet.
 pub(super) fn doubt(message: &str) -> Option<String> {
-    if is_forked() || message.contains("waits to import the module") || message.starts_with("<unprintable")
+    if is_forked()
+        || message.contains("waits to import the module")
+        || message.starts_with("<unprintable")
     {
         // What threads do to modules is not entered. And to print an exception runs signal handlers, which may raise another one.
         return None;
@@ -221,7 +223,11 @@ pub(super) fn doubt(message: &str) -> Option<String> {
         _ => {
             // A signal may have ended the wait of the main thread. And one that was told that it cannot write keeps nobody waiting any more
             // who waited behind it. And one that waits for several readers may be in several cycles, and be told of another one meanwhile.
-            let exceptions = ["MainThread", "which waits for readers to drain", "held for reading"];
+            let exceptions = [
+                "MainThread",
+                "which waits for readers to drain",
+                "held for reading",
+            ];
             let may_go_on = exceptions.iter().any(|words| message.contains(words));
             doubt_cycle(&addresses, may_go_on)
         }
