@@ -70,7 +70,7 @@ fn new_reader(records: &'static Records<State>) -> JoinHandle<()> {
 /// A thread that has read something before, and so enters on the fast path.
 fn returning_reader(records: &'static Records<State>) -> JoinHandle<()> {
     spawn(move || {
-        attach(|py| {
+        attach(|_| {
             read_something();
             look(records);
         });
@@ -81,7 +81,7 @@ fn returning_reader(records: &'static Records<State>) -> JoinHandle<()> {
 fn drop_beside(start_reader: StartReader) {
     let (records, life) = (new_records(), Life::new());
     let owned = attach(|_| make(records, &life));
-    attach(|py| {
+    attach(|_| {
         look(records);
         read_something();
     });
@@ -103,7 +103,7 @@ pub(crate) fn dropped_beside_returning_reader() {
 pub(crate) fn reused() {
     let (records, lives) = (new_records(), [Life::new(), Life::new()]);
     let owned = attach(|_| make(records, &lives[0]));
-    attach(|py| {
+    attach(|_| {
         look(records);
         read_something();
     });
@@ -133,7 +133,7 @@ pub(crate) fn left_last() {
 pub(crate) fn two_readers() {
     let (records, life) = (new_records(), Life::new());
     let owned = attach(|_| make(records, &life));
-    attach(|py| {
+    attach(|_| {
         look(records);
         read_something();
     });

@@ -6,7 +6,7 @@ use loom::cell::UnsafeCell;
 use stand_in::{
     JoinHandle,
     interpreter::{attach, detach, stop_the_world},
-    pyo3::{Python, pyclass::PyVisit},
+    pyo3::pyclass::PyVisit,
     spawn,
 };
 
