@@ -81,7 +81,7 @@ fn borrows_of_two_cells_that_are_refused(py: Python<'_>) -> PyResult<()> {
     b.with_mut(py, |_| {
         let error = a.try_with2(py, &b, |_, _| ()).expect_err("b is borrowed");
         assert!(
-            error.to_string().contains("which is mutably borrowed"),
+            error.to_string().contains(" is mutably borrowed"),
             "{error}"
         );
         assert!(format!("{error:?}").starts_with("ProtectedBorrowError(\"already borrowed"));
