@@ -416,7 +416,7 @@ impl<T> PySnapshot<T> {
         unsafe { self.value(self.source.load()).as_ref() }
     }
 
-    /// Gives the first value a number, unless it has one or was replaced.
+    /// Assigns a number to the first value, unless it has one or was replaced.
     #[cold]
     fn number_first(&self) {
         self.source.replace(ptr::null_mut(), raw::new_number());

@@ -279,7 +279,7 @@ impl<T: ModuleData> Owned<T> {
         }
     }
 
-    /// Hides the state from lookups for ever.
+    /// Hides the state from lookups.
     pub(super) fn condemn(&self) {
         let (source, state) = (&self.record.source, self.state.cast());
         // In this order: the state may go live in between.

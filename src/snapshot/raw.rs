@@ -10,11 +10,12 @@
 //!
 //! - *Reading*: load the pointer; announce it; light fence; load the pointer again. If it has not
 //!   changed, store it in a slot. End the announcement.
-//! - *Leaving*: clear the slot; light fence; load the pointer again. If it has changed, look for the
-//!   node among the retired ones, under the lock of the list. If the node is there and no thread
-//!   reads it, remove it and free it.
+//! - *Leaving*: clear the slot; light fence; load the pointer again. If it has changed, look for
+//!   the node among the retired ones, under the lock of the list. If the node is there and no
+//!   thread reads it, remove it and free it.
 //! - *Replacing*: change the pointer; heavy fence. Then, under the lock of the list, wait until no
-//!   thread announces the old node, and look at all slots. If no thread reads the old node, free it. Otherwise add it to the retired nodes.
+//!   thread announces the old node, and look at all slots. If no thread reads the old node, free
+//!   it. Otherwise add it to the retired nodes.
 //!
 //! A light and a heavy fence are a pair ([`process_fence`]): of two threads that store, execute the
 //! fences and load, one sees the store of the other.
@@ -22,17 +23,17 @@
 //! # Correctness
 //!
 //! *No node is freed under a reader.* Either the announcement of the reader is visible after the
-//! heavy fence, or the reader sees that the pointer has changed. A thread looks at the slots of a node
-//! only after that fence: the thread that replaces the pointer does so directly, and the others find
-//! the node among the retired ones.
+//! heavy fence, or the reader sees that the pointer has changed. A thread looks at the slots of a
+//! node only after that fence: the thread that replaces the pointer does so directly, and other
+//! threads find the node among the retired ones.
 //!
 //! *A node is freed once.* The thread that frees it has found no readers under the lock, and the
 //! node is then not among the retired ones.
 //!
 //! *A node is freed if all readers leave.* Either the empty slot of a leaving reader is visible
 //! after the heavy fence, or the reader sees that the pointer has changed, and takes the lock. It
-//! then finds the node among the retired ones, or its empty slot is visible to the thread that takes
-//! the lock next. So the last thread to take the lock finds the node without readers.
+//! then finds the node among the retired ones, or its empty slot is visible to the thread that
+//! takes the lock next. So the last thread to take the lock finds the node without readers.
 //!
 //! *Nodes are not confused.* A slot shows only threads that read, so the node in it exists and has
 //! its address alone. A reader that has left may find a later node at the same address among the
@@ -88,7 +89,7 @@ impl Source {
         Source(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Returns the current node, and acquires what it contains.
+    /// Returns the current node, with acquire ordering.
     #[inline(always)]
     pub(crate) fn load(&self) -> *mut () {
         self.0.load(Ordering::Acquire)

@@ -262,7 +262,7 @@ thread_local! {
     static CURRENT: Cell<Option<&'static Record>> = const { Cell::new(None) };
 }
 
-/// What orders an announcement before the load that follows it.
+/// The fence between an announcement and the load that follows it.
 #[derive(Clone, Copy)]
 enum Fence {
     /// A sequentially consistent read-modify-write operation.

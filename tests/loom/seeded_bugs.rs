@@ -455,22 +455,6 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         gil: false,
     },
     SeededBug {
-        name: "announcement_stored_relaxed_with_barrier",
-        file: "wait/readers.rs",
-        from: "self.entering.store(lock.bits(), Ordering::Release);\n                    compiler_fence(Ordering::SeqCst);",
-        to: "self.entering.store(lock.bits(), Ordering::Relaxed);\n                    compiler_fence(Ordering::SeqCst);",
-        models: "snapshot::two_loads",
-        gil: false,
-    },
-    SeededBug {
-        name: "announcement_stored_relaxed",
-        file: "wait/readers.rs",
-        from: "self.entering.store(lock.bits(), Ordering::Release);\n                    process_fence::light();",
-        to: "self.entering.store(lock.bits(), Ordering::Relaxed);\n                    process_fence::light();",
-        models: "snapshot::two_loads",
-        gil: false,
-    },
-    SeededBug {
         name: "slot_filled_relaxed",
         file: "wait/readers.rs",
         from: "self.slots[index].store(lock.bits(), Ordering::Release);",
@@ -614,14 +598,6 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         from: "self.0.swap(new, Ordering::AcqRel)",
         to: "self.0.swap(new, Ordering::Relaxed)",
         models: "snapshot::store",
-        gil: false,
-    },
-    SeededBug {
-        name: "node_replaced_relaxed",
-        file: "snapshot/raw.rs",
-        from: ".compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)",
-        to: ".compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)",
-        models: "snapshot::update_and_read",
         gil: false,
     },
     SeededBug {

@@ -468,21 +468,21 @@ fn models() -> Vec<Model> {
             snapshot::update_and_read,
             world,
         )
-        .preemptions(2),
+        .preemptions(3),
         Model::new(
             "snapshot::update_and_read_barrier",
             snapshot::update_and_read,
             world,
         )
-        .preemptions(2)
+        .preemptions(3)
         .process_fence(),
         Model::new("snapshot::undecided", snapshot::undecided, world).preemptions(2),
         Model::new("snapshot::undecided_barrier", snapshot::undecided, world)
             .preemptions(2)
             .process_fence(),
-        Model::new("snapshot::two_loads", snapshot::two_loads, world).preemptions(2),
+        Model::new("snapshot::two_loads", snapshot::two_loads, world).preemptions(3),
         Model::new("snapshot::two_loads_barrier", snapshot::two_loads, world)
-            .preemptions(2)
+            .preemptions(3)
             .process_fence(),
         Model::new("snapshot::two_types", snapshot::two_types, world).preemptions(3),
         Model::new("snapshot::two_types_barrier", snapshot::two_types, world)

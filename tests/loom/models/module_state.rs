@@ -45,7 +45,7 @@ fn make(records: &'static Records<State>, life: &Rc<Life>) -> Owned<State> {
 }
 
 fn new_records() -> &'static Records<State> {
-    // Leaked, as they would be in a static: what is in them is leaked too.
+    // Leaked, because states are of statics.
     Box::leak(Box::new(Records::new()))
 }
 

@@ -21,7 +21,7 @@ const USE_AFTER_FREE: &str = "use after free: a dropped value is read";
 /// A value, and what its readers and its drop touch. The tag is that of its type.
 pub(crate) struct Value<const TAG: u32 = 1>(Rc<Life>);
 
-/// What outlives a value, to tell how it fared.
+/// The record of a value, which outlives it.
 pub(crate) struct Life {
     data: UnsafeCell<u32>,
     drops: Cell<u32>,
@@ -187,7 +187,7 @@ pub(crate) fn two_readers() {
     end(snapshot, &lives);
 }
 
-/// A thread loads what it reads already, and what was stored meanwhile.
+/// A thread loads a value that it reads already, or a newer one.
 pub(crate) fn nested() {
     let lives: [_; 2] = lives();
     let snapshot = new(&lives[0]);
@@ -258,8 +258,8 @@ pub(crate) fn undecided() {
     end(snapshot, &lives);
 }
 
-/// A node of one snapshot takes the memory of a node of another one, of another type, while a reader
-/// leaves the latter.
+/// While a reader leaves a node, the memory of that node becomes a node of another snapshot, with
+/// another type.
 pub(crate) fn two_types() {
     let lives: [_; 3] = lives();
     let others: [_; 3] = self::lives();
@@ -290,7 +290,8 @@ pub(crate) fn two_types() {
     end(snapshot, &lives);
 }
 
-/// The slot of a thread shows another snapshot when a thread looks for the readers of the first one.
+/// A thread leaves one snapshot and reads another one, while a thread replaces the value of the
+/// first one.
 pub(crate) fn two_loads() {
     let lives: [_; 2] = lives();
     let snapshot = new(&lives[0]);
@@ -302,7 +303,10 @@ pub(crate) fn two_loads() {
             assert_eq!(*other.load(py), 0);
         });
     });
-    attach(|py| snapshot.store(py, Value::new(&lives[1])));
+    attach(|py| {
+        loom::thread::yield_now();
+        snapshot.store(py, Value::new(&lives[1]));
+    });
     reader.join();
     end(snapshot, &lives);
 }

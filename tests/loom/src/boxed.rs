@@ -1,5 +1,5 @@
-//! Boxes at addresses that loom can repeat: each takes the memory of the last box of its layout that
-//! was freed, which is where a stale pointer is most dangerous.
+//! Boxes at addresses that loom can repeat: each takes the memory of the box of its layout that was
+//! freed last, where a stale pointer is most dangerous.
 
 use std::{
     alloc::{Layout, alloc, handle_alloc_error},
