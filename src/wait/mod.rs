@@ -42,8 +42,8 @@
 //! `PARKED` is set under the lock of the queue, together with the enqueue. So an unlocking thread
 //! that sees the flag finds the waiter in the queue.
 //!
-//! The edge is removed before attaching, because attaching can block, and resumes critical sections.
-//! A thread without an edge counts as running, which it is once it has been unparked.
+//! The edge is removed before attaching, because attaching can block, and resumes critical
+//! sections. A thread without an edge counts as running, which it is once it has been unparked.
 //!
 //! # Obligations of a lock
 //!

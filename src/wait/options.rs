@@ -50,8 +50,9 @@ use std::time::{Duration, Instant};
 /// # Deadlocks
 ///
 /// A wait with a timeout or deadline ends anyway. It is not reported as a deadlock, and neither is
-/// a cycle that it is part of. There are two exceptions. A timeout that [`Instant`] cannot represent
-/// counts as none. A [`PyCondvar`](crate::PyCondvar) reports that it cannot lock its mutex again.
+/// a cycle that it is part of. There are two exceptions. A timeout that [`Instant`] cannot
+/// represent counts as none. A [`PyCondvar`](crate::PyCondvar) reports that it cannot lock its
+/// mutex again.
 ///
 /// # Signals
 ///
