@@ -43,7 +43,7 @@ const INTERPRETERS: [&str; 2] = ["python3", "3.14t"];
 const BREAKS: [Change; 3] = [
     // A thread that waits stays attached.
     Change {
-        file: "src/wait/interpreter.rs",
+        file: "src/python.rs",
         from: "    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });\n",
         to: "    let _ = || Attach(unsafe { ffi::PyEval_SaveThread() });\n",
     },
@@ -58,7 +58,7 @@ const BREAKS: [Change; 3] = [
         file: "src/once_lock.rs",
         from: "        let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
         let object = attribute.cast_into::<T>()?.unbind();
-        Ok(self.insert_first(py, object).bind(py))
+        Ok(self.get_or_insert(py, object).bind(py))
 ",
         to: "        let object = self.get_or_try_init(py, || {
             let attribute = retry_import(py, || py.import(module_name)?.getattr(attr_name))?;
