@@ -12,7 +12,7 @@ use crate::{
     wait::{Failure, LockKind, Role, Wait, fork},
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyBarrier",
     role: Role::Rendezvous,
 };
@@ -114,7 +114,7 @@ impl PyBarrier {
     /// counted then.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> PyBarrierWaitResult {
-        match self.wait_at(py, Wait::new(), Location::caller()) {
+        match self.wait_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(result) => result,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -128,7 +128,7 @@ impl PyBarrier {
     /// Returns a [`DeadlockError`] if the interpreter is shutting down.
     #[track_caller]
     pub fn wait_checked(&self, py: Python<'_>) -> Result<PyBarrierWaitResult, DeadlockError> {
-        self.wait_at(py, Wait::new(), Location::caller())
+        self.wait_at(py, &Wait::FOREVER, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -161,18 +161,18 @@ impl PyBarrier {
         py: Python<'_>,
         wait: impl Into<Wait>,
     ) -> Result<PyBarrierWaitResult, WaitError> {
-        self.wait_at(py, wait.into(), Location::caller())
+        self.wait_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
     fn wait_at(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<PyBarrierWaitResult, Failure> {
         let wait = wait.started();
-        let mut state = self.lock(py, wait, caller)?;
+        let mut state = self.lock(py, &wait, caller)?;
         state.add();
         if state.waiting >= self.threads {
             state.waiting = 0;
@@ -182,7 +182,7 @@ impl PyBarrier {
         }
         let (generation, counted_in) = (state.generation, state.process);
         loop {
-            let waited = self.all_arrived.wait_at(&mut state, wait, KIND, caller);
+            let waited = self.all_arrived.wait_at(&mut state, &wait, KIND, caller);
             // A released guard does not give access to the state. No other thread can arrive then.
             let is_complete = Guard::is_held(&state) && state.generation != generation;
             match waited {
@@ -205,7 +205,7 @@ impl PyBarrier {
     fn lock<'a>(
         &'a self,
         py: Python<'a>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<PyMutexGuard<'a, State>, Failure> {
         // Only a fork outside of Python can leave the mutex locked: `os.fork` stops all threads

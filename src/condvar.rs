@@ -13,7 +13,7 @@ use crate::{
     wait::{self, Failure, Holders, LockKind, Role, Wait, Waiter, Word},
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyCondvar",
     role: Role::Notification,
 };
@@ -151,7 +151,7 @@ impl PyCondvar {
         guard: &mut PyMutexGuard<'_, T>,
     ) -> Result<(), DeadlockError> {
         let py = Guard::py(guard);
-        self.wait_at(guard, Wait::new(), KIND, Location::caller())
+        self.wait_at(guard, &Wait::FOREVER, KIND, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -173,7 +173,7 @@ impl PyCondvar {
         wait: impl Into<Wait>,
     ) -> Result<(), WaitError> {
         let py = Guard::py(guard);
-        self.wait_at(guard, wait.into(), KIND, Location::caller())
+        self.wait_at(guard, &wait.into(), KIND, Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -295,8 +295,8 @@ impl PyCondvar {
     pub(crate) fn wait_at<T: ?Sized>(
         &self,
         guard: &mut PyMutexGuard<'_, T>,
-        wait: Wait,
-        kind: LockKind,
+        wait: &Wait,
+        kind: &'static LockKind,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         Guard::assert_held(guard);

@@ -10,14 +10,14 @@ use crate::{
     wait::{Failure, LockKind, Role, Wait},
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyLazy",
     role: Role::Initializer("initializer"),
 };
 
-const TRY_KIND: LockKind = LockKind {
+const TRY_KIND: &LockKind = &LockKind {
     name: "PyTryLazy",
-    ..KIND
+    ..*KIND
 };
 
 /// A value that is initialized on first access.
@@ -83,7 +83,7 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get(&self, py: Python<'_>) -> &T {
-        match self.get_at(py, Wait::new(), Location::caller()) {
+        match self.get_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(value) => value,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -101,7 +101,7 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get_checked(&self, py: Python<'_>) -> Result<&T, DeadlockError> {
-        self.get_at(py, Wait::new(), Location::caller())
+        self.get_at(py, &Wait::FOREVER, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -121,7 +121,7 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     #[inline]
     #[track_caller]
     pub fn get_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> Result<&T, WaitError> {
-        self.get_at(py, wait.into(), Location::caller())
+        self.get_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -129,7 +129,7 @@ impl<T, F: Fn(Python<'_>) -> T> PyLazy<T, F> {
     fn get_at(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<&T, Failure> {
         let init = || (self.init)(py);
@@ -216,7 +216,7 @@ impl<T, F: Fn(Python<'_>) -> PyResult<T>> PyTryLazy<T, F> {
     pub fn get_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> PyResult<&T> {
         let init = || (self.init)(py);
         self.cell
-            .fill(py, TRY_KIND, wait.into(), Location::caller(), init)
+            .fill(py, TRY_KIND, &wait.into(), Location::caller(), init)
             .map_err(|error| error.into_py_err(py))
     }
 }

@@ -313,7 +313,7 @@ impl<T: ?Sized> PyMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock<'a>(&'a self, py: Python<'a>) -> PyMutexGuard<'a, T> {
-        match self.lock_at(py, Wait::new(), Location::caller()) {
+        match self.lock_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(guard) => guard,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -323,7 +323,7 @@ impl<T: ?Sized> PyMutex<T> {
     pub(crate) fn lock_at<'a>(
         &'a self,
         py: Python<'a>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<PyMutexGuard<'a, T>, Failure> {
         self.raw.lock(py, wait, caller)?;
@@ -356,7 +356,7 @@ impl<T: ?Sized> PyMutex<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyMutexGuard<'a, T>, DeadlockError> {
-        self.lock_at(py, Wait::new(), Location::caller())
+        self.lock_at(py, &Wait::FOREVER, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -404,7 +404,7 @@ impl<T: ?Sized> PyMutex<T> {
         py: Python<'a>,
         wait: impl Into<Wait>,
     ) -> Result<PyMutexGuard<'a, T>, WaitError> {
-        self.lock_at(py, wait.into(), Location::caller())
+        self.lock_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -496,7 +496,7 @@ impl<T: ?Sized> PyMutex<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.lock_at(py, Wait::new(), caller);
+            let locked = self.lock_at(py, &Wait::FOREVER, caller);
             let mut guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &mut guard))
         })

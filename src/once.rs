@@ -14,7 +14,7 @@ use crate::{
     wait::{Failure, LockKind, Role, Wait},
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyOnce",
     role: Role::Initializer("closure"),
 };
@@ -108,7 +108,7 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once(&self, py: Python<'_>, f: impl FnOnce()) {
-        match self.call_once_at(py, Wait::new(), Location::caller(), f) {
+        match self.call_once_at(py, &Wait::FOREVER, Location::caller(), f) {
             Ok(()) => {}
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -126,7 +126,7 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_checked(&self, py: Python<'_>, f: impl FnOnce()) -> Result<(), DeadlockError> {
-        self.call_once_at(py, Wait::new(), Location::caller(), f)
+        self.call_once_at(py, &Wait::FOREVER, Location::caller(), f)
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -152,7 +152,7 @@ impl PyOnce {
         wait: impl Into<Wait>,
         f: impl FnOnce(),
     ) -> Result<(), WaitError> {
-        self.call_once_at(py, wait.into(), Location::caller(), f)
+        self.call_once_at(py, &wait.into(), Location::caller(), f)
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -160,7 +160,7 @@ impl PyOnce {
     fn call_once_at(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce(),
     ) -> Result<(), Failure> {
@@ -213,7 +213,7 @@ impl PyOnce {
     #[inline]
     #[track_caller]
     pub fn call_once_force(&self, py: Python<'_>, f: impl FnOnce(&PyOnceState)) {
-        match self.call_once_force_at(py, Wait::new(), Location::caller(), f) {
+        match self.call_once_force_at(py, &Wait::FOREVER, Location::caller(), f) {
             Ok(()) => {}
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -236,7 +236,7 @@ impl PyOnce {
         wait: impl Into<Wait>,
         f: impl FnOnce(&PyOnceState),
     ) -> Result<(), WaitError> {
-        self.call_once_force_at(py, wait.into(), Location::caller(), f)
+        self.call_once_force_at(py, &wait.into(), Location::caller(), f)
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -244,7 +244,7 @@ impl PyOnce {
     fn call_once_force_at(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce(&PyOnceState),
     ) -> Result<(), Failure> {

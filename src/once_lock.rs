@@ -192,7 +192,7 @@ impl<T> PyOnceLock<T> {
         F: FnOnce() -> Result<T, E>,
     {
         let caller = Location::caller();
-        match self.fill(py, KIND, Wait::new(), caller, f) {
+        match self.fill(py, KIND, &Wait::FOREVER, caller, f) {
             Ok(value) => Ok(value),
             Err(InitError::Initializer(error)) => Err(error),
             Err(InitError::Wait(failure)) => DeadlockError::new(py, failure).panic(),
@@ -220,8 +220,8 @@ impl<T> PyOnceLock<T> {
     where
         F: FnOnce() -> PyResult<T>,
     {
-        let wait = Wait::new().interruptible();
-        self.fill(py, KIND, wait, Location::caller(), f)
+        const WAIT: Wait = Wait::new().interruptible();
+        self.fill(py, KIND, &WAIT, Location::caller(), f)
             .map_err(|error| error.into_py_err(py))
     }
 
@@ -242,7 +242,7 @@ impl<T> PyOnceLock<T> {
         F: FnOnce() -> T,
     {
         let caller = Location::caller();
-        self.fill_with(py, KIND, Wait::new(), caller, f)
+        self.fill_with(py, KIND, &Wait::FOREVER, caller, f)
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -317,7 +317,7 @@ impl<T> PyOnceLock<T> {
         if let Some(filled) = self.peek() {
             return Err((filled, value));
         }
-        match self.raw().begin(py, KIND, Wait::new(), caller) {
+        match self.raw().begin(py, KIND, &Wait::FOREVER, caller) {
             // SAFETY: the cell is complete.
             Ok(Begin::Complete) => Err((unsafe { self.assume_filled() }, value)),
             Ok(Begin::Run(running)) => match self.complete(running, value) {
@@ -351,7 +351,7 @@ impl<T> PyOnceLock<T> {
     /// running the initializer of this cell.
     #[track_caller]
     pub fn wait(&self, py: Python<'_>) -> &T {
-        match self.wait_at(py, Wait::new(), Location::caller()) {
+        match self.wait_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(value) => value,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -367,14 +367,14 @@ impl<T> PyOnceLock<T> {
     /// - [`WaitError::Deadlock`] where [`wait`](Self::wait) panics, unless there is a timeout.
     #[track_caller]
     pub fn wait_with(&self, py: Python<'_>, wait: impl Into<Wait>) -> Result<&T, WaitError> {
-        self.wait_at(py, wait.into(), Location::caller())
+        self.wait_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
     fn wait_at(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<&T, Failure> {
         if !self.raw().is_complete() {
@@ -435,8 +435,8 @@ impl<T> PyOnceLock<T> {
     pub(crate) fn fill_with(
         &self,
         py: Python<'_>,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> T,
     ) -> Result<&T, Failure> {
@@ -453,8 +453,8 @@ impl<T> PyOnceLock<T> {
     pub(crate) fn fill<E>(
         &self,
         py: Python<'_>,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, InitError<E>> {
@@ -476,8 +476,8 @@ impl<T> PyOnceLock<T> {
     fn fill_slow<E>(
         &self,
         py: Python<'_>,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, InitError<E>> {
@@ -541,7 +541,7 @@ impl<T> PyOnceLock<T> {
     #[cold]
     fn filled_by_another(&self, py: Python<'_>, caller: &'static Location<'static>) -> &T {
         // Short: that thread had its value before it took over the cell.
-        match self.wait_at(py, Wait::new(), caller) {
+        match self.wait_at(py, &Wait::FOREVER, caller) {
             Ok(filled) => filled,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }

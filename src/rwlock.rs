@@ -188,7 +188,7 @@ impl<T: ?Sized> PyRwLock<T> {
     fn read_at<'a>(
         &'a self,
         py: Python<'a>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<PyRwLockReadGuard<'a, T>, Failure> {
         let entry = self.raw.read(py, wait, caller)?;
@@ -202,7 +202,7 @@ impl<T: ?Sized> PyRwLock<T> {
     fn write_at<'a>(
         &'a self,
         py: Python<'a>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, Failure> {
         self.raw.write(py, wait, caller)?;
@@ -232,7 +232,7 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read<'a>(&'a self, py: Python<'a>) -> PyRwLockReadGuard<'a, T> {
-        match self.read_at(py, Wait::new(), Location::caller()) {
+        match self.read_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(guard) => guard,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -249,7 +249,7 @@ impl<T: ?Sized> PyRwLock<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockReadGuard<'a, T>, DeadlockError> {
-        self.read_at(py, Wait::new(), Location::caller())
+        self.read_at(py, &Wait::FOREVER, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -270,7 +270,7 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         wait: impl Into<Wait>,
     ) -> Result<PyRwLockReadGuard<'a, T>, WaitError> {
-        self.read_at(py, wait.into(), Location::caller())
+        self.read_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -316,7 +316,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.read_at(py, Wait::new(), caller);
+            let locked = self.read_at(py, &Wait::FOREVER, caller);
             let guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &guard))
         })
@@ -358,7 +358,7 @@ impl<T: ?Sized> PyRwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write<'a>(&'a self, py: Python<'a>) -> PyRwLockWriteGuard<'a, T> {
-        match self.write_at(py, Wait::new(), Location::caller()) {
+        match self.write_at(py, &Wait::FOREVER, Location::caller()) {
             Ok(guard) => guard,
             Err(failure) => DeadlockError::new(py, failure).panic(),
         }
@@ -375,7 +375,7 @@ impl<T: ?Sized> PyRwLock<T> {
         &'a self,
         py: Python<'a>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, DeadlockError> {
-        self.write_at(py, Wait::new(), Location::caller())
+        self.write_at(py, &Wait::FOREVER, Location::caller())
             .map_err(|failure| DeadlockError::new(py, failure))
     }
 
@@ -396,7 +396,7 @@ impl<T: ?Sized> PyRwLock<T> {
         py: Python<'a>,
         wait: impl Into<Wait>,
     ) -> Result<PyRwLockWriteGuard<'a, T>, WaitError> {
-        self.write_at(py, wait.into(), Location::caller())
+        self.write_at(py, &wait.into(), Location::caller())
             .map_err(|failure| WaitError::new(py, failure))
     }
 
@@ -440,7 +440,7 @@ impl<T: ?Sized> PyRwLock<T> {
     ) -> Result<R, TryAttachedError> {
         let caller = Location::caller();
         Python::try_attach(|py| {
-            let locked = self.write_at(py, Wait::new(), caller);
+            let locked = self.write_at(py, &Wait::FOREVER, caller);
             let mut guard = locked.map_err(|failure| DeadlockError::new(py, failure))?;
             Ok(f(py, &mut guard))
         })

@@ -45,7 +45,7 @@ unsafe impl Mode for Locked {
         py: Python<'_>,
         caller: &'static Location<'static>,
     ) -> Result<PoisonOnPanic, Failure> {
-        raw.lock(py, Wait::new(), caller)?;
+        raw.lock(py, &Wait::FOREVER, caller)?;
         Ok(PoisonOnPanic::new())
     }
 

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyMutex",
     role: Role::Exclusive,
 };
@@ -89,7 +89,7 @@ impl RawMutex {
     pub(super) fn lock(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         if self.try_lock_fast(py, caller) {
@@ -117,7 +117,7 @@ impl RawMutex {
     fn lock_slow(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         let mut waiter = Waiter::new(&self.word, KIND, wait, caller);

@@ -10,7 +10,7 @@ use crate::{
     wait::{self, FLAG, Failure, LockKind, PARKED, Role, ThreadId, Wait, Waiter, Word},
 };
 
-pub(super) const KIND: LockKind = LockKind {
+pub(super) const KIND: &LockKind = &LockKind {
     name: "PyOnceLock",
     role: Role::Initializer("initializer"),
 };
@@ -86,8 +86,8 @@ impl RawOnce {
     pub(super) fn begin<'a>(
         &'a self,
         py: Python<'a>,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<Begin<'a>, Failure> {
         if self
@@ -105,8 +105,8 @@ impl RawOnce {
     fn begin_slow<'a>(
         &'a self,
         py: Python<'a>,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<Begin<'a>, Failure> {
         let mut waiter = Waiter::new(&self.word, kind, wait, caller);
@@ -137,7 +137,7 @@ impl RawOnce {
     pub(super) fn wait(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         let mut waiter = Waiter::new(&self.word, KIND, wait, caller);

@@ -60,7 +60,7 @@ unsafe impl Mode for Reading {
         py: Python<'_>,
         caller: &'static Location<'static>,
     ) -> Result<Entry, Failure> {
-        raw.read(py, Wait::new(), caller)
+        raw.read(py, &Wait::FOREVER, caller)
     }
 
     #[inline]
@@ -92,7 +92,7 @@ unsafe impl Mode for Writing {
         py: Python<'_>,
         caller: &'static Location<'static>,
     ) -> Result<PoisonOnPanic, Failure> {
-        raw.write(py, Wait::new(), caller)?;
+        raw.write(py, &Wait::FOREVER, caller)?;
         Ok(PoisonOnPanic::new())
     }
 

@@ -41,7 +41,7 @@ use crate::{
     },
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "PyRwLock",
     role: Role::ReadWrite,
 };
@@ -174,7 +174,7 @@ impl RawRwLock {
         })
     }
 
-    fn waiter(&self, wait: Wait, caller: &'static Location<'static>) -> Waiter<'_> {
+    fn waiter(&self, wait: &Wait, caller: &'static Location<'static>) -> Waiter<'_> {
         Waiter::new(&self.word, KIND, wait, caller).with_draining(&self.draining)
     }
 
@@ -241,7 +241,7 @@ impl RawRwLock {
     pub(super) fn read(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<Entry, Failure> {
         match self.enter() {
@@ -254,7 +254,7 @@ impl RawRwLock {
     fn read_slow(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<Entry, Failure> {
         let mut waiter = self.waiter(wait, caller);
@@ -393,7 +393,7 @@ impl RawRwLock {
     pub(super) fn write(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         let me = ThreadId::current();
@@ -412,7 +412,7 @@ impl RawRwLock {
     fn write_slow(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Result<(), Failure> {
         let mut waiter = self.waiter(wait, caller);

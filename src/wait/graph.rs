@@ -89,7 +89,7 @@ impl LockKind {
 pub(crate) struct WaitTarget<'word> {
     pub(crate) word: &'word Word,
     pub(crate) holders: Holders,
-    pub(crate) kind: LockKind,
+    pub(crate) kind: &'static LockKind,
     pub(crate) caller: &'static Location<'static>,
     /// Set for locks whose owner may still be waiting for readers to drain.
     pub(crate) draining: Option<&'word DrainingOwner>,
@@ -123,7 +123,7 @@ pub(crate) struct WaitEdge {
 /// A resource that a thread waits for.
 pub(crate) enum Resource {
     Lock {
-        kind: LockKind,
+        kind: &'static LockKind,
         address: usize,
         holders: Holders,
         /// The place where the thread requested the lock.
@@ -216,7 +216,7 @@ impl WaitTarget<'_> {
 struct StoredEdge {
     word: NonNull<Word>,
     holders: Holders,
-    kind: LockKind,
+    kind: &'static LockKind,
     caller: &'static Location<'static>,
     draining: Option<NonNull<DrainingOwner>>,
 }

@@ -163,8 +163,8 @@ pub(crate) struct Waiter<'word> {
 impl<'word> Waiter<'word> {
     pub(crate) fn new(
         word: &'word Word,
-        kind: LockKind,
-        wait: Wait,
+        kind: &'static LockKind,
+        wait: &Wait,
         caller: &'static Location<'static>,
     ) -> Self {
         Waiter {

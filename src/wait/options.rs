@@ -80,6 +80,9 @@ enum Expiry {
 }
 
 impl Wait {
+    /// A constant, so that a reference to it costs a fast path nothing.
+    pub(crate) const FOREVER: Wait = Wait::new();
+
     /// Creates a wait without a timeout that signals do not interrupt.
     pub const fn new() -> Self {
         Wait {

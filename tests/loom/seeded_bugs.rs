@@ -335,7 +335,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         name: "unlock_wakes_no_writer",
         file: "wait/park.rs",
         from: "let first = queue.take_first(one);",
-        to: "let first: Option<Entry> = None;",
+        to: "let first: Option<QueueEntry> = None;",
         models: "rwlock::reader_and_writers",
         gil: false,
     },
@@ -835,7 +835,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
     SeededBug {
         name: "no_mutex_after_the_wait",
         file: "mutex/guard.rs",
-        from: "raw.lock(py, Wait::new(), caller)?;",
+        from: "raw.lock(py, &Wait::FOREVER, caller)?;",
         to: "",
         models: "condvar::notification",
         gil: false,

@@ -45,7 +45,7 @@ impl Lock {
     ) -> Result<bool, Failure> {
         let begin = self
             .raw
-            .begin(py, raw::KIND, Wait::new(), Location::caller())?;
+            .begin(py, raw::KIND, &Wait::FOREVER, Location::caller())?;
         match begin {
             Begin::Complete => {}
             Begin::Run(running) => match make() {
@@ -60,7 +60,7 @@ impl Lock {
     }
 
     pub(crate) fn wait_or_told(&self, py: Python<'_>) -> Result<(), Failure> {
-        self.raw.wait(py, Wait::new(), Location::caller())
+        self.raw.wait(py, &Wait::FOREVER, Location::caller())
     }
 
     /// Fills the cell, unless it has a value, whoever is about to.
@@ -85,7 +85,7 @@ impl Lock {
         let lock = Rc::clone(self);
         spawn(move || {
             attach(|py| {
-                let waited = lock.raw.wait(py, Wait::new(), Location::caller());
+                let waited = lock.raw.wait(py, &Wait::FOREVER, Location::caller());
                 assert!(waited.is_ok());
                 assert_eq!(lock.get(), Some(value));
             });
@@ -235,7 +235,7 @@ pub(crate) fn try_take_over() {
     attach(|py| {
         let begin = lock
             .raw
-            .begin(py, raw::KIND, Wait::new(), Location::caller());
+            .begin(py, raw::KIND, &Wait::FOREVER, Location::caller());
         if let Ok(Begin::Run(running)) = begin {
             detach(py, || ());
             lock.complete(running, 2);

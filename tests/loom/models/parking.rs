@@ -19,7 +19,7 @@ use crate::{
     wait::{Holders, LockKind, Role, Wait, Waiter, Word, unpark_one, unpark_one_fairly},
 };
 
-const KIND: LockKind = LockKind {
+const KIND: &LockKind = &LockKind {
     name: "word",
     role: Role::Exclusive,
 };
@@ -54,7 +54,7 @@ fn waiters(locks: &Rc<Locks>, names: &[fn(&Locks) -> &Word]) -> Vec<JoinHandle<(
             attach(|py| {
                 let caller = Location::caller();
                 let word = name(&locks);
-                let mut waiter = Waiter::new(word, KIND, Wait::new(), caller);
+                let mut waiter = Waiter::new(word, KIND, &Wait::FOREVER, caller);
                 waiter.set_holders(Holders::Unknown);
                 let slept = waiter.park(py, word.address(), None, || true);
                 assert!(slept.is_ok());

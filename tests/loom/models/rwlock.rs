@@ -60,7 +60,7 @@ impl Lock {
         py: Python<'_>,
         meanwhile: impl FnOnce(),
     ) -> Result<u32, Failure> {
-        let entry = self.raw.read(py, Wait::new(), Location::caller())?;
+        let entry = self.raw.read(py, &Wait::FOREVER, Location::caller())?;
         self.begin_read();
         let number = self.look(meanwhile);
         self.end_read();
@@ -84,14 +84,14 @@ impl Lock {
     }
 
     pub(crate) fn write(&self, py: Python<'_>, meanwhile: impl FnOnce()) {
-        let written = self.write_with(py, Wait::new(), meanwhile);
+        let written = self.write_with(py, &Wait::FOREVER, meanwhile);
         assert!(written.is_ok(), "no deadlock is reported");
     }
 
     pub(crate) fn write_with(
         &self,
         py: Python<'_>,
-        wait: Wait,
+        wait: &Wait,
         meanwhile: impl FnOnce(),
     ) -> Result<(), Failure> {
         self.raw.write(py, wait, Location::caller())?;
@@ -125,7 +125,7 @@ impl Lock {
 
     /// Writes, downgrades the lock, and reads.
     fn write_and_downgrade(&self, py: Python<'_>, write: impl FnOnce(), read: impl FnOnce()) {
-        let written = self.raw.write(py, Wait::new(), Location::caller());
+        let written = self.raw.write(py, &Wait::FOREVER, Location::caller());
         assert!(written.is_ok(), "no deadlock is reported");
         self.begin_write();
         self.change(write);
@@ -501,7 +501,7 @@ fn gives_up(wait: fn() -> Wait) {
     let lock = Lock::new();
     let hasty = {
         let lock = Rc::clone(&lock);
-        spawn(move || attach(|py| lock.write_with(py, wait(), || ()).is_ok()))
+        spawn(move || attach(|py| lock.write_with(py, &wait(), || ()).is_ok()))
     };
     let read = attach(|py| {
         let read = lock.read(py, || detach(py, || ()));
@@ -745,7 +745,7 @@ fn expired(acquire: fn(&Lock, Python<'_>)) {
     let waiter = attach(|py| {
         let _owned = mutex.lock(py);
         let waiter = lock.write_before(py, 1, DUE, start);
-        let written = lock.write_with(py, Wait::from(LONG), || ());
+        let written = lock.write_with(py, &Wait::from(LONG), || ());
         assert!(written.is_ok(), "bounded waiting: a reservation expires");
         waiter
     });
@@ -770,7 +770,7 @@ pub(crate) fn writer_times_out() {
         let hasty = {
             let lock = Rc::clone(&lock);
             let wait = || Wait::from(SHORT);
-            spawn(move || attach(|py| lock.write_with(py, wait(), || ()).is_ok()))
+            spawn(move || attach(|py| lock.write_with(py, &wait(), || ()).is_ok()))
         };
         (hasty, lock.writer())
     };

@@ -96,7 +96,7 @@ pub(crate) fn writer_that_timed_out() {
         spawn(move || {
             attach(|py| {
                 let wait = Wait::from(Duration::from_millis(1));
-                let waited = lock.write_with(py, wait, || ());
+                let waited = lock.write_with(py, &wait, || ());
                 assert!(matches!(waited, Err(Failure::TimedOut)));
                 has_waited.set(true);
                 lock.write(py, || inside.stay(|| detach(py, || ())));
@@ -118,7 +118,7 @@ fn finalize_beside_writer(py: Python<'_>, lock: &rwlock::Lock, inside: &Inside) 
     finalize(py, |py| {
         let is_written = inside.0.get();
         let is_read_refused = is_refused(lock.read_or_told(py, || ()));
-        let written = lock.write_with(py, Wait::new(), || ());
+        let written = lock.write_with(py, &Wait::FOREVER, || ());
         assert_eq!(
             (is_read_refused, is_refused(written)),
             (is_written, is_written),
@@ -143,7 +143,7 @@ pub(crate) fn reader() {
         finalize(py, |py| {
             let is_read = inside.0.get();
             assert!(!is_refused(lock.read_or_told(py, || ())));
-            let written = lock.write_with(py, Wait::new(), || ());
+            let written = lock.write_with(py, &Wait::FOREVER, || ());
             assert_eq!(is_refused(written), is_read);
         });
     });

@@ -84,7 +84,7 @@ pub(crate) fn three_kinds() {
     attach(|py| {
         let mut owned = mutex.lock(py);
         detach(py, || ());
-        told.note(lock.write_with(py, Wait::new(), || ()));
+        told.note(lock.write_with(py, &Wait::FOREVER, || ()));
         owned.increment();
     });
     reader.join();
@@ -103,7 +103,7 @@ pub(crate) fn readers_that_write() {
                 lock.read(py, || {
                     detach(py, || ());
                     // It waits for itself at least.
-                    let written = lock.write_with(py, Wait::new(), || ());
+                    let written = lock.write_with(py, &Wait::FOREVER, || ());
                     assert!(written.is_err());
                     told.set(told.get() + 1);
                 });
@@ -137,7 +137,7 @@ pub(crate) fn mutex_and_rwlock() {
     attach(|py| {
         let mut owned = mutex.lock(py);
         detach(py, || ());
-        told.note(lock.write_with(py, Wait::new(), || ()));
+        told.note(lock.write_with(py, &Wait::FOREVER, || ()));
         owned.increment();
     });
     other.join();
