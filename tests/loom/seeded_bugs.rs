@@ -423,7 +423,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         name: "writer_times_out_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == ParkResult::TimedOut && recheck_is_due)",
-        to: "match self.wait.end() {\n\
+        to: "match self.wait.get_deadline() {\n\
              Some(end) if end <= Instant::now() => Err(Failure::TimedOut),\n\
              _ => Ok(parked == ParkResult::TimedOut && recheck_is_due),\n\
              }",
@@ -860,7 +860,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         name: "give_up_without_looking",
         file: "wait/mod.rs",
         from: "Ok(parked == ParkResult::TimedOut && recheck_is_due)",
-        to: "match self.wait.end() {\n            Some(end) if end <= Instant::now() => Err(Failure::TimedOut),\n            _ => Ok(parked == ParkResult::TimedOut && recheck_is_due),\n        }",
+        to: "match self.wait.get_deadline() {\n            Some(end) if end <= Instant::now() => Err(Failure::TimedOut),\n            _ => Ok(parked == ParkResult::TimedOut && recheck_is_due),\n        }",
         models: "mutex::limit",
         gil: false,
     },
