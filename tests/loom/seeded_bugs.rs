@@ -876,7 +876,7 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
         name: "barrier_wakes_one",
         file: "barrier.rs",
         from: "self.all_arrived.notify_all();",
-        to: "self.complete.notify_one();",
+        to: "self.all_arrived.notify_one();",
         models: "barrier::three_threads",
         gil: false,
     },
