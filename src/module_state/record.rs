@@ -45,6 +45,8 @@ pub(super) struct Record<T: ModuleData> {
     ///
     /// The end of the holder is its finalizer, `__clear__` or drop. The state is *condemned* then.
     source: Source,
+    /// A hint: the module of the last state. A lookup skips records of other modules unread.
+    module: AtomicPtr<ffi::PyObject>,
     /// Constant once the record is in the list.
     next: AtomicPtr<Record<T>>,
     _state: PhantomData<&'static T>,
@@ -141,6 +143,7 @@ impl<T: ModuleData> Records<T> {
         let record = self.all().find(is_reserved).unwrap_or_else(|| {
             let record = Box::leak(Box::new(Record {
                 source: Source::new(),
+                module: AtomicPtr::new(ptr::null_mut()),
                 next: AtomicPtr::new(ptr::null_mut()),
                 _state: PhantomData,
             }));
@@ -148,6 +151,8 @@ impl<T: ModuleData> Records<T> {
             self.add(record);
             record
         });
+        // Relaxed: a thread that can find the state has synchronized with `go_live`, which follows.
+        record.module.store(module.as_ptr(), Ordering::Relaxed);
         Owned {
             records: self,
             record,
@@ -241,6 +246,10 @@ impl<T: ModuleData> Record<T> {
     /// Reads the state if it is live and belongs to `module`.
     #[inline(always)]
     fn read_of<'py>(&'static self, module: &Bound<'py, PyModule>) -> Option<Reading<'py, T>> {
+        // Relaxed: if the state went live before this lookup, its module was stored before.
+        if self.module.load(Ordering::Relaxed) != module.as_ptr() {
+            return None;
+        }
         let reading = self.read(module.py())?;
         let is_wanted = reading.storage().module == module.as_ptr();
         reading.keep_if(is_wanted)
