@@ -8,7 +8,7 @@ pub(crate) struct Args {
     /// The interpreter: a version such as `3.14t`, or `python3` for the machine's own
     #[arg(required_unless_present = "list")]
     name: Option<String>,
-    /// List the interpreters of the machine, and those that can be assembled
+    /// List the interpreters of the machine and the versions that can be assembled
     #[arg(long)]
     list: bool,
 }

@@ -1,13 +1,14 @@
-//! `pyo3-sync` beside `pyo3`, among the dependencies.
+//! Adds `pyo3-sync` to the dependencies in `Cargo.toml`.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
-/// The manifest with the dependency in it. Every version of pyo3-sync 0.1 takes PyO3 0.26 to 0.30, whichever the project has.
+/// Returns the manifest with `pyo3-sync` added to its dependencies.
 ///
-/// `local` is a checkout to depend on, as seen from the manifest.
+/// The version requirement is `0.1`, because every such version supports PyO3 0.26 to 0.30.
+/// `local` is a checkout to depend on instead. Its path is relative to the manifest.
 pub(super) fn add(manifest: &str, local: Option<&Path>) -> Result<String> {
     let mut document: DocumentMut = manifest.parse().context("parsing Cargo.toml")?;
     let mut requirement = in_tests(&document).unwrap_or_else(|| {
@@ -28,7 +29,7 @@ pub(super) fn add(manifest: &str, local: Option<&Path>) -> Result<String> {
         .filter(|pyo3| !pyo3.is_dotted())
         .and_then(Table::position);
     let item = match position {
-        // Where each dependency has a table of its own, as `[dependencies.pyo3]`.
+        // `pyo3` has a table of its own: `[dependencies.pyo3]`.
         Some(position) => {
             let mut own = requirement.into_table();
             own.set_position(position);
@@ -44,7 +45,9 @@ pub(super) fn add(manifest: &str, local: Option<&Path>) -> Result<String> {
     Ok(document.to_string())
 }
 
-/// How tests and build scripts have it already; cargo takes one source of a crate only.
+/// Returns the requirement of the dev-dependencies or build-dependencies, if there is one.
+///
+/// The new dependency reuses it, because cargo accepts only one source per crate.
 fn in_tests(document: &DocumentMut) -> Option<InlineTable> {
     let item = ["dev-dependencies", "build-dependencies"]
         .iter()
@@ -58,7 +61,7 @@ fn in_tests(document: &DocumentMut) -> Option<InlineTable> {
     }
 }
 
-/// The table with `pyo3`: `dependencies`, or that of a target.
+/// Returns the table that contains `pyo3`: `dependencies`, or the one of a target.
 fn dependencies(document: &mut DocumentMut) -> Result<&mut dyn TableLike> {
     let has_pyo3 = |item: &Item| item.get("pyo3").is_some();
     if !document.get("dependencies").is_some_and(has_pyo3) {
@@ -96,8 +99,10 @@ fn is_optional(document: &mut DocumentMut) -> bool {
     })
 }
 
-/// Adds it to the features that turn PyO3 on, and says whether there are any. Without `dep:` the dependency itself is the feature, which
-/// cannot turn on another one.
+/// Adds `pyo3-sync` to the features that enable PyO3. Returns `false` if there are none.
+///
+/// Only `dep:pyo3` counts. Without `dep:`, the optional dependency is itself the feature, and such
+/// a feature cannot enable another dependency.
 fn add_to_features(document: &mut DocumentMut) -> bool {
     let Some(features) = document
         .get_mut("features")

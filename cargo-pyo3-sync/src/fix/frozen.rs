@@ -1,4 +1,4 @@
-//! `#[pyclass]` becomes `#[pyclass(frozen)]` where nothing borrows the class mutably.
+//! Adds `frozen` to each `#[pyclass]` that nothing borrows mutably.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{context::Context, rules::pyclass_not_frozen::could_be_frozen};
 
 pub(super) fn plan(context: &Context<'_>, edits: &mut BTreeMap<usize, Vec<Edit>>, plan: &mut Plan) {
     let version = context.source.pyo3.as_ref();
-    // `frozen` is there from PyO3 0.18 on.
+    // PyO3 supports `frozen` since 0.18.
     if version.is_some_and(|version| version.major == 0 && version.minor < 18) {
         return;
     }
@@ -54,7 +54,9 @@ pub(super) fn plan(context: &Context<'_>, edits: &mut BTreeMap<usize, Vec<Edit>>
     }
 }
 
-/// Where the word `pyclass` ends in the attribute: it may stand in a `cfg_attr`, and behind `pyo3::`.
+/// Returns the end offset of the word `pyclass` in the attribute.
+///
+/// The word can be within a `cfg_attr`, and it can follow `pyo3::`.
 fn end_of_name(attribute: TokenStream) -> Option<usize> {
     attribute.into_iter().find_map(|token| match token {
         TokenTree::Group(group) => end_of_name(group.stream()),

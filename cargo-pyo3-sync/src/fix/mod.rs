@@ -1,7 +1,9 @@
-//! Changes that need no thought: names that have changed, `frozen` for classes that are so already, and the dependency.
+//! Mechanical fixes: renamed types, `frozen` for classes that nothing borrows mutably, and the
+//! dependency on pyo3-sync.
 //!
-//! They are planned first, as edits of texts, shown as a diff, and written only when asked to. What is planned is parsed before
-//! it is written: a file that would not parse any more is an error, and nothing is written at all.
+//! Fixes are planned as text edits, shown as a diff, and written only on request. Every changed
+//! Rust file is parsed before any file is written. If one of them does not parse, `plan` returns an
+//! error and no file is written.
 
 mod dependency;
 mod frozen;
@@ -25,14 +27,14 @@ use crate::{
 
 pub use tree::refuse_if_dirty;
 
-/// A piece of text that takes the place of another.
+/// A replacement for a range of a file's text.
 #[derive(Debug, Clone)]
 struct Edit {
     range: Range<usize>,
     text: String,
 }
 
-/// A file as it is and as it is to be.
+/// A file with its text before and after the edits.
 pub struct Change {
     pub path: PathBuf,
     pub before: String,
@@ -42,13 +44,15 @@ pub struct Change {
 #[derive(Default)]
 pub struct Plan {
     pub changes: Vec<Change>,
-    /// What is done, in words.
+    /// Descriptions of the changes.
     pub done: Vec<String>,
-    /// What could not be done, and why.
+    /// Changes that have to be made by hand, each with the reason.
     pub left: Vec<String>,
 }
 
-/// Finds everything that can be changed under `path`; `local` is a checkout of pyo3-sync to depend on.
+/// Plans all mechanical fixes for the crates under `path`.
+///
+/// `local` is a checkout of pyo3-sync to depend on, instead of the published crate.
 pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
     let project = workspace::load(path)?;
     let mut plan = Plan::default();
@@ -74,7 +78,7 @@ pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
         }
         for (number, edits) in edits {
             let file = &source.files[number];
-            // A file of several targets is changed once.
+            // A file that belongs to several targets is changed once.
             if texts.contains_key(&file.path) {
                 continue;
             }
@@ -121,7 +125,9 @@ pub fn plan(path: &Path, local: Option<&Path>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// A path that is relative to the current folder, relative to the folder of a manifest.
+/// Converts a path from relative to the current directory to relative to the manifest's directory.
+///
+/// Absolute paths are returned unchanged.
 fn seen_from(manifest: &Path, path: &Path) -> Result<PathBuf> {
     let full = |path: &Path| {
         path.canonicalize()
@@ -135,7 +141,9 @@ fn seen_from(manifest: &Path, path: &Path) -> Result<PathBuf> {
     Ok(pathdiff::diff_paths(&path, folder).unwrap_or(path))
 }
 
-/// What several crates have in common is said once.
+/// Appends the entries of `more` that `words` does not contain yet.
+///
+/// Several crates of a workspace can report the same entry.
 fn add_new(words: &mut Vec<String>, more: Vec<String>) {
     for word in more {
         if !words.contains(&word) {
@@ -144,7 +152,7 @@ fn add_new(words: &mut Vec<String>, more: Vec<String>) {
     }
 }
 
-/// Why the crate cannot depend on pyo3-sync.
+/// Returns the reason why the crate cannot depend on pyo3-sync, if there is one.
 fn unsupported(source: &Crate) -> Option<String> {
     let version = source.pyo3.as_ref()?;
     if *version < Version::new(0, 26, 0) {
@@ -162,14 +170,14 @@ fn unsupported(source: &Crate) -> Option<String> {
     None
 }
 
-/// The text with its edits made. Where two overlap, the first one counts.
+/// Returns the text with the edits applied. If two edits overlap, the first takes precedence.
 fn apply(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
     let mut result = String::with_capacity(text.len());
     let mut position = 0;
     for edit in edits {
         if edit.range.start < position {
-            // Two that take something away may meet.
+            // An overlapping deletion still removes the rest of its range.
             if edit.text.is_empty() {
                 position = position.max(edit.range.end);
             }
@@ -199,7 +207,7 @@ impl Plan {
 
     pub fn write(&self) -> Result<()> {
         for change in &self.changes {
-            // Somebody may have edited it while the diff was being read.
+            // The file may have been edited since it was read for the diff.
             let now = std::fs::read_to_string(&change.path)
                 .with_context(|| format!("reading {}", change.path.display()))?;
             if now != change.before {

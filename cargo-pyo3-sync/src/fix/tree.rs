@@ -1,10 +1,15 @@
-//! Whether there is a way back: the files are in git, and nothing in them is uncommitted.
+//! Checks that the fixes can be undone: git tracks the files and has no uncommitted changes.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
-/// An error if what is about to be changed could not be told from other changes, or not be undone.
+/// Checks that the files at `path` are in git, without uncommitted changes.
+///
+/// # Errors
+///
+/// Returns an error if there are uncommitted changes, unless `allow_dirty` is set. Returns an error
+/// if `git status` fails, unless `allow_no_vcs` is set.
 pub fn refuse_if_dirty(path: &Path, allow_dirty: bool, allow_no_vcs: bool) -> Result<()> {
     let folder = if path.is_dir() {
         path
@@ -26,8 +31,8 @@ pub fn refuse_if_dirty(path: &Path, allow_dirty: bool, allow_no_vcs: bool) -> Re
                 .collect::<Vec<_>>();
             if !dirty.is_empty() && !allow_dirty {
                 bail!(
-                    "there are changes that are not committed, and what this changes could not be told from them; commit them, or say \
-                     `--allow-dirty`\n{}",
+                    "there are changes that are not committed, and what this changes could not be \
+                     told from them; commit them, or say `--allow-dirty`\n{}",
                     dirty.join("\n")
                 );
             }

@@ -1,4 +1,4 @@
-//! The report for people, as rustc writes its own.
+//! The report for people, in the style of rustc's diagnostics.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{
     source::SourceFile,
 };
 
-/// How many findings of one rule are shown in full, if all that happens is that it is slow.
+/// The maximum number of `Severity::Slow` findings per rule that are shown in full.
 const SHOWN: usize = 3;
 
 pub fn render(outcome: &Outcome, colour: bool) -> String {
@@ -35,7 +35,7 @@ pub fn render(outcome: &Outcome, colour: bool) -> String {
     }
     let mut shown: HashMap<&str, usize> = HashMap::new();
     for finding in &outcome.findings {
-        // What is only slow is shown a few times, and then listed.
+        // The remaining slow findings of a rule are listed below, one line each.
         let count = shown.entry(finding.rule).or_default();
         *count += 1;
         if finding.severity == Severity::Slow && *count > SHOWN {

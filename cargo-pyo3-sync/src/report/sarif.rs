@@ -19,7 +19,10 @@ pub fn render(outcome: &Outcome) -> serde_json::Result<String> {
                 "message": { "text": error.message },
                 "locations": [{ "physicalLocation": {
                     "artifactLocation": { "uri": uri(&error.path) },
-                    "region": { "startLine": error.line.max(1), "startColumn": error.column.max(1) },
+                    "region": {
+                        "startLine": error.line.max(1),
+                        "startColumn": error.column.max(1),
+                    },
                 } }],
             })
         })
@@ -31,7 +34,10 @@ pub fn render(outcome: &Outcome) -> serde_json::Result<String> {
                 "id": rule.id,
                 "shortDescription": { "text": rule.title },
                 "help": { "text": rule.page, "markdown": rule.page },
-                "defaultConfiguration": { "level": level(rule.severity), "enabled": rule.on_by_default },
+                "defaultConfiguration": {
+                    "level": level(rule.severity),
+                    "enabled": rule.on_by_default,
+                },
                 "properties": { "consequence": rule.severity.name() },
             })
         })
@@ -61,7 +67,12 @@ fn result(finding: &Reported) -> Value {
         "ruleId": finding.rule,
         "ruleIndex": index,
         "level": level(finding.severity),
-        "message": { "text": format!("{}\n{}\nInstead: {}", finding.message, finding.notes.join("\n"), finding.help) },
+        "message": { "text": format!(
+            "{}\n{}\nInstead: {}",
+            finding.message,
+            finding.notes.join("\n"),
+            finding.help,
+        ) },
         "locations": [{ "physicalLocation": {
             "artifactLocation": { "uri": uri(&finding.path) },
             "region": {

@@ -1,5 +1,7 @@
-//! Every lock of `std` or `parking_lot` that is waited for attached. Off unless asked for: a lock that is held briefly, with no Python code
-//! under it, is right as it is.
+//! A lock of `std` or `parking_lot` that is acquired while attached.
+//!
+//! Off by default: blocking while attached is correct if every holder releases the lock soon and
+//! runs no Python code while it holds the lock.
 
 use super::{Rule, guide};
 use crate::{
@@ -34,7 +36,10 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             Finding::new(event.place, format!("waits for {name} and stays attached"))
                 .label("taken while attached")
                 .note(context.why_attached(id))
-                .help("`pyo3_sync::PyMutex` or `PyRwLock`; if detached threads share it, `lock_attached(py)` of `pyo3_sync::ext`"),
+                .help(
+                    "`pyo3_sync::PyMutex` or `PyRwLock`; if detached threads share it, \
+                     `lock_attached(py)` of `pyo3_sync::ext`",
+                ),
         );
     }
 }

@@ -1,4 +1,7 @@
-//! Sleeping, waiting for a process or for the network while attached: everybody else waits too.
+//! Sleeping, or waiting for a process or the network, while attached.
+//!
+//! With a GIL, no other thread runs Python code in the meantime. Without one, no thread can collect
+//! garbage.
 
 use syn::visit::{self, Visit};
 
@@ -39,15 +42,23 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         found.push(
-            Finding::new(event.place, format!("{what_for} and stays attached: no other thread runs Python meanwhile, or none can collect garbage"))
-                .label(format!("`{what}` while attached"))
-                .note(context.why_attached(id))
-                .help("`py.detach(|| ..)` around it"),
+            Finding::new(
+                event.place,
+                format!(
+                    "{what_for} and stays attached: no other thread runs Python meanwhile, or none \
+                     can collect garbage"
+                ),
+            )
+            .label(format!("`{what}` while attached"))
+            .note(context.why_attached(id))
+            .help("`py.detach(|| ..)` around it"),
         );
     }
 }
 
-/// `child.kill(); child.wait()`: a process that was killed ends at once.
+/// Returns `true` if the process is killed before the wait: `child.kill(); child.wait()`.
+///
+/// A killed process ends soon.
 fn is_killed_before(context: &Context<'_>, function: FunctionId, wait: Place) -> bool {
     struct Finder {
         wait: proc_macro2::LineColumn,

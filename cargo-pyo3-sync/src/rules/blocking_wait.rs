@@ -1,4 +1,6 @@
-//! Waiting for another thread while attached: channels, joins, barriers, condition variables, `block_on`, Rayon.
+//! Waiting for another thread while attached.
+//!
+//! Covers channels, joins, barriers, condition variables, `block_on` and Rayon.
 
 use super::{Rule, guide};
 use crate::{
@@ -9,7 +11,8 @@ use crate::{
 pub(super) const RULE: Rule = Rule {
     id: "blocking-wait",
     severity: Severity::Deadlock,
-    title: "waiting for another thread while attached: channel, join, barrier, condition variable, `block_on`",
+    title: "waiting for another thread while attached: channel, join, barrier, condition variable, \
+            `block_on`",
     page: include_str!("../../rules/blocking-wait.md"),
     guide: guide::LOCKS,
     on_by_default: true,
@@ -39,14 +42,23 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         found.push(
-            Finding::new(event.place, format!("waits for {for_what} and stays attached: if that needs the interpreter, it never comes"))
-                .label(format!("`{what}` while attached"))
-                .note(context.why_attached(id))
-                .note("and even if it comes, no other thread runs Python meanwhile, or none can collect garbage on free-threaded Python")
-                .help(instead),
+            Finding::new(
+                event.place,
+                format!(
+                    "waits for {for_what} and stays attached: if that needs the interpreter, it \
+                     never comes"
+                ),
+            )
+            .label(format!("`{what}` while attached"))
+            .note(context.why_attached(id))
+            .note(
+                "and even if it comes, no other thread runs Python meanwhile, or none can collect \
+                 garbage on free-threaded Python",
+            )
+            .help(instead),
         );
     }
-    // Rayon: the closures attach in other threads, and this one waits for them.
+    // With Rayon, this thread waits for threads of the pool, whose closures may attach.
     for (id, body) in context.bodies.iter().enumerate() {
         for (number, parallel) in body.parallels.iter().enumerate() {
             let attached = match parallel.state {

@@ -1,4 +1,6 @@
-//! Dropping a Python object while a lock is held: its `__del__` is Python code. Off unless asked for: few objects have one.
+//! Dropping a Python object while a lock is held, which can run its `__del__`.
+//!
+//! Off by default: few objects have a `__del__`.
 
 use super::{Rule, guide};
 use crate::{
@@ -35,11 +37,17 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         found.push(
-            Finding::new(event.place, "an object that is dropped here can run its `__del__`, under the lock")
-                .label(format!("`{what}` drops what was there"))
-                .related(guard.place, "the lock is held from here on")
-                .note(context.why_attached(id))
-                .help("keep what comes out, drop the guard, and then that: `let old = guard.insert(..); drop(guard); drop(old);`"),
+            Finding::new(
+                event.place,
+                "an object that is dropped here can run its `__del__`, under the lock",
+            )
+            .label(format!("`{what}` drops what was there"))
+            .related(guard.place, "the lock is held from here on")
+            .note(context.why_attached(id))
+            .help(
+                "keep what comes out, drop the guard, and then that: `let old = guard.insert(..); \
+                 drop(guard); drop(old);`",
+            ),
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Functions of the C interface that lend a reference, or look into a collection that others may change.
+//! C API functions that return a borrowed reference, or that iterate over a collection which
+//! another thread can change.
 
 use super::{Rule, guide};
 use crate::{
@@ -16,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
-/// What lends, and what to use instead.
+/// The C API functions that this rule reports, each with its replacement.
 const LENDERS: [(&str, &str); 14] = [
     (
         "PyList_GetItem",
@@ -82,19 +83,25 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         let Some((_, instead)) = LENDERS.iter().find(|(lender, _)| lender == name) else {
             continue;
         };
-        // What an attribute gives may be made for whoever asks, and then nobody else has it: which it is, the source does not say.
+        // An attribute can return a new object on each access, which no other thread can change.
+        // The source does not show whether it does.
         if event.in_critical_section || *first == Origin::Attribute {
             continue;
         }
         let message = match name.as_str() {
-            "PyDict_Next" | "_PyDict_Next" => "another thread can change the dictionary in the middle, and free what this has lent".to_owned(),
+            "PyDict_Next" | "_PyDict_Next" => "another thread can change the dictionary in the \
+                                               middle, and free what this has lent"
+                .to_owned(),
             _ => format!("`{name}` lends a reference, and another thread can free the object"),
         };
         found.push(
             Finding::new(event.place, message)
                 .label("lends without owning")
                 .note("nobody else could take the object away while one held the GIL")
-                .help(format!("{instead}; or `pyo3_sync::critical_section::with_critical_section` around it and the use of what it lends")),
+                .help(format!(
+                    "{instead}; or `pyo3_sync::critical_section::with_critical_section` around it \
+                     and the use of what it lends"
+                )),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Threads and pools in a static: the child of a fork has the static, and not the threads.
+//! Threads and pools in a static. A forked child has the static but not the threads.
 
 use super::{Rule, guide};
 use crate::{
@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
-    // Somebody has thought of it.
+    // A crate that names one of these is assumed to handle forks.
     let handles_forks = context.files.iter().any(|file| {
         [
             "pthread_atfork",
@@ -37,18 +37,30 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             continue;
         };
         found.push(
-            Finding::new(item.place, format!("in the child of a fork `{}` is there and its threads are not: what waits for them waits for ever", item.name))
-                .label(what)
-                .note("`os.fork`, and `multiprocessing` with the fork context; a copy has one thread, the one that forked")
-                .help(
-                    "make it anew in the child: keep the process id beside it and compare, or register a function with \
-                     `os.register_at_fork(after_in_child=..)`",
+            Finding::new(
+                item.place,
+                format!(
+                    "in the child of a fork `{}` is there and its threads are not: what waits for \
+                     them waits for ever",
+                    item.name
                 ),
+            )
+            .label(what)
+            .note(
+                "`os.fork`, and `multiprocessing` with the fork context; a copy has one thread, \
+                 the one that forked",
+            )
+            .help(
+                "make it anew in the child: keep the process id beside it and compare, or register \
+                 a function with `os.register_at_fork(after_in_child=..)`",
+            ),
         );
     }
 }
 
-/// The threads that a value of this type has, itself or in a field of a type of the crate: `struct Global(Runtime)`.
+/// Returns a description of the threads that a value of this type owns.
+///
+/// Also searches the fields of the crate's types: `struct Global(Runtime)`.
 fn threads_in(context: &Context<'_>, ty: &Ty, file: usize, depth: usize) -> Option<&'static str> {
     let mut found = None;
     ty.walk(&mut |part| {
@@ -66,7 +78,7 @@ fn threads_in(context: &Context<'_>, ty: &Ty, file: usize, depth: usize) -> Opti
     found
 }
 
-/// Types within types that are looked into; they may hold each other.
+/// The maximum depth of the search in nested types, which can be recursive.
 const DEPTH: usize = 4;
 
 fn has_threads(ty: &Ty) -> Option<&'static str> {

@@ -21,18 +21,22 @@ pub(super) const RULE: Rule = Rule {
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     declared_with(context, "pyo3::GILOnceCell", |place, name| {
         found.push(
-            Finding::new(place, format!("the initialiser of `{name}` can run in several threads at once"))
-                .label("a `GILOnceCell`")
-                .note(since(context))
-                .help(
-                    "`use pyo3_sync::PyOnceLock`: the methods have the same names. If the initialiser asks for its own cell, \
-                     `pyo3_sync::compat::GILOnceCell` keeps the old behaviour; `cargo pyo3-sync fix` changes the names",
-                ),
+            Finding::new(
+                place,
+                format!("the initialiser of `{name}` can run in several threads at once"),
+            )
+            .label("a `GILOnceCell`")
+            .note(since(context))
+            .help(
+                "`use pyo3_sync::PyOnceLock`: the methods have the same names. If the initialiser \
+                 asks for its own cell, `pyo3_sync::compat::GILOnceCell` keeps the old behaviour; \
+                 `cargo pyo3-sync fix` changes the names",
+            ),
         );
     });
 }
 
-/// Statics and fields of a type, each with its name.
+/// Calls `found` with the place and name of each static and field whose type mentions `ty`.
 pub(super) fn declared_with(
     context: &Context<'_>,
     ty: &str,

@@ -1,4 +1,4 @@
-//! `GILProtected`: protects with a GIL that is not there.
+//! `GILProtected`, which does not compile for free-threaded Python.
 
 use super::{
     Rule,
@@ -23,13 +23,20 @@ pub(super) const RULE: Rule = Rule {
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     declared_with(context, "pyo3::GILProtected", |place, name| {
         found.push(
-            Finding::new(place, format!("`{name}` is protected by the GIL, and does not compile for free-threaded Python"))
-                .label("a `GILProtected`")
-                .note(since(context))
-                .help(
-                    "`pyo3_sync::PyProtected<T>` for a `GILProtected<RefCell<T>>`: `.with_mut(py, |value| ..)` where there was \
-                     `.get(py).borrow_mut()`; or a `PyMutex`, if others are to wait until the operation is over",
+            Finding::new(
+                place,
+                format!(
+                    "`{name}` is protected by the GIL, and does not compile for free-threaded \
+                     Python"
                 ),
+            )
+            .label("a `GILProtected`")
+            .note(since(context))
+            .help(
+                "`pyo3_sync::PyProtected<T>` for a `GILProtected<RefCell<T>>`: `.with_mut(py, \
+                 |value| ..)` where there was `.get(py).borrow_mut()`; or a `PyMutex`, if others \
+                 are to wait until the operation is over",
+            ),
         );
     });
 }

@@ -1,7 +1,8 @@
-//! The guard of a lock that is alive while Python code runs, or while the thread attaches.
+//! A lock guard that is held while Python code runs, or while the thread attaches.
 //!
-//! One thread holds the lock and, in Python code, lets others have the interpreter; another waits for the lock, attached. With a GIL
-//! the first never gets the GIL back. Without one, it goes on until something stops the world, which waits for the second for ever.
+//! The owner of the lock detaches within the Python code. A waiter for the lock stays attached.
+//! With a GIL, the waiter keeps the GIL, and the owner can never attach again. Without one, the
+//! next stop-the-world pause deadlocks: it stops the owner and waits for the waiter.
 
 use std::collections::HashSet;
 
@@ -84,11 +85,14 @@ fn finding(
         finding = finding.note(context.why_attached(id));
     }
     finding.help(format!(
-        "take what the call needs out of the data, drop the guard, and call; or use `pyo3_sync::{kind}`, whose waiters detach"
+        "take what the call needs out of the data, drop the guard, and call; or use \
+         `pyo3_sync::{kind}`, whose waiters detach"
     ))
 }
 
-/// How the event lets other threads have the interpreter, and where, if not here.
+/// Returns how the event lets other threads attach, if it does.
+///
+/// The places are in called functions. There are none if the event itself has that effect.
 fn lets_others_run(
     context: &Context<'_>,
     id: FunctionId,
@@ -135,7 +139,9 @@ fn lets_others_run(
     }
 }
 
-/// Whether some thread can wait for this lock attached: the function that holds it does, or another that takes the same lock.
+/// Returns `true` if some thread can block on this lock while attached.
+///
+/// Considers the function that acquires `number`, and all functions that acquire the same lock.
 fn somebody_waits_attached(
     context: &Context<'_>,
     id: FunctionId,
@@ -143,7 +149,7 @@ fn somebody_waits_attached(
     number: usize,
 ) -> bool {
     let guard = &body.guards[number];
-    // A lock in what only one thread has is never waited for.
+    // Locks of an object that threads do not share are uncontended.
     let owner = guard
         .lock
         .identity
@@ -155,7 +161,7 @@ fn somebody_waits_attached(
     if context.has_exclusively(id, &guard.lock) {
         return false;
     }
-    // Readers wait for writers only.
+    // Readers block only on writers.
     if let Some(identity) = &guard.lock.identity
         && guard.lock.mode == Mode::Read
         && context.is_within_class(identity, guard.place.file)

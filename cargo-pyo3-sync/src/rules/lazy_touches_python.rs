@@ -1,4 +1,6 @@
-//! Lazies and once-cells of `std` and `once_cell` whose initialiser attaches, takes a token or runs Python code.
+//! Lazies and once-cells of `std` and `once_cell` whose initializer touches Python.
+//!
+//! Such an initializer attaches, uses a token or runs Python code.
 
 use std::collections::HashSet;
 
@@ -32,24 +34,29 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             found.push(
                 Finding::new(
                     initialiser.place,
-                    format!("the first threads that ask for this `{}` can wait for each other for ever", initialiser.cell),
+                    format!(
+                        "the first threads that ask for this `{}` can wait for each other for ever",
+                        initialiser.cell
+                    ),
                 )
                 .label("others wait here, attached, while the initialiser runs")
                 .related(place, how)
                 .note(
-                    "one thread runs the initialiser and lets go of the interpreter in it; another waits for the cell, and keeps the \
-                     interpreter. Both builds stop for good, once in a while",
+                    "one thread runs the initialiser and lets go of the interpreter in it; another \
+                     waits for the cell, and keeps the interpreter. Both builds stop for good, \
+                     once in a while",
                 )
                 .help(
-                    "`pyo3_sync::PyOnceLock` for `OnceLock` and `OnceCell`, `PyLazy` or `PyTryLazy` for `LazyLock`, `Lazy` and \
-                     `lazy_static!`, `PyImport` if all it does is import",
+                    "`pyo3_sync::PyOnceLock` for `OnceLock` and `OnceCell`, `PyLazy` or \
+                     `PyTryLazy` for `LazyLock`, `Lazy` and `lazy_static!`, `PyImport` if all it \
+                     does is import",
                 ),
             );
         }
     }
 }
 
-/// What in the initialiser touches Python.
+/// Returns a place in the initializer that touches Python, with a description.
 fn touches(context: &Context<'_>, body: &Body, id: usize) -> Option<(Place, String)> {
     let events = || {
         body.events

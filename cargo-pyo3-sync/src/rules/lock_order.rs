@@ -1,4 +1,4 @@
-//! The same lock of two objects, held at once: whoever comes from the other end waits for ever.
+//! The same lock of two objects, held at once. A thread that locks them in reverse can deadlock.
 
 use syn::{
     Expr,
@@ -51,7 +51,8 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                     && !held.lock.never_waits_attached
             });
         let Some(other) = other else { continue };
-        // Whoever comes from the other end is refused its object, or reads as well.
+        // There is no deadlock if one of the objects is borrowed mutably, because PyO3 then refuses
+        // it to the other thread. There is none either if all threads only read.
         let (one, another) = (lock, &other.lock);
         let both_read = one.mode == Mode::Read && another.mode == Mode::Read;
         if context.has_exclusively(id, one)
@@ -62,32 +63,45 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         {
             continue;
         }
-        // Somebody has thought of it.
+        // A function that compares its parameters is assumed to choose the order by it.
         if compares_parameters(&context.index.functions[id]) {
             continue;
         }
         found.push(
             Finding::new(
                 event.place,
-                format!("a thread that takes `{identity}` of the same two objects from the other end waits for this one, and this one for it"),
+                format!(
+                    "a thread that takes `{identity}` of the same two objects from the other end \
+                     waits for this one, and this one for it"
+                ),
             )
             .label(format!("the lock of `{instance}`"))
-            .related(other.place, format!("while that of `{}` is held", other.lock.instance.as_deref().unwrap_or("another"))),
+            .related(
+                other.place,
+                format!(
+                    "while that of `{}` is held",
+                    other.lock.instance.as_deref().unwrap_or("another")
+                ),
+            ),
         );
         if let Some(finding) = found.last_mut() {
             finding
                 .notes
                 .push("and an object with itself waits for its own lock".to_owned());
             finding.notes.push(context.why_attached(id));
-            finding.help = "one order for all, the lower address first; or one lock at a time; `pyo3_sync::PyMutex::lock_checked` reports the \
-                            deadlock, and `PyProtected::with2_mut` has no order to get wrong"
+            finding.help = "one order for all, the lower address first; or one lock at a time; \
+                            `pyo3_sync::PyMutex::lock_checked` reports the deadlock, and \
+                            `PyProtected::with2_mut` has no order to get wrong"
                 .to_owned();
         }
     }
 }
 
-/// Whether it compares two of its parameters, by address or by a key: `ptr::eq(self, other)`, `Arc::ptr_eq(&self.lock, &other.lock)`,
-/// `self.id.cmp(&other.id)`. Addresses of what lies within the locked data say nothing about the locks.
+/// Returns `true` if the function compares two of its parameters, by address or by a key.
+///
+/// Examples: `ptr::eq(self, other)`, `Arc::ptr_eq(&self.lock, &other.lock)`,
+/// `self.id.cmp(&other.id)`. Comparing addresses within the locked data does not count, because it
+/// does not order the locks.
 fn compares_parameters(function: &Function<'_>) -> bool {
     struct Finder<'f> {
         parameters: Vec<&'f str>,

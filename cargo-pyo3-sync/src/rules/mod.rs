@@ -1,4 +1,6 @@
-//! The rules: one file each, and a page each in `rules/`, which `cargo pyo3-sync explain` shows.
+//! The rules, one file each.
+//!
+//! Each rule has a page in `rules/`, which `cargo pyo3-sync explain` shows.
 
 mod attached_lock;
 mod blocking_slow;
@@ -34,13 +36,13 @@ use crate::{
 pub struct Rule {
     pub id: &'static str,
     pub severity: Severity,
-    /// What it looks for, in a few words.
+    /// A short description of the reported pattern.
     pub title: &'static str,
-    /// The page.
+    /// The text that `cargo pyo3-sync explain` shows.
     pub page: &'static str,
-    /// The section of the guide that tells what to do.
+    /// The section of the migration guide that describes the solution.
     pub guide: &'static str,
-    /// Off are rules whose findings are often right as they are.
+    /// `false` for rules that often report correct code.
     pub on_by_default: bool,
     pub check: fn(&Context<'_>, &mut Vec<Finding>),
 }
@@ -59,7 +61,7 @@ mod guide {
     pub(super) const DECLARING: &str = "MIGRATION.md#11-declaring-support-wheels-and-leaving-again";
 }
 
-/// The worst first.
+/// All rules, the most severe first.
 pub const ALL: &[Rule] = &[
     static_mut::RULE,
     unsafe_marker::RULE,

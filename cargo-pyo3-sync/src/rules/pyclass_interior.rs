@@ -22,7 +22,7 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     for item in &context.index.types {
         let Some(class) = &item.class else { continue };
         if class.unsendable {
-            // PyO3 looks after it, at the price of `pyclass-unsendable`.
+            // PyO3 checks the thread at run time, which `pyclass-unsendable` reports.
             continue;
         }
         for field in &item.fields {
@@ -35,7 +35,8 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 &mut HashSet::new(),
                 &mut paths,
             );
-            // Somebody has promised that one of the types is thread-safe, which is what `unsafe-marker` is about.
+            // An `unsafe impl` declares one of the types thread-safe. The rule `unsafe-marker`
+            // covers this case.
             let promised = |name: &str| {
                 context
                     .index
@@ -59,12 +60,21 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 ),
             };
             let mut finding = Finding::new(
-                Place { file: item.place.file, span: syn::spanned::Spanned::span(&field.syntax.ty) },
-                format!("`{}.{}` holds a `{}`{through}, which threads must not share", item.name, field.name, first.cell),
+                Place {
+                    file: item.place.file,
+                    span: syn::spanned::Spanned::span(&field.syntax.ty),
+                },
+                format!(
+                    "`{}.{}` holds a `{}`{through}, which threads must not share",
+                    item.name, field.name, first.cell
+                ),
             )
             .label("not synchronised")
             .note("PyO3 from 0.23 on does not compile a class that is not `Sync`")
-            .help("`pyo3_sync::PyMutex` or `PyProtected` in its place; an atomic for a `Cell` of a number; `Arc` for `Rc`");
+            .help(
+                "`pyo3_sync::PyMutex` or `PyProtected` in its place; an atomic for a `Cell` of a \
+                 number; `Arc` for `Rc`",
+            );
             for path in &paths {
                 if let Some(place) = path.place {
                     finding = finding.related(place, format!("the `{}`", path.cell));
@@ -75,16 +85,18 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// How a type comes to hold what is not synchronised.
+/// An unsynchronized cell within a type, and the path to it.
 pub(super) struct Unsynchronised {
     pub(super) cell: String,
-    /// The types of the crate in between.
+    /// The crate's types on the path.
     pub(super) through: Vec<String>,
-    /// The field that holds it, if it is not the one that was asked about.
+    /// The field that contains the cell, if it belongs to one of those types.
     pub(super) place: Option<Place>,
 }
 
-/// All that is not synchronised in a type, going into types of the crate, and stopping at locks and at objects.
+/// Collects the unsynchronized cells in a type.
+///
+/// Descends into the crate's types, but not into locks and Python objects.
 pub(super) fn unsynchronised(
     context: &Context<'_>,
     ty: &Ty,
@@ -140,7 +152,9 @@ pub(super) fn unsynchronised(
     }
 }
 
-/// Whatever is in one of these is reached by one thread at a time, or is another object's affair.
+/// Returns `true` if the content of the type needs no synchronization of its own.
+///
+/// A lock synchronizes its content. A Python object is checked with its own class.
 pub(super) fn is_lock(ty: &Ty) -> bool {
     matches!(
         ty.last(),

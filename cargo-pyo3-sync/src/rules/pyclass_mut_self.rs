@@ -1,4 +1,6 @@
-//! Classes that PyO3 lends mutably, to one caller at a time: `&mut self`, `PyRefMut<Self>`, `#[pyo3(set)]`.
+//! Classes that PyO3 borrows mutably: `&mut self`, `PyRefMut<Self>`, `#[pyo3(set)]`.
+//!
+//! PyO3 raises an exception if another thread uses the object meanwhile.
 
 use super::{Rule, guide, static_mut::atomic_for};
 use crate::{
@@ -44,13 +46,19 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         }
         found.push(
             finding
-                .note("PyO3 lends the object to one caller at a time, and refuses the others, readers included")
+                .note(
+                    "PyO3 lends the object to one caller at a time, and refuses the others, \
+                     readers included",
+                )
                 .help(advice(item)),
         );
     }
 }
 
-/// What Python can call and what borrows the object mutably. `__clear__` and `__new__` are called when nobody else has the object.
+/// Returns the methods that Python can call and that borrow the object mutably.
+///
+/// Excludes `__clear__`, `__init__` and `__setstate__`, which normally run while no other thread
+/// can access the object.
 pub(super) fn mutable_methods<'c, 'a>(
     context: &'c Context<'a>,
     item: &TypeItem<'_>,
@@ -110,7 +118,7 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// From the types of the fields: atomics, or a lock around all of them.
+/// Suggests atomics or a lock, depending on the types of the fields.
 fn advice(item: &TypeItem<'_>) -> String {
     let atomics: Vec<String> = item
         .fields
@@ -132,17 +140,21 @@ fn advice(item: &TypeItem<'_>) -> String {
         );
     }
     if item.fields.iter().any(|field| holds_objects(&field.ty)) {
-        return "`#[pyclass(frozen)]`, and a `pyo3_sync::PyMutex` around the fields that change; it has objects in it, so mind \
-                `__traverse__`, and do not hold the lock while Python runs"
+        return "`#[pyclass(frozen)]`, and a `pyo3_sync::PyMutex` around the fields that change; it \
+                has objects in it, so mind `__traverse__`, and do not hold the lock while Python \
+                runs"
             .to_owned();
     }
     if !atomics.is_empty() && atomics.len() == item.fields.len() {
         return format!(
-            "`#[pyclass(frozen)]`, and a `pyo3_sync::PyMutex` around the fields if they must agree with each other; if not, atomics: {}",
+            "`#[pyclass(frozen)]`, and a `pyo3_sync::PyMutex` around the fields if they must agree \
+             with each other; if not, atomics: {}",
             atomics.join(", ")
         );
     }
-    "`#[pyclass(frozen)]`, `&self` in all methods, and one `pyo3_sync::PyMutex` around the fields that change together".to_owned()
+    "`#[pyclass(frozen)]`, `&self` in all methods, and one `pyo3_sync::PyMutex` around the fields \
+     that change together"
+        .to_owned()
 }
 
 fn holds_objects(ty: &Ty) -> bool {

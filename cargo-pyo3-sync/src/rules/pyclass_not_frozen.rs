@@ -1,4 +1,4 @@
-//! Classes that nobody borrows mutably and that do not say so.
+//! Classes that nothing borrows mutably but that are not `frozen`.
 
 use super::{Rule, guide, pyclass_mut_self};
 use crate::{
@@ -29,20 +29,32 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             .and_then(|class| class.place)
             .unwrap_or(item.place);
         found.push(
-            Finding::new(place, format!("`{}` is never borrowed mutably, and does not say so", item.name))
-                .label("could be `frozen`")
-                .note("each call of a method counts a borrow up and down, in a number that all threads share")
-                .help("`#[pyclass(frozen)]`, which the compiler then holds you to; `cargo pyo3-sync fix` adds it"),
+            Finding::new(
+                place,
+                format!(
+                    "`{}` is never borrowed mutably, and does not say so",
+                    item.name
+                ),
+            )
+            .label("could be `frozen`")
+            .note(
+                "each call of a method counts a borrow up and down, in a number that all threads \
+                 share",
+            )
+            .help(
+                "`#[pyclass(frozen)]`, which the compiler then holds you to; `cargo pyo3-sync fix` \
+                 adds it",
+            ),
         );
     }
 }
 
-/// Whether nothing in the crate borrows an object of this class mutably.
+/// Returns `true` if the class is not `frozen` and nothing in the crate borrows it mutably.
 pub(crate) fn could_be_frozen(context: &Context<'_>, item: &TypeItem<'_>) -> bool {
     let Some(class) = &item.class else {
         return false;
     };
-    // Enums with fields are frozen by themselves.
+    // PyO3 makes enums with fields `frozen` implicitly.
     if class.frozen || class.unsendable || (item.is_enum && !item.fields.is_empty()) {
         return false;
     }

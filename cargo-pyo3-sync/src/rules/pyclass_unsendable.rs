@@ -23,14 +23,21 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         };
         let place = class.place.unwrap_or(item.place);
         found.push(
-            Finding::new(place, format!("`{}` panics in every thread but the one that made it", item.name))
-                .label("`unsendable`")
-                .related(item.place, "this class")
-                .note("and it cannot be dropped in another thread, where the collector may find it")
-                .help(
-                    "if what it holds is `Send`, make the class `frozen` and put it in a `pyo3_sync::PyMutex`; if it is bound to its \
-                     thread by nature, `unsendable` is right: say so with `// pyo3-sync: allow(pyclass-unsendable) ..`",
+            Finding::new(
+                place,
+                format!(
+                    "`{}` panics in every thread but the one that made it",
+                    item.name
                 ),
+            )
+            .label("`unsendable`")
+            .related(item.place, "this class")
+            .note("and it cannot be dropped in another thread, where the collector may find it")
+            .help(
+                "if what it holds is `Send`, make the class `frozen` and put it in a \
+                 `pyo3_sync::PyMutex`; if it is bound to its thread by nature, `unsendable` is \
+                 right: say so with `// pyo3-sync: allow(pyclass-unsendable) ..`",
+            ),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `static mut`: undefined behaviour that the GIL kept from being seen.
+//! `static mut`, which is a data race without the GIL.
 
 use super::{Rule, guide};
 use crate::{
@@ -18,7 +18,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     for item in context.index.statics.iter().filter(|item| item.mutable) {
-        // Tables of the C interface, which CPython wants to be mutable and writes to when the module is made.
+        // CPython requires the tables of the C API to be mutable, and writes to them when it
+        // creates the module.
         if is_c_table(&item.ty) {
             continue;
         }
@@ -28,15 +29,25 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                 item.name
             ),
             None => format!(
-                "`static {}: pyo3_sync::PyMutex<{}>`, and `{0}.lock_checked(py)?`; or a `PyOnceLock`, if it is set once",
+                "`static {}: pyo3_sync::PyMutex<{}>`, and `{0}.lock_checked(py)?`; or a \
+                 `PyOnceLock`, if it is set once",
                 item.name, item.ty
             ),
         };
         found.push(
-            Finding::new(item.place, format!("several threads can use `{}` at once, and it is not synchronised", item.name))
-                .label("a data race, which is undefined behaviour")
-                .note("with a GIL only one thread at a time ran code that is attached; without one all of them do")
-                .help(help),
+            Finding::new(
+                item.place,
+                format!(
+                    "several threads can use `{}` at once, and it is not synchronised",
+                    item.name
+                ),
+            )
+            .label("a data race, which is undefined behaviour")
+            .note(
+                "with a GIL only one thread at a time ran code that is attached; without one all \
+                 of them do",
+            )
+            .help(help),
         );
     }
 }

@@ -58,7 +58,9 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// One function fills it where it is empty, and the others only empty it: no thread misses what another has set.
+/// Returns `true` if a single function fills the variable, and all others only clear it.
+///
+/// Such a variable is a cache: no thread depends on a value that another thread has set.
 fn is_cache_of_one_function(context: &Context<'_>, item: &StaticItem<'_>) -> bool {
     let uses = context.index.functions.iter().filter_map(|function| {
         let mut uses = Uses {
@@ -83,7 +85,7 @@ fn only_empties(methods: &[String]) -> bool {
         })
 }
 
-/// What a function calls where it names the variable.
+/// The methods that a function calls on the variable.
 struct Uses<'n> {
     name: &'n str,
     is_named: bool,
@@ -101,7 +103,7 @@ impl Uses<'_> {
 }
 
 impl<'ast> Visit<'ast> for Uses<'_> {
-    /// Functions within functions are looked at by themselves.
+    /// Skips nested functions, which are visited separately.
     fn visit_item(&mut self, _: &'ast syn::Item) {}
 
     fn visit_expr(&mut self, expression: &'ast syn::Expr) {

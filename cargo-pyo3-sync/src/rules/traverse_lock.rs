@@ -1,4 +1,6 @@
-//! What `__traverse__` must not do: wait, attach, try a lock whose answer may change.
+//! Operations that `__traverse__` must not perform.
+//!
+//! It must not block, attach, or try a lock whose state can change during a collection.
 
 use std::collections::HashSet;
 
@@ -31,16 +33,18 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// What `__traverse__` does, and the functions of the crate that it calls.
+/// Checks each `__traverse__`, and the functions of the crate that it calls.
 struct Traversal<'c, 'a> {
     context: &'c Context<'a>,
-    /// Functions that are told already: several classes may call the same.
+    /// Functions that have been checked. Several classes may call the same one.
     seen: HashSet<FunctionId>,
     found: &'c mut Vec<Finding>,
 }
 
 impl Traversal<'_, '_> {
-    /// The call is that in `__traverse__` which leads here, if it is another function.
+    /// Checks a function.
+    ///
+    /// `call` is the call in `__traverse__` that leads to it, or `None` for `__traverse__` itself.
     fn function(&mut self, id: FunctionId, call: Option<Place>) {
         if !self.seen.insert(id) {
             return;
@@ -69,7 +73,11 @@ impl Traversal<'_, '_> {
             };
             let mut finding = Finding::new(event.place, message)
                 .label("in `__traverse__`")
-                .help("`pyo3_sync::PyMutex`, `PyRwLock`, `PyProtected` and `PyOnceLock` have `traverse(&visit)`, which waits for nobody and gives one answer for each collection");
+                .help(
+                    "`pyo3_sync::PyMutex`, `PyRwLock`, `PyProtected` and `PyOnceLock` have \
+                     `traverse(&visit)`, which waits for nobody and gives one answer for each \
+                     collection",
+                );
             if let Some(call) = call {
                 finding = finding.related(call, "`__traverse__` calls it");
             }
@@ -77,14 +85,21 @@ impl Traversal<'_, '_> {
         }
     }
 
-    /// Whether a collection can find the lock taken, as far as is known where it is taken: by a method that does not have the object to
-    /// itself (of one that is borrowed mutably `__traverse__` is not called), and that may come to a place where threads are stopped. One
-    /// that is tried is in the same state in all passes, unless a thread takes it that is not attached and so is not stopped.
+    /// Returns `true` if a collection can find the lock held by a thread that matters.
+    ///
+    /// A holder that borrows the object mutably does not matter, because PyO3 then skips
+    /// `__traverse__`. The other holders depend on how `__traverse__` acquires the lock:
+    ///
+    /// - If it blocks, the holder matters if the collector can stop it while it holds the lock.
+    /// - If it only tries, the holder matters if it is detached. The collector stops attached
+    ///   threads, so every pass of the collection sees their locks in the same state.
+    ///
+    /// Returns `true` too if not all places that acquire the lock are known.
     fn meets_owner(&self, traversal: FunctionId, lock: &Lock) -> bool {
         let Some(identity) = &lock.identity else {
             return true;
         };
-        // Behind an `Arc`, it may be taken where nobody sees which one it is.
+        // Behind an `Arc`, the lock can be acquired by code that does not show its identity.
         let file = self.context.index.functions[traversal].place.file;
         if !self.context.is_within_class(identity, file) {
             return true;

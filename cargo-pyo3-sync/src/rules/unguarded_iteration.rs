@@ -30,8 +30,8 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
             if iteration.class == "PyList" {
                 continue;
             }
-            // What the caller gave is seldom changed meanwhile. Python code in the loop needs no
-            // second thread to do it, and suspends a critical section around the loop.
+            // A collection from the caller is seldom changed meanwhile. Python code in the loop can
+            // change it without a second thread, and suspends a critical section around the loop.
             let python = python_within(context, id, iteration);
             let why = match (iteration.origin, python) {
                 (Origin::Shared, None) if !iteration.in_critical_section => {
@@ -53,7 +53,10 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
                     format!("panics if the {what} grows or shrinks meanwhile"),
                 )
                 .label(format!("a `{}`, {why}", iteration.class))
-                .note(format!("`PanicException: {what} changed size during iteration`, which `except Exception` does not catch"))
+                .note(format!(
+                    "`PanicException: {what} changed size during iteration`, which `except \
+                     Exception` does not catch"
+                ))
                 .help(if iteration.class == "PyDict" {
                     HELP_FOR_DICT
                 } else {

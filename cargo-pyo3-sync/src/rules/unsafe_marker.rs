@@ -47,8 +47,9 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         }
         let pointer = item.fields.iter().any(|field| has_pointer(&field.ty));
         let is_class = item.class.is_some();
-        // `Send` says that it may move. That alone is unsound when a class moves `Rc`s of its own, and this cannot be told from
-        // here; when the class is shared as well, which all classes are, what is inside must be synchronised.
+        // `Send` alone is unsound only if a clone of an `Rc` remains in the first thread, which is
+        // not visible here. `Sync` lets threads share the value, so its content must be
+        // synchronized.
         let reason = match (cells.first(), marker.marker) {
             (Some(found), "Sync") => Some(format!(
                 "it has a `{}` in it, which counts or writes without synchronisation",
@@ -62,13 +63,20 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         };
         let Some(reason) = reason else { continue };
         found.push(
-            Finding::new(marker.place, format!("`{name}` is declared `{}`, and nothing but the GIL makes it so", marker.marker))
-                .label(reason)
-                .related(item.place, "this type")
-                .help(
-                    "put what changes in a `pyo3_sync::PyProtected` (in place of a `RefCell`) or a `PyMutex`, and drop the `unsafe impl`; \
-                     if something else protects it, say what in a `// SAFETY:` comment and allow this",
+            Finding::new(
+                marker.place,
+                format!(
+                    "`{name}` is declared `{}`, and nothing but the GIL makes it so",
+                    marker.marker
                 ),
+            )
+            .label(reason)
+            .related(item.place, "this type")
+            .help(
+                "put what changes in a `pyo3_sync::PyProtected` (in place of a `RefCell`) or a \
+                 `PyMutex`, and drop the `unsafe impl`; if something else protects it, say what in \
+                 a `// SAFETY:` comment and allow this",
+            ),
         );
     }
 }

@@ -1,4 +1,6 @@
-//! Objects behind a lock in a class that has no `__traverse__`: a cycle through them is never freed.
+//! Python objects behind a lock, in a class without `__traverse__`.
+//!
+//! The collector never frees a cycle through such objects.
 
 use super::{Rule, guide};
 use crate::{
@@ -41,12 +43,16 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
         let Some(first) = fields.next() else { continue };
         let mut finding = Finding::new(
             place(first),
-            format!("a cycle through `{}.{}` is never freed: the collector cannot see into it", item.name, first.name),
+            format!(
+                "a cycle through `{}.{}` is never freed: the collector cannot see into it",
+                item.name, first.name
+            ),
         )
         .label("objects behind a lock, and no `__traverse__`")
         .related(item.place, "this class")
         .help(
-            "`pyo3_sync::PyMutex`, and `__traverse__` with its `traverse(&visit)`; what cannot be in a cycle needs neither: allow this",
+            "`pyo3_sync::PyMutex`, and `__traverse__` with its `traverse(&visit)`; what cannot be \
+             in a cycle needs neither: allow this",
         );
         for field in fields {
             finding = finding.related(place(field), "and these");
@@ -55,7 +61,9 @@ fn check(context: &Context<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// A lock with objects of unknown class in it, also within a type of the crate.
+/// Returns `true` if the type contains a lock around objects such as `Py<PyAny>`.
+///
+/// The objects can be fields of another type of the crate.
 fn locked_objects(context: &Context<'_>, ty: &Ty, file: usize) -> bool {
     let is_lock = matches!(
         ty.name.as_str(),

@@ -31,7 +31,9 @@ pub(super) struct Suite {
     pub(super) rust_flags: &'static str,
 }
 
-/// The versions of PyO3 besides that of Cargo.lock, which is the highest. The lowest is a fast cell.
+/// The tested versions of PyO3, besides the highest, which is in Cargo.lock.
+///
+/// The cell of the lowest version is fast.
 const PYO3: [&str; 4] = ["0.26.0", "0.27.1", "0.28.3", "0.29.0"];
 
 /// Other systems, a version of Python, and whether tests can start processes there.

@@ -1,4 +1,7 @@
-//! What becomes of a `use`: names that come from PyO3 leave it, and a `use` of pyo3-sync follows, or takes its place.
+//! Edits of `use` items.
+//!
+//! Renamed types are removed from the `use` of PyO3. A `use` of pyo3-sync is added after it, or
+//! replaces it if no other name remains.
 
 use std::ops::Range;
 
@@ -54,7 +57,7 @@ fn of_item(file: &File<'_>, item: &Use, tasks: &[&Task], edits: &mut Vec<Edit>) 
         several => format!("use pyo3_sync::{{{}}};", several.join(", ")),
     };
     match removal(file.source, &item.item.tree, &leaving) {
-        // Its attributes and its visibility stay.
+        // The attributes and the visibility stay.
         Removal::Whole => edits.push(Edit {
             range: item.keyword..item.range.end,
             text: import,
@@ -80,7 +83,9 @@ fn of_item(file: &File<'_>, item: &Use, tasks: &[&Task], edits: &mut Vec<Edit>) 
     }
 }
 
-/// Whether the file has the name from `use pyo3::sync::*` alone.
+/// Returns `true` if the name can only come from a glob such as `use pyo3::sync::*`.
+///
+/// This is the case if the file uses the name unqualified and no `use` lists it.
 fn only_by_globs(file: &File<'_>, name: &str) -> bool {
     let is_named = |leaf: &Leaf| leaf.ident == name;
     let alone = file
@@ -101,7 +106,9 @@ enum Removal {
     Parts(Vec<Range<usize>>),
 }
 
-/// What of a `use` to take away, so that the names that begin there are no longer in it.
+/// Returns the parts to remove from a `use`.
+///
+/// `leaving` contains the offsets at which the removed names begin.
 fn removal(file: &SourceFile, tree: &UseTree, leaving: &[usize]) -> Removal {
     match tree {
         UseTree::Path(path) => removal(file, &path.tree, leaving),
@@ -135,7 +142,7 @@ fn removal(file: &SourceFile, tree: &UseTree, leaving: &[usize]) -> Removal {
             for (index, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
                     Removal::Parts(inner) => parts.extend(inner),
-                    // With the comma behind it, or the one before if it is the last.
+                    // Removes the following comma too, or the preceding one for the last item.
                     Removal::Whole => parts.push(match ranges.get(index + 1) {
                         Some(next) => ranges[index].start..next.start,
                         None => ranges[index - 1].end..ranges[index].end,

@@ -1,4 +1,6 @@
-//! Where a file mentions what: its `use` items, and the paths everywhere else, also within functions and macros.
+//! Finds the `use` items of a file and the paths that name a renamed type.
+//!
+//! The search includes the bodies of functions and macros.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -11,27 +13,27 @@ use crate::source::SourceFile;
 #[derive(Default)]
 pub(super) struct Mentions {
     pub(super) uses: Vec<Use>,
-    /// Those that end in a name that is to be changed.
+    /// Paths outside of `use` whose last segment is the old name of a renamed type.
     pub(super) paths: Vec<PathMention>,
-    /// All identifiers.
+    /// All identifiers in the file.
     pub(super) names: HashSet<String>,
-    /// The modules that are declared.
+    /// The modules that the file declares.
     pub(super) modules: HashSet<String>,
 }
 
-/// A `use`, wherever it stands.
+/// A `use` item, in a module, function or macro.
 pub(super) struct Use {
     pub(super) item: ItemUse,
-    /// With its attributes and its visibility, up to the semicolon.
+    /// The range of the item, from its attributes to the semicolon.
     pub(super) range: Range<usize>,
-    /// Where the word `use` is.
+    /// The offset of the word `use`.
     pub(super) keyword: usize,
 }
 
-/// What one branch of a `use` brings in.
+/// One imported name of a `use`, and the modules before it.
 pub(super) struct Leaf {
     pub(super) modules: Vec<String>,
-    /// `*` for all.
+    /// The imported name, or `*` for a glob.
     pub(super) ident: String,
     pub(super) alias: Option<String>,
     pub(super) span: Span,
@@ -41,12 +43,12 @@ pub(super) struct Leaf {
 pub(super) struct PathMention {
     pub(super) modules: Vec<String>,
     pub(super) name: String,
-    /// All of it, with the `::` it may begin with.
+    /// The range of the whole path, including a leading `::`.
     pub(super) range: Range<usize>,
     pub(super) name_range: Range<usize>,
-    /// It begins with `$crate` or another variable of a macro.
+    /// Set if the path begins with `$crate` or another macro variable.
     pub(super) in_macro_variable: bool,
-    /// It stands behind something that is no module: `<T as Trait>::Name`.
+    /// Set if the name follows `::` but no module: `<T as Trait>::Name`.
     pub(super) is_associated: bool,
 }
 
@@ -55,7 +57,7 @@ impl Leaf {
         self.ident == "*"
     }
 
-    /// The whole path of what is brought in.
+    /// Returns the full path of the imported item.
     pub(super) fn full(&self) -> Vec<String> {
         let mut full = self.modules.clone();
         if self.ident != "self" {
@@ -64,7 +66,7 @@ impl Leaf {
         full
     }
 
-    /// What it is called from then on.
+    /// Returns the name that the import introduces.
     pub(super) fn name(&self) -> &str {
         match &self.alias {
             Some(alias) => alias,
@@ -163,7 +165,9 @@ fn walk(file: &SourceFile, stream: TokenStream, mentions: &mut Mentions) {
     }
 }
 
-/// The item that the word `use` at `index` belongs to, and the token behind it. `impl Trait + use<'_>` is none.
+/// Parses the item whose keyword `use` is at `index`. Returns it with the index after its end.
+///
+/// Returns `None` if the keyword does not belong to an item, as in `impl Trait + use<'_>`.
 fn use_item(file: &SourceFile, tokens: &[TokenTree], index: usize) -> Option<(Use, usize)> {
     let length = tokens[index..]
         .iter()
@@ -172,7 +176,10 @@ fn use_item(file: &SourceFile, tokens: &[TokenTree], index: usize) -> Option<(Us
     let mut start = index;
     // `pub`, `pub(crate)`.
     let restricted = start > 0
-        && matches!(&tokens[start - 1], TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis);
+        && matches!(
+            &tokens[start - 1],
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis
+        );
     let before = start.checked_sub(if restricted { 2 } else { 1 });
     if let Some(before) = before
         && matches!(&tokens[before], TokenTree::Ident(ident) if ident == "pub")
@@ -181,7 +188,10 @@ fn use_item(file: &SourceFile, tokens: &[TokenTree], index: usize) -> Option<(Us
     }
     // `#[cfg(..)]`.
     while start >= 2
-        && matches!(&tokens[start - 1], TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket)
+        && matches!(
+            &tokens[start - 1],
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket
+        )
         && is_punct(tokens.get(start - 2), '#')
     {
         start -= 2;
@@ -227,7 +237,7 @@ fn path(file: &SourceFile, tokens: &[TokenTree], index: usize, name: &str) -> Pa
     }
 }
 
-/// Whether `::` stands before the token.
+/// Returns `true` if `::` precedes the token.
 fn is_colons(tokens: &[TokenTree], index: usize) -> bool {
     index >= 2 && is_punct(tokens.get(index - 1), ':') && is_punct(tokens.get(index - 2), ':')
 }

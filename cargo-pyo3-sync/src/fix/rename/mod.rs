@@ -1,8 +1,13 @@
-//! Types of PyO3 that are gone, and the types of pyo3-sync that take their place under the same methods.
+//! Replaces types that PyO3 has removed by types of pyo3-sync with the same methods.
 //!
-//! A name is changed where it means PyO3's type: where a `use` brings it in (`imports`), behind `pyo3::sync::`, and, if the crate gets it
-//! in one of these two ways somewhere, alone and behind modules of the crate. All of this is done with tokens, because much of it stands
-//! within macros, where there is no syntax tree; `mentions` finds the places.
+//! A name is changed only where it means PyO3's type:
+//!
+//! - in a `use` that imports it (`imports`),
+//! - in a path that begins with `pyo3::sync::`,
+//! - alone or after modules of the crate, if any file of the crate has one of the first two.
+//!
+//! The search (`mentions`) works on tokens, because many of the names are within macros, where
+//! there is no syntax tree.
 
 mod imports;
 mod mentions;
@@ -26,7 +31,8 @@ const RENAMES: [Rename; 2] = [
         path: "pyo3_sync::PyOnceLock",
         new: "PyOnceLock",
     },
-    // On free-threaded Python it is a compile error there that names `PyProtected`; where there is a GIL it goes on working.
+    // `compat::GILProtected` keeps working in builds with a GIL. On free-threaded Python, using it
+    // is a compile error that names `PyProtected`.
     Rename {
         old: "GILProtected",
         path: "pyo3_sync::compat::GILProtected",
@@ -36,22 +42,25 @@ const RENAMES: [Rename; 2] = [
 
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Each with the number of its file.
+    /// Edits, each with the number of its file.
     pub(super) edits: Vec<(usize, Edit)>,
-    /// In words.
+    /// Descriptions of the changes.
     pub(super) done: Vec<String>,
     pub(super) left: Vec<String>,
 }
 
-/// A rename, as it is done in one crate.
+/// A rename within one crate.
 struct Task {
     rename: &'static Rename,
-    /// Some file has the new name for something else, or has it already: then the old name stays, as another name of the new type.
+    /// Set if some file mentions both the old and the new name. The new name may have another
+    /// meaning there, so the crate keeps the old name as an alias of the new type.
     keeps_name: bool,
 }
 
 impl Task {
-    /// What is written in a `use`, behind `pyo3_sync::`; `alias` is what stood behind `as`.
+    /// Returns the text of the new import after `pyo3_sync::`.
+    ///
+    /// `alias` is the alias of the original import.
     fn import(&self, alias: Option<&str>) -> String {
         let path = self.rename.path.trim_start_matches("pyo3_sync::");
         match alias {
@@ -62,7 +71,7 @@ impl Task {
         }
     }
 
-    /// What a name becomes that gets its meaning from a `use`.
+    /// Returns the replacement for a name that a `use` imports.
     fn name(&self) -> &'static str {
         if self.keeps_name {
             self.rename.old
@@ -72,25 +81,27 @@ impl Task {
     }
 }
 
-/// Where a mentioned name comes from.
+/// The origin of a mentioned name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// Written behind `pyo3::sync`.
+    /// The module `pyo3::sync`, which precedes the name.
     Pyo3,
-    /// Another module of the crate, which has it from PyO3.
+    /// A module of the crate, which imports the name from PyO3.
     Crate,
-    /// Somewhere else: another type, of the same name.
+    /// Anywhere else: another type with the same name.
     Other,
 }
 
-/// A file, and what its paths begin with.
+/// A file, and the names that refer to PyO3 in it.
 struct File<'a> {
     number: usize,
     source: &'a SourceFile,
     mentions: Mentions,
-    /// Names that mean the crate `pyo3` in this file, and those that mean its module `sync`.
+    /// The names of the crate `pyo3` in this file.
     pyo3: Vec<String>,
+    /// The names of the module `pyo3::sync` in this file.
     sync: Vec<String>,
+    /// The modules that the crate declares.
     modules: &'a HashSet<String>,
 }
 
@@ -109,7 +120,8 @@ impl<'a> File<'a> {
             sync: Vec::new(),
             modules,
         };
-        // Somebody may import it where this does not look; but not if the crate has a module that is called so.
+        // The import of `sync` may be in a place that is not searched, such as a macro of another
+        // crate. If the crate declares a module `sync`, the name means that module instead.
         if !modules.contains("sync") {
             file.sync.push("sync".to_owned());
         }
@@ -144,7 +156,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Where a name comes from that stands behind these modules.
+    /// Returns the origin of a name that follows these modules.
     fn origin(&self, modules: &[String]) -> Source {
         let first = modules.first().map(String::as_str).unwrap_or_default();
         if self.is_module_sync(modules) {
@@ -156,7 +168,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Whether the name alone means something else here.
+    /// Returns `true` if the unqualified name does not mean PyO3's type in this file.
     fn has_another(&self, name: &str) -> bool {
         self.mentions.uses.iter().any(|item| {
             item.leaves().iter().any(|leaf| {
@@ -171,7 +183,7 @@ impl<'a> File<'a> {
         self.mentions.names.contains(name)
     }
 
-    /// Whether it gets this type from PyO3 itself.
+    /// Returns `true` if the file gets this type directly from PyO3.
     fn imports(&self, name: &str) -> bool {
         let in_use = self.mentions.uses.iter().any(|item| {
             item.leaves().iter().any(|leaf| {
@@ -215,7 +227,7 @@ pub(super) fn plan(context: &Context<'_>) -> Outcome {
         .collect();
     let tasks: Vec<Task> = RENAMES
         .iter()
-        // Unless they have a type of their own that is called the same.
+        // A type of the crate can have the same name as PyO3's.
         .filter(|rename| !context.index.is_local(rename.old))
         .filter(|rename| files.iter().any(|file| file.imports(rename.old)))
         .map(|rename| Task {
@@ -259,14 +271,19 @@ pub(super) fn plan(context: &Context<'_>) -> Outcome {
     outcome
 }
 
-/// What becomes of a name outside of `use`; the error is why it must stay.
+/// Returns the edit for a path outside of `use`, if the path has to change.
+///
+/// # Errors
+///
+/// Returns a message for the user if the path has to be changed by hand.
 fn in_path(file: &File<'_>, path: &PathMention, task: &Task) -> Result<Option<Edit>, String> {
     let origin = file.origin(&path.modules);
     if origin == Source::Pyo3 {
         if path.in_macro_variable {
             let (line, _) = file.source.position(path.range.start);
             return Err(format!(
-                "{}:{line}: `{}` is a path through a variable of a macro; write `{}` there, in such a way that whoever uses the macro can",
+                "{}:{line}: `{}` is a path through a variable of a macro; write `{}` there, in \
+                 such a way that whoever uses the macro can",
                 file.source.path.display(),
                 file.source.text[path.range.clone()].trim(),
                 task.rename.path,
