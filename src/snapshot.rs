@@ -527,8 +527,8 @@ impl<T> Deref for PySnapshotGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the node was current after this thread had stored it in a slot, so the value is
-        // not dropped before `self`. There are only shared references to it.
+        // SAFETY: the node was current after this thread had announced it, and is in a slot, so the
+        // value is not dropped before `self`. There are only shared references to it.
         unsafe { self.value.as_ref() }
     }
 }
@@ -536,27 +536,12 @@ impl<T> Deref for PySnapshotGuard<'_, T> {
 impl<T> Drop for PySnapshotGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: called once.
-        if unsafe { self.reading.leave() } {
-            let (source, node) = (self.reading.source(), self.reading.node());
-            // SAFETY: references to the value borrow from `self`, which is being dropped.
-            unsafe { free_if_last(source, node, self.value) };
-        }
-    }
-}
-
-/// Frees a node that this thread has left, if it was the last reader. Takes no guard, so that a
-/// guard can stay in registers.
-///
-/// # Safety
-///
-/// This thread uses no reference to `value`, the value of `node`.
-#[cold]
-#[inline(never)]
-unsafe fn free_if_last<T>(source: &Source, node: *mut (), value: NonNull<T>) {
-    if source.was_last(node) {
-        // SAFETY: the source has decided that this thread frees the node.
-        unsafe { free(node, value) };
+        let value = self.value;
+        // SAFETY:
+        // - Called once.
+        // - References to the value borrow from `self`, which is being dropped.
+        // - `free` is called only if this thread must free the node.
+        unsafe { self.reading.leave(|node| free(node, value)) }
     }
 }
 

@@ -387,10 +387,9 @@ impl<'py, T: ModuleData> Reading<'py, T> {
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is neither used again nor dropped.
-        let reading = unsafe { ptr::read(&this.reading) };
-        let (source, state) = (reading.source(), reading.node());
-        // SAFETY: the source is that of a record for `T`.
-        unsafe { discard::<T>(source, state, reading.into_entry(), this.py) };
+        let (source, state, entry) = unsafe { ptr::read(&this.reading) }.into_parts();
+        // SAFETY: the parts are those of the guard.
+        unsafe { discard::<T>(source, state, entry, this.py) };
         None
     }
 
@@ -401,8 +400,8 @@ impl<'py, T: ModuleData> Reading<'py, T> {
 
     #[inline(always)]
     fn storage(&self) -> &State<T> {
-        // SAFETY: the state was live after this thread had stored it in a slot, so it is not freed
-        // before `self`.
+        // SAFETY: the state was live after this thread had announced it, and is in a slot, so it is
+        // not freed before `self`.
         unsafe { &*self.reading.node().cast() }
     }
 
@@ -424,41 +423,33 @@ impl<'py, T: ModuleData> Reading<'py, T> {
 impl<T: ModuleData> Drop for Reading<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: called once.
-        if unsafe { self.reading.leave() } {
-            // SAFETY: the source is that of a record for `T`, and references to the state borrow
-            // from `self`, which is being dropped.
-            unsafe { free_if_last::<T>(self.reading.source(), self.reading.node(), self.py) };
-        }
+        let py = self.py;
+        // SAFETY:
+        // - Called once.
+        // - References to the state borrow from `self`, which is being dropped.
+        // - `free` is called only if this thread must free the state, which is a `State<T>`.
+        unsafe { self.reading.leave(|state| free::<T>(state.cast(), py)) }
     }
 }
 
-/// Frees a state that this thread has left, if it was the last reader. Takes no guard, so that a
-/// guard can stay in registers.
+/// Drops the parts of a guard out of line, so that the guard can stay in registers, and its usual
+/// drop can be inlined.
 ///
 /// # Safety
 ///
-/// - The source is that of a `Record<T>`.
-/// - This thread uses no reference to the state.
+/// The parts come from one call of [`raw::Reading::into_parts`], of a guard for `T`.
 #[cold]
 #[inline(never)]
-unsafe fn free_if_last<T: ModuleData>(source: &Source, state: *mut (), py: Python<'_>) {
-    if source.was_last(state) {
-        // SAFETY: the source has decided that this thread frees the state.
-        unsafe { free::<T>(state.cast(), py) };
-    }
-}
-
-/// Drops the parts of a guard out of line, so that the usual drop can be inlined.
-///
-/// # Safety
-///
-/// As for [`free_if_last`].
-#[cold]
-#[inline(never)]
-unsafe fn discard<T: ModuleData>(source: &Source, state: *mut (), entry: Entry, py: Python<'_>) {
-    if entry.leave() {
+unsafe fn discard<T: ModuleData>(
+    source: &'static Source,
+    state: *mut (),
+    entry: Entry,
+    py: Python<'_>,
+) {
+    drop(Reading::<T> {
         // SAFETY: guaranteed by the caller.
-        unsafe { free_if_last::<T>(source, state, py) };
-    }
+        reading: unsafe { raw::Reading::from_parts(source, state, entry) },
+        py,
+        _state: PhantomData,
+    });
 }

@@ -142,7 +142,7 @@ impl Source {
     }
 
     /// Returns whether the calling thread, which has [left](Reading::leave) `node`, must free it.
-    pub(crate) fn was_last(&self, node: *mut ()) -> bool {
+    fn was_last(&self, node: *mut ()) -> bool {
         process_fence::light();
         if self.load() == node {
             return false;
@@ -182,27 +182,51 @@ impl<'a> Reading<'a> {
         self.source.load() == self.node
     }
 
-    /// Stops reading. Returns `false` if the node is still current. Otherwise the caller must ask
-    /// whether this thread [was the last reader](Source::was_last).
+    /// Takes the guard apart. The caller must put it [together](Self::from_parts) again.
+    #[inline(always)]
+    pub(crate) fn into_parts(self) -> (&'a Source, *mut (), Entry) {
+        (self.source, self.node, ManuallyDrop::into_inner(self.entry))
+    }
+
+    /// Puts a guard together again.
     ///
     /// # Safety
     ///
-    /// Called once.
+    /// The parts come from one call of [`into_parts`](Self::into_parts).
+    pub(crate) unsafe fn from_parts(source: &'a Source, node: *mut (), entry: Entry) -> Self {
+        Reading {
+            source,
+            node,
+            entry: ManuallyDrop::new(entry),
+        }
+    }
+
+    /// Stops reading. Calls `free` with the node if it was replaced and has no other reader.
+    ///
+    /// # Safety
+    ///
+    /// - Called once.
+    /// - This thread uses no reference to the node afterwards.
     #[inline(always)]
-    pub(crate) unsafe fn leave(&mut self) -> bool {
+    pub(crate) unsafe fn leave(&mut self, free: impl FnOnce(*mut ())) {
         // SAFETY: called once.
         let entry = unsafe { ManuallyDrop::take(&mut self.entry) };
         if !entry.leave() {
-            return false;
+            return;
         }
         // The light fence where it is a compiler fence; elsewhere `was_last` has one.
         compiler_fence(Ordering::SeqCst);
-        !(process_fence::is_light() && self.is_current())
+        if !(process_fence::is_light() && self.is_current()) {
+            free_if_last(self.source, self.node, free);
+        }
     }
+}
 
-    /// Returns the entry, which the caller must let leave.
-    #[inline(always)]
-    pub(crate) fn into_entry(self) -> Entry {
-        ManuallyDrop::into_inner(self.entry)
+/// Takes no guard, so that a guard can stay in registers.
+#[cold]
+#[inline(never)]
+fn free_if_last(source: &Source, node: *mut (), free: impl FnOnce(*mut ())) {
+    if source.was_last(node) {
+        free(node);
     }
 }

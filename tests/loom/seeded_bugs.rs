@@ -619,8 +619,8 @@ pub(crate) const SEEDED_BUGS: &[SeededBug] = &[
     SeededBug {
         name: "source_looked_at_before_leaving",
         file: "snapshot/raw.rs",
-        from: "        if !entry.leave() {\n            return false;\n        }\n        // The light fence where it is a compiler fence; elsewhere `was_last` has one.\n        compiler_fence(Ordering::SeqCst);\n        !(process_fence::is_light() && self.is_current())\n",
-        to: "        let is_current = self.is_current();\n        entry.leave() && !is_current\n",
+        from: "        if !entry.leave() {\n            return;\n        }\n",
+        to: "        let is_current = self.is_current();\n        if !entry.leave() || is_current {\n            return;\n        }\n",
         models: "snapshot::returning",
         gil: false,
     },
