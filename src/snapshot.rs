@@ -340,16 +340,13 @@ impl<T> PySnapshot<T> {
 
     /// Consumes the snapshot, returning its value.
     pub fn into_inner(self) -> T {
-        let mut this = ManuallyDrop::new(self);
+        let this = ManuallyDrop::new(self);
         let node = this.source.load();
-        if is_first(node) {
-            // SAFETY: the first value is current, so it was not dropped. It is not used again.
-            return unsafe { ManuallyDrop::take(this.first.get_mut()) };
-        }
-        // SAFETY: the node is current, so it was not freed. It comes from `Node::leak`.
-        let mut node = unsafe { Box::from_raw(node.cast::<ManuallyDrop<Node<T>>>()) };
-        // SAFETY: the node is not used again.
-        unsafe { ManuallyDrop::take(&mut node) }.value
+        // SAFETY: the current value was not dropped, and is not used again.
+        let value = unsafe { this.value(node).read() };
+        // SAFETY: the value was moved out. No guard exists, because guards borrow the snapshot.
+        unsafe { free_memory::<T>(node) };
+        value
     }
 
     /// Returns a mutable reference to the value. The borrow proves that there are no guards.
@@ -471,14 +468,34 @@ unsafe fn free<T>(node: *mut (), value: NonNull<T>) {
     }
 }
 
+/// Frees the memory of the current node of a snapshot that ends.
+///
+/// The slot of a forgotten guard may have its address, which must not become that of another node.
+/// The memory is leaked then.
+///
+/// # Safety
+///
+/// - The node is current, and its value was dropped or moved out.
+/// - No guard exists that was not forgotten.
+unsafe fn free_memory<T>(node: *mut ()) {
+    // SAFETY: not null, which is the first value's.
+    if is_first(node) || unsafe { raw::is_read(node) } {
+        return;
+    }
+    // SAFETY: guaranteed by the caller. The node comes from `Node::leak`.
+    drop(unsafe { Box::from_raw(node.cast::<ManuallyDrop<Node<T>>>()) });
+}
+
 impl<T> Drop for PySnapshot<T> {
     fn drop(&mut self) {
         let node = self.source.load();
         // SAFETY:
-        // - The current node was not freed. Every other node was replaced: it was freed, or has a
-        //   forgotten guard.
+        // - The current value was not dropped. Every other value was replaced: it was dropped, or
+        //   has a forgotten guard.
         // - Guards borrow the snapshot, so none exists.
-        unsafe { free(node, self.value(node)) };
+        unsafe { self.value(node).drop_in_place() };
+        // SAFETY: the value was dropped, and no guard exists.
+        unsafe { free_memory::<T>(node) };
     }
 }
 

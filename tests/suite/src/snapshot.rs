@@ -226,6 +226,27 @@ fn a_forgotten_guard_keeps_its_value(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The slot of a forgotten guard outlives the snapshot. Its address must not become that of another
+/// node, which would have a reader for ever.
+fn a_forgotten_guard_concerns_no_later_snapshot(py: Python<'_>) -> PyResult<()> {
+    let alive: &AtomicUsize = Box::leak(Box::default());
+    for consume in [drop, |snapshot| drop(PySnapshot::into_inner(snapshot))] {
+        for _ in 0..20 {
+            let snapshot = PySnapshot::new(Counted::new(0, alive));
+            snapshot.store(py, Counted::new(1, alive));
+            std::mem::forget(snapshot.load(py));
+            consume(snapshot);
+            assert_eq!(alive.load(SeqCst), 0);
+            // The allocator returns the memory that was freed last.
+            let later = PySnapshot::new(Counted::new(2, alive));
+            later.store(py, Counted::new(3, alive));
+            later.store(py, Counted::new(4, alive));
+            assert_eq!(alive.load(SeqCst), 1, "an unread value is dropped");
+        }
+    }
+    Ok(())
+}
+
 /// A reference to the value may live as long as the borrow of the snapshot, though its guard is
 /// never dropped.
 fn a_leaked_guard_lends_its_value(py: Python<'_>) -> PyResult<()> {
@@ -802,6 +823,7 @@ pub(crate) const MODULE: Module = Module {
         test!(loads_nest_with_other_guards),
         test!(a_guard_is_held_while_detached),
         test!(a_forgotten_guard_keeps_its_value),
+        test!(a_forgotten_guard_concerns_no_later_snapshot),
         test!(a_leaked_guard_lends_its_value),
         test!(values_without_size_are_dropped_once),
         test!(addresses_are_reused),
