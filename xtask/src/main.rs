@@ -54,13 +54,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    pythons::exit_code(run())
 }
 
 fn run() -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! A snapshot drops its value, and its destructor may use what it borrows.
+//! A snapshot drops its value, so what the value borrows must outlive the snapshot.
 //@ error: E0597
 
 use pyo3_sync::PySnapshot;

@@ -1,4 +1,4 @@
-//! A guard may drop the value, and its destructor may use what it borrows.
+//! A guard may drop the value, so what the value borrows must outlive the guard.
 //@ error: E0597
 
 use pyo3::Python;

@@ -29,7 +29,7 @@ pub mod published;
 mod sources;
 mod uv;
 
-use std::{env, fmt::Write, path::Path};
+use std::{env, fmt::Write, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
 
@@ -56,6 +56,17 @@ const MADE: [Place; 2] = [
     ("uv python install", uv::install),
     ("assembly from packages", assemble::assemble),
 ];
+
+/// Prints the error of a program, if any, and returns its exit code.
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Finds the interpreter of this name (`3.14t`, or `python3` for the machine's own), or makes it.
 pub fn find(name: &str) -> anyhow::Result<Interpreter> {

@@ -95,13 +95,7 @@ const WRAPPED: [&str; 18] = [
 const FAULT_LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    pythons::exit_code(run(Args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
