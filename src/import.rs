@@ -44,7 +44,7 @@ use crate::once_lock::PyOnceLock;
 /// and runs the module once. The first object to arrive is kept.
 ///
 /// If two threads import each other's modules, the interpreter refuses one of the imports with
-/// `_DeadlockError`. A `PyImport` repeats a refused import a few times, for up to 130 ms.
+/// `_DeadlockError`. A `PyImport` repeats a refused import a few times, for up to a second.
 pub struct PyImport<T = PyAny> {
     cell: PyOnceLock<Py<T>>,
     module: &'static str,

@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 
 use crate::python::sleep_detached;
 
-/// Maximum number of times that a refused import is repeated.
-const RETRIES: u32 = 7;
+/// Maximum number of times that a refused import is repeated: for about a second. On a busy machine
+/// the other thread may take that long to complete the modules.
+const RETRIES: u32 = 10;
 
 /// Runs `import`, repeating it if the interpreter refuses it because of an import cycle.
 ///

@@ -16,7 +16,7 @@
 //!   The holder of the lock of a queue or of a [`Parker`] runs only the few lines below and the
 //!   short closures passed to them. It never waits, attaches, detaches, allocates Python objects or
 //!   panics, so acquiring such a lock is not a wait in the sense of invariant I1.
-//! - The closure `validate` of [`enter`] runs under the lock of the queue. A thread that unparks
+//! - The closure `validate` of [`enqueue`] runs under the lock of the queue. A thread that unparks
 //!   another changes the word first, or in the closure passed to the unparking function, and looks
 //!   into the queue under the same lock. So a waiter is either in the queue by then, or sees the
 //!   changed word and does not park.
@@ -244,7 +244,7 @@ pub(super) fn enqueue(
     enters
 }
 
-/// Parks the calling thread, which is detached and has [entered](enter) the queue of `address`,
+/// Parks the calling thread, which is detached and has [entered](enqueue) the queue of `address`,
 /// until it is unparked or the `deadline` has passed.
 pub(super) fn park(parker: &Arc<Parker>, address: usize, deadline: Option<Instant>) -> ParkResult {
     if parker.park(deadline) {

@@ -98,7 +98,7 @@ fn after_an_inner_section_the_outer_one_is_held(py: Python<'_>) -> PyResult<()> 
         let (a, b, c) = (a.bind(py), b.bind(py), c.bind(py));
         // Held before, inside where `a` is entered again, and after.
         let again = || alone.check();
-        for round in 0..400 {
+        for round in rounds(400) {
             match (round + number) % 8 {
                 0 => with_critical_section(a, || {
                     again();
@@ -155,7 +155,7 @@ fn after_an_inner_section_the_outer_one_of_a_cell_is_held(py: Python<'_>) -> PyR
         };
         // Held before, inside where `a` is entered again, and after.
         let again = || alone.check();
-        for round in 0..400 {
+        for round in rounds(400) {
             match (round + number) % 8 {
                 0 => one(&a, &|| {
                     again();
@@ -579,7 +579,7 @@ fn borrows_in_a_suspended_section_are_counted(py: Python<'_>) -> PyResult<()> {
     let (cell, contended) = (PyProtected::new(Cell::new(0_usize)), list(py));
     let borrows = AtomicUsize::new(0);
     on_threads(py, THREADS, |py, _| {
-        for round in 0..2000 {
+        for round in rounds(2000) {
             with_critical_section_mutex(py, &cell, |entered| {
                 if round % 2 == 0 {
                     if let Ok(guard) = entered.try_borrow_mut() {

@@ -115,7 +115,7 @@ pub fn work_for(time: Duration) {
 /// Numbers rounds of a test from 0 to `most`, as many as begin within [`ROUNDS`]. A round that
 /// starts threads, or stops the world, takes long on a busy machine.
 ///
-/// For the thread that starts the others: each thread would end at another round.
+/// Threads that meet in every round cannot use it: each thread would end at another round.
 pub fn rounds(most: usize) -> impl Iterator<Item = usize> {
     let start = Instant::now();
     (0..most).take_while(move |round| *round == 0 || start.elapsed() < ROUNDS)
