@@ -595,8 +595,9 @@ fn a_reservation_is_taken_at_once(py: Python<'_>) -> PyResult<()> {
 
 /// Those who came first are served first.
 fn sleepers_keep_their_order(py: Python<'_>) -> PyResult<()> {
-    // On a busy machine a reservation may expire, or a thread may sleep before it reaches the queue.
-    let mut rounds = (0..5).map(|_| {
+    // On a busy machine a reservation may expire in some rounds. A thread may also be asleep before
+    // it reaches the queue.
+    let rounds = (0..5).map(|_| {
         let mutex = PyMutex::new(Vec::new());
         let sleepers: [Sleeper; 4] = Default::default();
         on_threads(py, sleepers.len() + 1, |py, number| {
@@ -619,7 +620,8 @@ fn sleepers_keep_their_order(py: Python<'_>) -> PyResult<()> {
         });
         mutex.into_inner()
     });
-    assert!(rounds.any(|order| order == [0, 1, 2, 3]));
+    let in_order = rounds.filter(|order| *order == [0, 1, 2, 3]).count();
+    assert!(in_order >= 3, "{in_order} of 5 rounds");
     Ok(())
 }
 
